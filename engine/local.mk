@@ -1,0 +1,7 @@
+# engine: model files, tokenizer, KV cache, scheduler. Door: engine/engine.h.
+engine_libengine_a_SOURCES =
+
+# The kernels' archive has its own flags (the order of operations is the contract: no fast-math).
+# It uses src/base only, never the rest of the engine.
+engine_libkernels_a_SOURCES =
+engine_libkernels_a_CFLAGS = $(COMMON_CFLAGS) $(KERNEL_OPT_CFLAGS) $(KERNEL_CFLAGS)

@@ -1,0 +1,2 @@
+# src/core: job, search verbs, budget, trace, interfaces.
+src_core_libcore_a_SOURCES =

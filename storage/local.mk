@@ -1,0 +1,2 @@
+# storage: SQLite schema, writer, readers.
+storage_libstorage_a_SOURCES =

@@ -1,0 +1,74 @@
+# tests: everything under `make check`, through automake's TAP driver.
+#
+# A unit test is one line in UNIT_TESTS: its source is <name>.c, it is linked with every archive
+# and with cmocka. A property test is the same in PROP_TESTS. A fuzz target is one line in
+# FUZZ_TESTS: `make check` replays the files of <name>.in/, --enable-fuzzing links libFuzzer.
+# A script is one line in SCRIPT_TESTS and prints TAP itself.
+
+UNIT_TESTS =
+PROP_TESTS =
+FUZZ_TESTS =
+SCRIPT_TESTS = \
+	tests/include_direction.sh
+
+LDADD = $(PONDER_ARCHIVES) $(PONDER_LIBS)
+TESTS = $(SCRIPT_TESTS)
+EXTRA_DIST += $(SCRIPT_TESTS)
+
+if FUZZING
+noinst_PROGRAMS += $(FUZZ_TESTS)
+LDADD += $(FUZZ_ENGINE)
+else
+# main() of the fuzz targets; pulled in only by programs that have none of their own.
+check_LIBRARIES += tests/fuzz/libreplay.a
+tests_fuzz_libreplay_a_SOURCES = tests/fuzz/replay.c
+LDADD += tests/fuzz/libreplay.a
+check_PROGRAMS += $(FUZZ_TESTS)
+TESTS += $(FUZZ_TESTS)
+if HAVE_CMOCKA
+LDADD += $(CMOCKA_LIBS)
+check_PROGRAMS += $(UNIT_TESTS) $(PROP_TESTS)
+TESTS += $(UNIT_TESTS) $(PROP_TESTS)
+else
+check-local:
+	@echo "make check needs cmocka: apt-get install libcmocka-dev, then configure again" >&2
+	@false
+endif
+endif
+
+TEST_EXTENSIONS = .sh .bats
+TAP_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/build-aux/tap-driver.sh
+LOG_DRIVER = $(TAP_DRIVER)
+SH_LOG_DRIVER = $(TAP_DRIVER)
+SH_LOG_COMPILER = $(SHELL)
+BATS_LOG_DRIVER = $(TAP_DRIVER)
+BATS_LOG_COMPILER = bats --tap
+AM_TESTS_ENVIRONMENT = \
+	CMOCKA_MESSAGE_OUTPUT=TAP; export CMOCKA_MESSAGE_OUTPUT; \
+	PONDER_TEST_SRCDIR='$(abs_top_srcdir)'; export PONDER_TEST_SRCDIR; \
+	PONDER_TEST_BUILDDIR='$(abs_top_builddir)'; export PONDER_TEST_BUILDDIR; \
+	PONDER_MODELS_DIR='$(abs_top_srcdir)/recipes/models'; export PONDER_MODELS_DIR; \
+	ASAN_OPTIONS="detect_leaks=1:$$ASAN_OPTIONS"; export ASAN_OPTIONS; \
+	UBSAN_OPTIONS="print_stacktrace=1:$$UBSAN_OPTIONS"; export UBSAN_OPTIONS;
+
+# What the tests of `make check` need, without running them.
+check-programs: all $(check_LIBRARIES) $(check_PROGRAMS)
+
+# `passed failed skipped` of the last `make check`, summed over the TAP results of every test.
+check-summary:
+	@for t in $(TEST_LOGS); do t=$${t%.log}.trs; \
+	  if test -f "$$t"; then cat "$$t"; else echo ":test-result: ERROR no result from $$t"; fi; \
+	done | $(AWK) '/^:test-result: (PASS|XFAIL)/ { p++ } \
+	  /^:test-result: (FAIL|XPASS|ERROR)/ { f++ } /^:test-result: SKIP/ { s++ } \
+	  END { print p + 0, f + 0, s + 0 }'
+
+# The unit tests under valgrind, which knows AVX2 but not AVX-512.
+VALGRIND_FLAGS = --quiet --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite \
+	--show-leak-kinds=definite --num-callers=30
+check-valgrind: all
+	@test -n '$(VALGRIND)' || { echo 'check-valgrind needs valgrind' >&2; exit 1; }
+	$(MAKE) $(AM_MAKEFLAGS) check TESTS='$(UNIT_TESTS)' \
+	  TESTS_ENVIRONMENT='PONDER_ISA=avx2 PONDER_VALGRIND=1' \
+	  LOG_COMPILER='$(VALGRIND) $(VALGRIND_FLAGS)'
+
+.PHONY: check-programs check-summary check-valgrind
