@@ -1,0 +1,29 @@
+"""Settings of the run.  Import this before torch: OpenBLAS reads its environment only once."""
+import os
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+TOKENIZER = str(HERE / "tokenizer.json")
+
+
+def _core_type():
+    """The OpenBLAS kernel for this CPU; its own detection may choose a slow one."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return None
+    if "avx512vl" in flags:
+        return "SKYLAKEX"
+    return "HASWELL" if "avx2" in flags else None
+
+
+if _core_type():
+    os.environ.setdefault("OPENBLAS_CORETYPE", _core_type())
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+def one_thread():
+    """Keep torch on one core, so that CPU seconds are seconds of training."""
+    import torch
+
+    torch.set_num_threads(1)
