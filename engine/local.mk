@@ -1,5 +1,6 @@
 # engine: model files, tokenizer, KV cache, scheduler. Door: engine/engine.h.
-engine_libengine_a_SOURCES =
+engine_libengine_a_SOURCES = \
+	engine/gguf.c engine/gguf.h engine/model.c engine/model.h engine/model_int.h
 
 # The kernels' archive has its own flags (the order of operations is the contract: no fast-math).
 # It uses src/base only, never the rest of the engine.
