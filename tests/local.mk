@@ -5,7 +5,17 @@
 # FUZZ_TESTS: `make check` replays the files of <name>.in/, --enable-fuzzing links libFuzzer.
 # A script is one line in SCRIPT_TESTS and prints TAP itself.
 
-UNIT_TESTS =
+UNIT_TESTS = \
+	tests/unit/test_base_arena \
+	tests/unit/test_base_buf \
+	tests/unit/test_base_clock \
+	tests/unit/test_base_err \
+	tests/unit/test_base_file \
+	tests/unit/test_base_hash \
+	tests/unit/test_base_json \
+	tests/unit/test_base_queue \
+	tests/unit/test_base_rng \
+	tests/unit/test_base_str
 PROP_TESTS =
 FUZZ_TESTS =
 SCRIPT_TESTS = \

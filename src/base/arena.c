@@ -2,9 +2,10 @@
 
 #include <stdlib.h>
 
-#define ALIGN ((size_t)16)
+#define ALIGN     ((size_t)16)
 #define CHUNK_MIN ((size_t)4 << 10)
-#define CHUNK_MAX ((size_t)1 << 20) /* chunks double up to here: few calls, little waste in small jobs */
+#define CHUNK_MAX                                                                                  \
+    ((size_t)1 << 20) /* chunks double up to here: few calls, little waste in small jobs */
 
 struct pd_arena_chunk {
     struct pd_arena_chunk *next;
@@ -40,7 +41,8 @@ static struct pd_arena_chunk *chunk_new(size_t size)
     return c;
 }
 
-/* A chunk with room for `bytes`, linked in; the head is the one that small allocations come from. */
+/* A chunk with room for `bytes`, linked in; the head is the one that small allocations come from.
+ */
 static struct pd_arena_chunk *chunk_with_room(struct pd_arena *a, size_t bytes)
 {
     struct pd_arena_chunk *head = a->chunks, *c;

@@ -19,7 +19,8 @@ static void format_text(char *out, size_t out_bytes, const char *fmt, va_list ar
 
 /* Joins two parts. What does not fit is cut between characters: the text goes to terminals and into
  * JSON. */
-static void set_text(struct pd_err *err, const char *first, const char *separator, const char *second)
+static void set_text(struct pd_err *err, const char *first, const char *separator,
+                     const char *second)
 {
     int n = snprintf(err->text, sizeof(err->text), "%s%s%s", first, separator, second);
 

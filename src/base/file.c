@@ -25,14 +25,14 @@ int pd_read_file(const char *path, struct pd_buf *out, struct pd_err *err)
         if (n > 0)
             rc = pd_buf_add(out, chunk, (size_t)n);
     } while (rc == 0 && (n > 0 || (n < 0 && errno == EINTR)));
+    if (n == 0 && rc == 0)
+        rc = pd_buf_reserve(out, 0); /* an empty file gives "", not NULL */
     if (n < 0)
         rc = pd_fail_errno(err, errno, "cannot read '%s'", name);
     else if (rc == PD_ELIMIT)
         rc = pd_fail(err, PD_ELIMIT, "'%s' is larger than the limit of %zu bytes", name, out->max);
     else if (rc < 0)
-        rc = pd_fail(err, rc, "out of memory while reading '%s'", name);
-    else
-        rc = pd_buf_reserve(out, 0) < 0 ? pd_fail(err, out->rc, "cannot hold '%s' in memory", name) : 0;
+        rc = pd_fail(err, PD_ENOMEM, "out of memory while reading '%s'", name);
     if (rc < 0 && out->data) { /* no half files */
         out->len = old_len;
         out->data[old_len] = '\0';
@@ -55,7 +55,8 @@ static int make_dir(const char *path, unsigned mode, struct pd_err *err)
 
     if (mkdir(path, (mode_t)mode) == 0)
         return 0;
-    /* Not only EEXIST: a read-only file system may complain first about a directory that is there. */
+    /* Not only EEXIST: a read-only file system may complain first about a directory that is there.
+     */
     why = errno;
     if (is_dir(path))
         return 0;

@@ -1,6 +1,7 @@
-/* cJSON builds the tree, but it is lenient: it takes control characters as white space, numbers like
- * 01 and strings with \u0000 (which then end early). So check_text() walks the text first by the
- * grammar of RFC 8259, and check_tree() looks afterwards at what only decoded values can tell. */
+/* cJSON builds the tree, but it is lenient: it takes control characters as white space, numbers
+ * like 01 and strings with \u0000 (which then end early). So check_text() walks the text first by
+ * the grammar of RFC 8259, and check_tree() looks afterwards at what only decoded values can tell.
+ */
 #include "base/json.h"
 
 #include <cjson/cJSON.h>
@@ -10,8 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define DEPTH_MAX 64
-#define NUMBER_MAX 63 /* cJSON cuts numbers that are longer */
+#define DEPTH_MAX     64
+#define NUMBER_MAX    63                 /* cJSON cuts numbers that are longer */
 #define EXACT_INT_MAX 9007199254740992.0 /* 2^53: beyond it doubles skip integers */
 
 /* ---- reading: the text ---- */
@@ -560,8 +561,8 @@ void pd_jw_uint(struct pd_jw *w, uint64_t v)
 
 void pd_jw_double(struct pd_jw *w, double v)
 {
-    /* Up to 15 digits survive the way through a normal double, so %.15g finds every shorter number by
-     * dropping zeros. Subnormals are less precise and have to be tried from one digit on. */
+    /* Up to 15 digits survive the way through a normal double, so %.15g finds every shorter number
+     * by dropping zeros. Subnormals are less precise and have to be tried from one digit on. */
     int digits = fabs(v) < DBL_MIN ? 1 : 15;
     char text[40];
 

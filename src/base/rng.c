@@ -2,10 +2,10 @@
  * 1, 2, 3", SC 2011: M are the round multipliers, W the Weyl constants that step the key. */
 #include "base/rng.h"
 
-#define M0 UINT32_C(0xD2511F53)
-#define M1 UINT32_C(0xCD9E8D57)
-#define W0 UINT32_C(0x9E3779B9) /* golden ratio */
-#define W1 UINT32_C(0xBB67AE85) /* sqrt(3) - 1 */
+#define M0     UINT32_C(0xD2511F53)
+#define M1     UINT32_C(0xCD9E8D57)
+#define W0     UINT32_C(0x9E3779B9) /* golden ratio */
+#define W1     UINT32_C(0xBB67AE85) /* sqrt(3) - 1 */
 #define ROUNDS 10
 
 void pd_philox4x32_10(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4])
