@@ -1,0 +1,265 @@
+/* The vector kernels, included once per instruction set with
+ *   V(x)  the name x of that set in simd_int.h, VT its vector type, TGT its target attribute,
+ *   N_QB  queries that attn_page holds in registers at once.
+ * Shapes and meaning: kernels.c, whose bits these give. Tails run the scalar code; fmaf() is one instruction here. */
+
+ENG_INL TGT VT V(exp)(VT x)
+{
+    VT t, n, r, p, s1, s2;
+
+    x = V(max)(V(set1)(ENG_EXP_LO), x);
+    x = V(min)(V(set1)(ENG_EXP_HI), x);
+    t = V(fma)(x, V(set1)(ENG_LOG2E), V(set1)(ENG_MAGIC));
+    n = V(sub)(t, V(set1)(ENG_MAGIC));
+    r = V(fma)(n, V(set1)(-ENG_LN2_HI), x);
+    r = V(fma)(n, V(set1)(-ENG_LN2_LO), r);
+    p = V(fma)(V(set1)(ENG_EXP_P0), r, V(set1)(ENG_EXP_P1));
+    p = V(fma)(p, r, V(set1)(ENG_EXP_P2));
+    p = V(fma)(p, r, V(set1)(ENG_EXP_P3));
+    p = V(fma)(p, r, V(set1)(ENG_EXP_P4));
+    p = V(fma)(p, r, V(set1)(ENG_EXP_P5));
+    p = V(add)(V(fma)(p, V(mul)(r, r), r), V(set1)(1.0f));
+    V(pow2_halves)(t, ENG_MAGIC_BITS, &s1, &s2);
+    return V(mul)(V(mul)(p, s1), s2);
+}
+
+ENG_INL TGT float V(hmax)(VT v)
+{
+    float lanes[16];
+
+    V(store)(lanes, v);
+    return eng_max16(lanes);
+}
+
+TGT static void rmsnorm(float *y, const float *x, const float *w, size_t n, float eps)
+{
+    VT sum = V(set1)(0), scale;
+    float p[16], r;
+    size_t i;
+
+    for (i = 0; i + 16 <= n; i += 16)
+        sum = V(fma)(V(load)(x + i), V(load)(x + i), sum);
+    V(store)(p, sum);
+    for (; i < n; i++)
+        p[i % 16] = fmaf(x[i], x[i], p[i % 16]);
+    r = 1.0f / sqrtf(eng_merge16(p) / (float)n + eps);
+    scale = V(set1)(r);
+    for (i = 0; i + 16 <= n; i += 16)
+        V(store)(y + i, V(mul)(V(mul)(V(load)(x + i), scale), V(load)(w + i)));
+    for (; i < n; i++)
+        y[i] = x[i] * r * w[i];
+}
+
+TGT static void quantize_q8(const float *x, size_t n, int8_t *q, float *d, int32_t *s)
+{
+    for (size_t b = 0; b < n / ENG_Q8_BLOCK; b++, x += ENG_Q8_BLOCK, q += ENG_Q8_BLOCK) {
+        VT lo = V(load)(x), hi = V(load)(x + 16), inv;
+        float scale = V(hmax)(V(max)(V(abs)(lo), V(abs)(hi))) / 127.0f;
+        int32_t sum = 0;
+
+        if (scale < FLT_MIN)
+            scale = 0;
+        inv = V(set1)(scale > 0 ? 1.0f / scale : 0);
+        V(store_i8)(q, V(mul)(lo, inv));
+        V(store_i8)(q + 16, V(mul)(hi, inv));
+        for (int i = 0; i < ENG_Q8_BLOCK; i++)
+            sum += q[i];
+        d[b] = scale;
+        s[b] = sum;
+    }
+}
+
+/* Four pairs a step: even lanes a c - b s, odd lanes a s + b c, which is what fmaddsub does. */
+TGT static void rope(float *x, size_t n_heads, size_t head_dim, size_t n_rot, const float *cosv, const float *sinv)
+{
+    for (size_t h = 0; h < n_heads; h++, x += head_dim) {
+        size_t i = 0;
+
+        for (; i + 4 <= n_rot / 2; i += 4) {
+            __m128 c = _mm_loadu_ps(cosv + i), s = _mm_loadu_ps(sinv + i);
+            __m256 cs = _mm256_set_m128(_mm_unpackhi_ps(c, s), _mm_unpacklo_ps(c, s));
+            __m256 sc = _mm256_permute_ps(cs, 0xb1);
+            __m256 ab = _mm256_loadu_ps(x + 2 * i);
+            __m256 t = _mm256_mul_ps(_mm256_movehdup_ps(ab), sc);
+
+            _mm256_storeu_ps(x + 2 * i, _mm256_fmaddsub_ps(_mm256_moveldup_ps(ab), cs, t));
+        }
+        for (; i < n_rot / 2; i++) {
+            float a = x[2 * i], b = x[2 * i + 1];
+
+            x[2 * i] = fmaf(a, cosv[i], -(b * sinv[i]));
+            x[2 * i + 1] = fmaf(a, sinv[i], b * cosv[i]);
+        }
+    }
+}
+
+TGT static void swiglu(float *gate, const float *up, size_t n)
+{
+    VT one = V(set1)(1.0f);
+    size_t i;
+
+    for (i = 0; i + 16 <= n; i += 16) {
+        VT g = V(load)(gate + i);
+
+        g = V(div)(g, V(add)(one, V(exp)(V(neg)(g))));
+        V(store)(gate + i, V(mul)(g, V(load)(up + i)));
+    }
+    for (; i < n; i++)
+        gate[i] = gate[i] / (1.0f + eng_exp(-gate[i])) * up[i];
+}
+
+TGT static void add(float *x, const float *y, size_t n)
+{
+    size_t i;
+
+    for (i = 0; i + 16 <= n; i += 16)
+        V(store)(x + i, V(add)(V(load)(x + i), V(load)(y + i)));
+    for (; i < n; i++)
+        x[i] += y[i];
+}
+
+TGT static void to_f16(const float *x, uint16_t *y, size_t n)
+{
+    size_t i;
+
+    for (i = 0; i + 16 <= n; i += 16)
+        V(storeh)(y + i, V(load)(x + i));
+    for (; i < n; i++)
+        y[i] = eng_f32_to_f16(x[i]);
+}
+
+/* nq queries against one page, nq a constant after inlining: K and V are loaded once for all of them. Every
+ * n_valid is at least 1. */
+ENG_INL TGT void attn_block(const float *const *q, const uint16_t *k, const uint16_t *v, const uint8_t *n_valid,
+                            size_t head_dim, struct eng_attn *acc, const int nq)
+{
+    VT s0[N_QB], s1[N_QB], a[N_QB], b[N_QB];
+    float p[N_QB][ENG_PAGE], fa[N_QB], fb[N_QB];
+    bool first[N_QB];
+    size_t n_min = ENG_PAGE, d;
+
+    for (int i = 0; i < nq; i++)
+        s0[i] = s1[i] = V(set1)(0);
+    for (d = 0; d < head_dim; d++) {
+        VT k0 = V(loadh)(k + d * ENG_PAGE), k1 = V(loadh)(k + d * ENG_PAGE + 16);
+
+        for (int i = 0; i < nq; i++) {
+            VT x = V(set1)(q[i][d]);
+
+            s0[i] = V(fma)(x, k0, s0[i]);
+            s1[i] = V(fma)(x, k1, s1[i]);
+        }
+    }
+    for (int i = 0; i < nq; i++) {
+        float part[16], m, m_new;
+        int n = n_valid[i];
+
+        /* Lanes past the end become -inf, whose exponential is an exact 0. */
+        s0[i] = V(fill_from)(s0[i], 0, n, -INFINITY);
+        s1[i] = V(fill_from)(s1[i], 16, n, -INFINITY);
+        m = V(hmax)(V(max)(s0[i], s1[i]));
+        s0[i] = V(exp)(V(sub)(s0[i], V(set1)(m)));
+        s1[i] = V(exp)(V(sub)(s1[i], V(set1)(m)));
+        V(store)(p[i], s0[i]);
+        V(store)(p[i] + 16, s1[i]);
+        V(store)(part, V(add)(s0[i], s1[i]));
+        m_new = m > acc[i].m ? m : acc[i].m;
+        first[i] = !(acc[i].m > -INFINITY);
+        fa[i] = first[i] ? 0 : eng_exp(acc[i].m - m_new);
+        fb[i] = first[i] ? 1 : eng_exp(m - m_new);
+        a[i] = V(set1)(fa[i]);
+        b[i] = V(set1)(fb[i]);
+        acc[i].l = first[i] ? eng_merge16(part) : fmaf(eng_merge16(part), fb[i], acc[i].l * fa[i]);
+        acc[i].m = m_new;
+        n_min = n_valid[i] < n_min ? n_valid[i] : n_min;
+    }
+    for (d = 0; d + 16 <= head_dim; d += 16) {
+        VT o[N_QB];
+
+        for (int i = 0; i < nq; i++)
+            o[i] = V(set1)(0);
+        for (size_t t = 0; t < n_min; t++) {
+            VT x = V(loadh)(v + t * head_dim + d);
+
+            for (int i = 0; i < nq; i++)
+                o[i] = V(fma)(V(set1)(p[i][t]), x, o[i]);
+        }
+        for (int i = 0; i < nq; i++) {
+            float *out = acc[i].o + d;
+
+            for (size_t t = n_min; t < n_valid[i]; t++)
+                o[i] = V(fma)(V(set1)(p[i][t]), V(loadh)(v + t * head_dim + d), o[i]);
+            V(store)(out, first[i] ? o[i] : V(fma)(o[i], b[i], V(mul)(V(load)(out), a[i])));
+        }
+    }
+    for (; d < head_dim; d++) {
+        for (int i = 0; i < nq; i++) {
+            float o = 0;
+
+            for (size_t t = 0; t < n_valid[i]; t++)
+                o = fmaf(p[i][t], _cvtsh_ss(v[t * head_dim + d]), o);
+            acc[i].o[d] = first[i] ? o : fmaf(o, fb[i], acc[i].o[d] * fa[i]);
+        }
+    }
+}
+
+TGT static void attn_page(const float *const *q, size_t n_q, const uint16_t *k, const uint16_t *v,
+                          const uint8_t *n_valid, size_t head_dim, struct eng_attn *acc)
+{
+    size_t i = 0;
+
+    while (i < n_q) {
+        size_t n = 0;
+
+        while (n < N_QB && i + n < n_q && n_valid[i + n] > 0)
+            n++;
+        if (n == N_QB) {
+            attn_block(q + i, k, v, n_valid + i, head_dim, acc + i, N_QB);
+        } else if (n >= 2) {
+            attn_block(q + i, k, v, n_valid + i, head_dim, acc + i, 2);
+            n = 2;
+        } else if (n == 1) {
+            attn_block(q + i, k, v, n_valid + i, head_dim, acc + i, 1);
+        } else {
+            n = 1; /* sees nothing of this page */
+        }
+        i += n;
+    }
+}
+
+TGT static float max(const float *x, size_t n)
+{
+    float m = -INFINITY;
+    size_t i = 0;
+
+    if (n >= 16) {
+        VT v = V(load)(x);
+
+        for (i = 16; i + 16 <= n; i += 16)
+            v = V(max)(v, V(load)(x + i));
+        m = V(hmax)(v);
+    }
+    for (; i < n; i++)
+        m = x[i] > m ? x[i] : m;
+    return m + 0.0f;
+}
+
+TGT static float exp_sum(const float *x, size_t n, float max_x, float scale, float *y)
+{
+    VT sum = V(set1)(0);
+    float p[16];
+    size_t i;
+
+    for (i = 0; i + 16 <= n; i += 16) {
+        VT e = V(exp)(V(mul)(V(sub)(V(load)(x + i), V(set1)(max_x)), V(set1)(scale)));
+
+        V(store)(y + i, e);
+        sum = V(add)(sum, e);
+    }
+    V(store)(p, sum);
+    for (; i < n; i++) {
+        y[i] = eng_exp((x[i] - max_x) * scale);
+        p[i % 16] += y[i];
+    }
+    return eng_merge16(p);
+}

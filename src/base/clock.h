@@ -1,0 +1,15 @@
+/* Two clocks: monotonic nanoseconds for everything that measures or waits, wall-clock milliseconds
+ * for what is stored. */
+#ifndef PD_BASE_CLOCK_H
+#define PD_BASE_CLOCK_H
+
+#include <stdint.h>
+
+#define PD_NS_PER_S INT64_C(1000000000)
+#define PD_NS_PER_MS INT64_C(1000000)
+#define PD_NEVER_NS INT64_MAX
+
+int64_t pd_clock_now_ns(void);
+int64_t pd_clock_unix_ms(void);
+
+#endif

@@ -1,0 +1,110 @@
+/* One job: a question, a strategy, a budget; run on a thread of its own to an answer. */
+#ifndef PD_CORE_JOB_H
+#define PD_CORE_JOB_H
+
+#include <stdatomic.h>
+
+#include "base/arena.h"
+#include "base/record.h"
+#include "core/generator.h"
+#include "core/strategy.h"
+#include "core/verifier.h"
+
+struct pd_budget {
+    uint64_t tokens;  /* generated, all lanes; 0: no limit */
+    double seconds;   /* 0: no limit */
+    uint64_t nodes;   /* 0: no limit */
+    const char *wrap_up;    /* forced on the best open line when nothing has finished; NULL: none */
+    uint32_t wrap_reserve;  /* tokens held back for it */
+};
+
+/* Options every strategy has; the table is pd_common_params. */
+struct pd_common {
+    double temperature, top_p, min_p;
+    int top_k, max_tokens, max_step_tokens, max_steps;
+};
+extern const struct pd_param pd_common_params[];
+
+struct pd_usage { /* counted apart; sums over the job's calls */
+    uint64_t generated, prefilled, cached, scored;
+    uint64_t discarded;  /* generated, but not on the answer's line */
+    uint64_t sequential; /* longest chain of dependent decode steps */
+};
+
+/* Where records go; NULL functions are not allowed, a NULL sink is. store_* of storage.h fit. */
+struct pd_sink {
+    void *self;
+    int (*job)(void *self, const struct pd_job_rec *r, struct pd_err *err);
+    int (*node)(void *self, const char *job, const struct pd_node_rec *r, struct pd_err *err);
+    int (*score)(void *self, const char *job, const struct pd_score_rec *r, struct pd_err *err);
+    int (*call)(void *self, const char *job, const struct pd_call_rec *r, struct pd_err *err);
+    int (*event)(void *self, const char *job, const struct pd_event_rec *r, struct pd_err *err);
+    int (*flush)(void *self, struct pd_err *err);
+};
+
+enum pd_job_mode {
+    PD_JOB_RUN,      /* what is stored is served, what is missing is computed: run and resume */
+    PD_JOB_RECORDED, /* stored results only: replay without a model */
+    PD_JOB_VERIFY,   /* everything is computed again and compared: PD_EDIFFER names the first difference */
+};
+
+struct pd_progress { /* written by the job, read by anyone */
+    atomic_uint live, nodes;
+    atomic_ullong tokens, generated; /* tokens so far: all, live ones included; generated: recorded ones */
+    atomic_bool scoring;
+};
+
+struct pd_job {
+    /* in */
+    const char *id, *question, *system, *problem_key;
+    uint32_t repeat;
+    uint64_t seed;
+    const struct pd_strategy *strategy;
+    const void *params; /* the strategy's, parsed */
+    struct pd_common common;
+    struct pd_budget budget;
+    const struct pd_verifier *verifier; /* NULL: none */
+    const char *model, *scorer;         /* names */
+    const char *request;                /* JSON: all that determines the result */
+    const char *options;                /* JSON, after defaulting */
+    int64_t created_ms;
+    struct pd_generator *gen, *scorer_gen;
+    const struct pd_sink *sink;
+    const struct pd_trace *stored;
+    enum pd_job_mode mode;
+    const char *expect; /* a known answer to grade against, or NULL */
+    atomic_bool cancel; /* set by anyone */
+    struct pd_progress progress;
+};
+
+struct pd_result_step {
+    struct pd_str text;
+    double score; /* -1: not scored */
+    uint32_t n_tokens;
+};
+
+struct pd_result {
+    struct pd_arena arena;
+    const char *status, *stopped_by;
+    const char *answer, *key; /* NULL: none */
+    struct pd_str text;       /* the answer's line, or the best partial one */
+    int64_t answer_node;
+    uint32_t agree, of;
+    struct pd_result_step *steps;
+    size_t n_steps;
+    struct pd_usage usage;
+    char digest[65];
+    int64_t elapsed_ns;
+    int correct; /* 1, 0, -1: not graded */
+    struct pd_trace trace; /* of this run, in memory */
+};
+
+/* Returns 0 also when the budget ended the search without an answer (result.answer is NULL then).
+ * PD_ECANCEL: cancelled, what was recorded stays and the job can be resumed. result is always to be freed. */
+int pd_job_run(struct pd_job *job, struct pd_result *out, struct pd_err *err);
+void pd_result_done(struct pd_result *r);
+
+/* One hash over everything that must repeat: nodes, tokens, log-probabilities, scores, choice; no times. */
+void pd_trace_digest(const struct pd_trace *t, char hex[65]);
+
+#endif

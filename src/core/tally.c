@@ -1,0 +1,77 @@
+/* Votes by canonical answer. Ties go by the order of the first vote (strategies.md §1.7). */
+#include "core/search_int.h"
+
+struct group {
+    struct group *next;
+    const char *key;
+    double weight, best_weight;
+    struct node *best; /* the voter with the greatest weight of its own */
+};
+
+struct tally {
+    struct search *search;
+    struct group *first, **last;
+};
+
+struct tally *tally_new(struct search *s)
+{
+    struct tally *t = search_alloc(s, sizeof *t);
+
+    t->search = s;
+    t->last = &t->first;
+    return t;
+}
+
+void tally_vote(struct tally *t, struct node *n, double weight)
+{
+    struct group *g = t->first;
+
+    if (!search_finished(n) || !search_key(n)[0])
+        return;
+    while (g && strcmp(g->key, search_key(n)) != 0)
+        g = g->next;
+    if (!g) {
+        g = search_alloc(t->search, sizeof *g);
+        g->key = search_key(n);
+        *t->last = g;
+        t->last = &g->next;
+    }
+    g->weight += weight;
+    if (!g->best || weight > g->best_weight) {
+        g->best = n;
+        g->best_weight = weight;
+    }
+}
+
+struct node *tally_winner(struct tally *t)
+{
+    struct group *best = t->first;
+    struct pd_buf text = PD_BUF_INIT(1 << 20);
+    struct pd_jw w;
+
+    /* the decision goes into the trace with the numbers it was made from */
+    pd_jw_init(&w, &text);
+    pd_jw_object(&w);
+    pd_jw_key(&w, "kind");
+    pd_jw_strz(&w, "vote");
+    pd_jw_key(&w, "groups");
+    pd_jw_array(&w);
+    for (struct group *g = t->first; g; g = g->next) {
+        if (g->weight > best->weight)
+            best = g;
+        pd_jw_object(&w);
+        pd_jw_key(&w, "answer");
+        pd_jw_strz(&w, g->key);
+        pd_jw_key(&w, "weight");
+        pd_jw_double(&w, g->weight);
+        pd_jw_key(&w, "node");
+        pd_jw_uint(&w, g->best->id);
+        pd_jw_end_object(&w);
+    }
+    pd_jw_end_array(&w);
+    pd_jw_end_object(&w);
+    if (pd_buf_rc(&text) == 0 && t->search->job->mode == PD_JOB_RUN)
+        search_event(t->search, "decision", pd_arena_dup(t->search->arena, pd_buf_str(&text)), t->search->err);
+    pd_buf_done(&text);
+    return best ? best->best : NULL;
+}
