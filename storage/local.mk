@@ -1,2 +1,10 @@
 # storage: SQLite schema, writer, readers.
-storage_libstorage_a_SOURCES =
+storage_libstorage_a_SOURCES = \
+	storage/db.c \
+	storage/reader.c \
+	storage/schema.c \
+	storage/storage.c \
+	storage/storage.h \
+	storage/store_int.h \
+	storage/verify.c \
+	storage/writer.c

@@ -1,22 +1,23 @@
 /* The trace database: one SQLite file with everything that jobs did. The only door of storage/.
  *
- * A store owns a writer thread, which holds the only writing connection. store_*_put() copies what it
- * is given, queues it and returns; the writer takes everything that waits into one transaction (group
- * commit). store_flush() returns when all that was put before is durable, and nothing may be reported
- * as done before that. An error of the writer sticks: every later put and every flush returns it, and
- * nothing after the failing transaction is written; the file stays as its last commit left it.
+ * A store owns a writer thread, which holds the only writing connection. store_*_put() copies what
+ * it is given, queues it and returns; the writer takes everything that waits into one transaction
+ * (group commit). store_flush() returns when all that was put before is durable, and nothing may be
+ * reported as done before that. An error of the writer sticks: every later put and every flush
+ * returns it, and nothing after the failing transaction is written; the file stays as its last
+ * commit left it.
  *
- * Puts for one job must come in an order in which each refers to what was put before: the job first, a
- * node before its scores. Putting again what exists replaces it: a job by its id, a node by (job, id), a
- * score by (job, node, scorer), an event by (job, seq). Calls only append: the n-th call put for a job
- * is its call n-1, which is what call_id of nodes and scores means (column call.seq; not call.id, which
- * counts over all jobs).
+ * Puts for one job must come in an order in which each refers to what was put before: the job
+ * first, a node before its scores. Putting again what exists replaces it: a job by its id, a node
+ * by (job, id), a score by (job, node, scorer), an event by (job, seq). Calls only append: the n-th
+ * call put for a job is its call n-1, which is what call_id of nodes and scores means (column
+ * call.seq; not call.id, which counts over all jobs).
  *
  * Any thread may call any function but store_open and store_close. Several processes may write to
  * one file at once; a lock that is held for more than ten seconds is PD_EBUSY.
  *
- * Errors: PD_EFORMAT not a database, a foreign or a newer one; PD_ENOENT no such file or job; PD_EPERM
- * not allowed; PD_EBUSY locked by another process; PD_EIO the disk is full or failed. */
+ * Errors: PD_EFORMAT not a database, a foreign or a newer one; PD_ENOENT no such file or job;
+ * PD_EPERM not allowed; PD_EBUSY locked by another process; PD_EIO the disk is full or failed. */
 #ifndef PD_STORAGE_STORAGE_H
 #define PD_STORAGE_STORAGE_H
 
@@ -60,7 +61,7 @@ void store_trace_free(struct pd_trace *t);
 
 struct store_job_row {
     char id[PD_JOB_ID_MAX];
-    char *strategy, *model, *status; /* never NULL */
+    char *strategy, *model, *status;                             /* never NULL */
     char *scorer, *stopped_by, *answer, *problem_key, *question; /* NULL: none */
     int64_t created_ms;
     uint64_t seed;
@@ -72,9 +73,9 @@ int store_job_list(struct store *s, size_t limit, struct store_job_row **out, si
                    struct pd_err *err);
 void store_job_list_free(struct store_job_row *rows, size_t n);
 
-/* Checks the file: SQLite's own integrity, foreign keys, every blob against its SHA-256, and the ledger
- * (calls numbered without gaps, calls and parents that nodes name exist, token counts agree).
- * 0, or PD_EDIFFER with one line a finding added to report. */
+/* Checks the file: SQLite's own integrity, foreign keys, every blob against its SHA-256, and the
+ * ledger (calls numbered without gaps, calls and parents that nodes name exist, token counts
+ * agree). 0, or PD_EDIFFER with one line a finding added to report. */
 int store_verify(struct store *s, struct pd_buf *report, struct pd_err *err);
 
 #endif

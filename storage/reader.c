@@ -1,0 +1,505 @@
+/* Reading jobs back, on the caller's thread, one request at a time on the reading connection. Each
+ * request is one transaction, so that it sees one state of the file. The file may be foreign: sizes
+ * are checked against counts before anything is used. */
+#include "storage/store_int.h"
+
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/json.h"
+
+/* What a pd_trace really is. */
+struct box {
+    struct pd_trace trace;
+    struct pd_arena arena; /* everything trace points to */
+};
+
+/* One reading request: what its helpers need, and their first error. */
+struct reading {
+    struct store *s;
+    struct pd_arena *arena;
+    sqlite3_stmt *st;
+    int i;  /* next column */
+    int rc; /* 0 or a pd_code, with *err filled */
+    struct pd_err *err;
+};
+
+static void no_memory(struct reading *r)
+{
+    if (r->rc == 0)
+        r->rc = pd_fail(r->err, PD_ENOMEM, "out of memory while reading database '%s'", r->s->path);
+}
+
+static int64_t take_int(struct reading *r)
+{
+    return sqlite3_column_int64(r->st, r->i++);
+}
+
+static int64_t take_int_or(struct reading *r, int64_t when_null)
+{
+    int c = r->i++;
+
+    return sqlite3_column_type(r->st, c) == SQLITE_NULL ? when_null
+                                                        : sqlite3_column_int64(r->st, c);
+}
+
+static double take_real(struct reading *r)
+{
+    int c = r->i++;
+
+    return sqlite3_column_type(r->st, c) == SQLITE_NULL ? (double)NAN
+                                                        : sqlite3_column_double(r->st, c);
+}
+
+/* Text as a C string in the arena; NULL stays NULL. */
+static const char *take_text(struct reading *r)
+{
+    int c = r->i++;
+    const unsigned char *z = sqlite3_column_text(r->st, c);
+    char *copy;
+
+    if (!z) {
+        if (sqlite3_column_type(r->st, c) != SQLITE_NULL)
+            no_memory(r);
+        return NULL;
+    }
+    copy = pd_arena_dup(r->arena,
+                        (struct pd_str){(const char *)z, (size_t)sqlite3_column_bytes(r->st, c)});
+    if (!copy)
+        no_memory(r);
+    return copy;
+}
+
+/* Bytes in the arena, with a NUL behind them; {NULL, 0} when NULL. */
+static struct pd_str take_blob(struct reading *r)
+{
+    int c = r->i++;
+    struct pd_str none = {NULL, 0};
+    const void *p = sqlite3_column_blob(r->st, c);
+    size_t n = (size_t)sqlite3_column_bytes(r->st, c);
+    char *copy;
+
+    if (sqlite3_column_type(r->st, c) == SQLITE_NULL)
+        return none;
+    copy = pd_arena_alloc(r->arena, n + 1);
+    if (!copy || (n && !p)) {
+        no_memory(r);
+        return none;
+    }
+    if (n)
+        memcpy(copy, p, n);
+    return (struct pd_str){copy, n};
+}
+
+/* As take_blob, for n elements of four bytes; NULL when NULL. */
+static const void *take_array(struct reading *r, uint32_t n, const char *what)
+{
+    struct pd_str b = take_blob(r);
+
+    if (!b.ptr)
+        return NULL;
+    if (b.len != (size_t)n * 4) {
+        if (r->rc == 0)
+            r->rc = pd_fail(r->err, PD_EFORMAT,
+                            "database '%s' is damaged: %zu bytes of %s for %u tokens", r->s->path,
+                            b.len, what, n);
+        return NULL;
+    }
+    return b.ptr;
+}
+
+/* Prepares sql and binds its one text parameter (when not NULL). */
+static void begin(struct reading *r, const char *sql, const char *param)
+{
+    int rc;
+
+    r->st = NULL;
+    if (r->rc < 0)
+        return;
+    rc = sqlite3_prepare_v2(r->s->rdb, sql, -1, &r->st, NULL);
+    if (rc == SQLITE_OK && param)
+        rc = sqlite3_bind_text(r->st, 1, param, -1, SQLITE_STATIC);
+    if (rc != SQLITE_OK)
+        r->rc = store_db_fail(r->s->rdb, r->s->path, rc, r->err);
+}
+
+/* true: a row is there, its columns to be taken from left to right. */
+static bool next_row(struct reading *r)
+{
+    int rc;
+
+    if (r->rc < 0)
+        return false;
+    rc = sqlite3_step(r->st);
+    r->i = 0;
+    if (rc == SQLITE_ROW)
+        return true;
+    if (rc != SQLITE_DONE)
+        r->rc = store_db_fail(r->s->rdb, r->s->path, rc, r->err);
+    return false;
+}
+
+static void end(struct reading *r)
+{
+    sqlite3_finalize(r->st);
+    r->st = NULL;
+}
+
+/* Rows of `table` for the job, and an array for them. *out_n is set when the array is there. */
+static void *rows_array(struct reading *r, const char *count_sql, const char *job_id,
+                        size_t elem_bytes, size_t *out_n)
+{
+    size_t n = 0;
+    void *rows = NULL;
+
+    begin(r, count_sql, job_id);
+    if (next_row(r))
+        n = (size_t)take_int(r);
+    end(r);
+    if (r->rc < 0 || n == 0)
+        return NULL;
+    rows = pd_arena_array(r->arena, n, elem_bytes);
+    if (!rows)
+        no_memory(r);
+    else
+        *out_n = n;
+    return rows;
+}
+
+/* Takes the snapshot or gives it back. */
+static void exec(struct reading *r, const char *sql)
+{
+    int rc = sqlite3_exec(r->s->rdb, sql, NULL, NULL, NULL);
+
+    if (rc != SQLITE_OK && r->rc == 0)
+        r->rc = store_db_fail(r->s->rdb, r->s->path, rc, r->err);
+}
+
+/* The whole id that `asked` means: itself, or the one id that begins with it. */
+static void find_job(struct reading *r, const char *asked, char out_id[PD_JOB_ID_MAX])
+{
+    struct pd_buf ids = PD_BUF_INIT(4096);
+    size_t n = 0;
+
+    if (!asked || !*asked) {
+        r->rc = pd_fail(r->err, PD_EINVAL, "a job id is needed");
+        return;
+    }
+    begin(r,
+          "SELECT id, id=?1 FROM job WHERE id BETWEEN ?1 AND ?1||char(1114111) ORDER BY id "
+          "LIMIT 7",
+          asked);
+    while (next_row(r)) {
+        const unsigned char *z = sqlite3_column_text(r->st, 0);
+        const char *id = z ? (const char *)z : "";
+
+        if (strlen(id) >= PD_JOB_ID_MAX) {
+            r->rc = pd_fail(r->err, PD_EFORMAT, "database '%s' is damaged: a job id of %zu bytes",
+                            r->s->path, strlen(id));
+            break;
+        }
+        n++;
+        if (n <= 6)
+            pd_buf_printf(&ids, "%s%s", n > 1 ? ", " : "", id);
+        if (n == 1)
+            memcpy(out_id, id, strlen(id) + 1);
+        if (sqlite3_column_int(r->st, 1)) /* sorts first; longer ids do not matter then */
+            break;
+    }
+    end(r);
+    if (r->rc == 0 && n == 0)
+        r->rc = pd_fail(r->err, PD_ENOENT, "database '%s' has no job '%s'", r->s->path, asked);
+    else if (r->rc == 0 && n > 1)
+        r->rc = pd_fail(r->err, PD_EINVAL, "job id '%s' is ambiguous: %s%s", asked,
+                        pd_buf_str(&ids).ptr, n > 6 ? ", …" : "");
+    pd_buf_done(&ids);
+}
+
+static void load_job(struct reading *r, const char *id, struct pd_job_rec *j)
+{
+    begin(r,
+          "SELECT id,problem_key,repeat,strategy,options,model,scorer,seed,status,stopped_by,"
+          "b.data,budget,created_ms,started_ms,finished_ms,answer_node,answer,correct,error,"
+          "digest FROM job j LEFT JOIN blob b ON b.id=j.request_id WHERE j.id=?",
+          id);
+    if (next_row(r)) {
+        j->id = take_text(r);
+        j->problem_key = take_text(r);
+        j->repeat = (uint32_t)take_int(r);
+        j->strategy = take_text(r);
+        j->options = take_text(r);
+        j->model = take_text(r);
+        j->scorer = take_text(r);
+        j->seed = (uint64_t)take_int(r);
+        j->status = take_text(r);
+        j->stopped_by = take_text(r);
+        j->request = take_blob(r);
+        j->budget = take_text(r);
+        j->created_ms = take_int(r);
+        j->started_ms = take_int(r);
+        j->finished_ms = take_int(r);
+        j->answer_node = take_int_or(r, -1);
+        j->answer = take_text(r);
+        j->correct = (int)take_int_or(r, -1);
+        j->error = take_text(r);
+        j->digest = take_text(r);
+    }
+    end(r);
+}
+
+static void load_nodes(struct reading *r, const char *id, struct pd_trace *t)
+{
+    t->nodes = rows_array(r, "SELECT count(*) FROM node WHERE job_id=?", id, sizeof(*t->nodes),
+                          &t->n_nodes);
+    begin(r,
+          "SELECT n.id,n.parent,n.depth,n.step,n.status,n.prune_reason,t.data,n.n_tokens,k.data,"
+          "l.data,n.logprob,n.finish,n.stop,n.seed,n.created_ms,n.call_id FROM node n"
+          " LEFT JOIN blob t ON t.id=n.text_id LEFT JOIN blob k ON k.id=n.tokens_id"
+          " LEFT JOIN blob l ON l.id=n.logprobs_id WHERE n.job_id=? ORDER BY n.id",
+          id);
+    for (size_t i = 0; i < t->n_nodes && next_row(r); i++) {
+        struct pd_node_rec *n = &t->nodes[i];
+
+        n->id = (uint32_t)take_int(r);
+        n->parent = (uint32_t)take_int_or(r, n->id);
+        n->depth = (uint32_t)take_int(r);
+        n->step = (uint32_t)take_int(r);
+        n->status = take_text(r);
+        n->prune_reason = take_text(r);
+        n->text = take_blob(r);
+        n->n_tokens = (uint32_t)take_int(r);
+        n->tokens = take_array(r, n->n_tokens, "token numbers");
+        n->logprobs = take_array(r, n->n_tokens, "log-probabilities");
+        n->logprob = take_real(r);
+        n->finish = take_text(r);
+        n->stop = take_text(r);
+        n->seed = (uint64_t)take_int(r);
+        n->created_ms = take_int(r);
+        n->call_id = take_int_or(r, -1);
+    }
+    end(r);
+}
+
+/* score.steps: a JSON array of numbers; null is what was not finite. */
+static void parse_steps(struct reading *r, const char *json, struct pd_score_rec *score)
+{
+    struct pd_json *root = NULL;
+    const struct pd_json *v;
+    double *steps;
+    size_t n, i = 0;
+
+    if (!json || r->rc < 0)
+        return;
+    r->rc = pd_json_parse(pd_str_of(json), &root, r->err);
+    if (r->rc == 0 && (!pd_json_is_array(root) || pd_json_size(root) > UINT32_MAX))
+        r->rc = pd_fail(r->err, PD_EFORMAT, "not an array");
+    if (r->rc < 0) {
+        pd_err_context(r->err, "database '%s' is damaged: steps of a score", r->s->path);
+        pd_json_free(root);
+        return;
+    }
+    n = pd_json_size(root);
+    steps = pd_arena_array(r->arena, n ? n : 1, sizeof(*steps));
+    if (!steps)
+        no_memory(r);
+    for (v = pd_json_first(root); steps && v && i < n; v = pd_json_next(v), i++)
+        if (!pd_json_number(v, &steps[i]))
+            steps[i] = (double)NAN;
+    score->steps = steps;
+    score->n_steps = steps ? (uint32_t)n : 0;
+    pd_json_free(root);
+}
+
+static void load_scores(struct reading *r, const char *id, struct pd_trace *t)
+{
+    t->scores = rows_array(r, "SELECT count(*) FROM score WHERE job_id=?", id, sizeof(*t->scores),
+                           &t->n_scores);
+    begin(r, "SELECT node_id,scorer,kind,value,call_id,steps FROM score WHERE job_id=? ORDER BY id",
+          id);
+    for (size_t i = 0; i < t->n_scores && next_row(r); i++) {
+        struct pd_score_rec *c = &t->scores[i];
+
+        c->node_id = (uint32_t)take_int(r);
+        c->scorer = take_text(r);
+        c->kind = take_text(r);
+        c->value = take_real(r);
+        c->call_id = take_int_or(r, -1);
+        parse_steps(r, take_text(r), c);
+    }
+    end(r);
+}
+
+static void load_calls(struct reading *r, const char *id, struct pd_trace *t)
+{
+    t->calls = rows_array(r, "SELECT count(*) FROM call WHERE job_id=?", id, sizeof(*t->calls),
+                          &t->n_calls);
+    begin(r,
+          "SELECT engine,dialect,op,model,outcome,prompt_tokens,cached_tokens,generated_tokens,"
+          "started_ms,ended_ms,error FROM call WHERE job_id=? ORDER BY seq",
+          id);
+    for (size_t i = 0; i < t->n_calls && next_row(r); i++) {
+        struct pd_call_rec *c = &t->calls[i];
+
+        c->engine = take_text(r);
+        c->dialect = take_text(r);
+        c->op = take_text(r);
+        c->model = take_text(r);
+        c->outcome = take_text(r);
+        c->prompt_tokens = (uint64_t)take_int(r);
+        c->cached_tokens = (uint64_t)take_int(r);
+        c->generated_tokens = (uint64_t)take_int(r);
+        c->started_ms = take_int(r);
+        c->ended_ms = take_int(r);
+        c->error = take_text(r);
+    }
+    end(r);
+}
+
+static void load_events(struct reading *r, const char *id, struct pd_trace *t)
+{
+    t->events = rows_array(r, "SELECT count(*) FROM event WHERE job_id=?", id, sizeof(*t->events),
+                           &t->n_events);
+    begin(r, "SELECT seq,t_ms,type,data FROM event WHERE job_id=? ORDER BY seq", id);
+    for (size_t i = 0; i < t->n_events && next_row(r); i++) {
+        struct pd_event_rec *e = &t->events[i];
+
+        e->seq = (uint64_t)take_int(r);
+        e->t_ms = take_int(r);
+        e->type = take_text(r);
+        e->data = take_text(r);
+    }
+    end(r);
+}
+
+int store_trace_load(struct store *s, const char *job_id, struct pd_trace **out, struct pd_err *err)
+{
+    struct box *box = calloc(1, sizeof(*box));
+    struct reading r = {.s = s, .err = err};
+    char id[PD_JOB_ID_MAX] = "";
+
+    if (!box)
+        return pd_fail(err, PD_ENOMEM, "out of memory");
+    pd_arena_init(&box->arena, STORE_TRACE_MAX);
+    r.arena = &box->arena;
+
+    pthread_mutex_lock(&s->read_lock);
+    exec(&r, "BEGIN");
+    find_job(&r, job_id, id);
+    load_job(&r, id, &box->trace.job);
+    load_nodes(&r, id, &box->trace);
+    load_scores(&r, id, &box->trace);
+    load_calls(&r, id, &box->trace);
+    load_events(&r, id, &box->trace);
+    if (!sqlite3_get_autocommit(s->rdb))
+        exec(&r, "ROLLBACK");
+    pthread_mutex_unlock(&s->read_lock);
+
+    if (r.rc < 0) {
+        store_trace_free(&box->trace);
+        return r.rc;
+    }
+    *out = &box->trace;
+    return 0;
+}
+
+void store_trace_free(struct pd_trace *t)
+{
+    struct box *box;
+
+    if (!t)
+        return;
+    box = pd_container_of(t, struct box, trace);
+    pd_arena_done(&box->arena);
+    free(box);
+}
+
+/* A malloc'ed copy of the next column; NULL stays NULL, unless it must not. */
+static char *take_copy(struct reading *r, bool must)
+{
+    const unsigned char *z = sqlite3_column_text(r->st, r->i++);
+    char *copy = z || must ? strdup(z ? (const char *)z : "") : NULL;
+
+    if (!copy && (z || must))
+        no_memory(r);
+    return copy;
+}
+
+int store_job_list(struct store *s, size_t limit, struct store_job_row **out, size_t *out_n,
+                   struct pd_err *err)
+{
+    struct reading r = {.s = s, .err = err};
+    struct store_job_row *rows = NULL, *more;
+    size_t n = 0, cap = 0;
+
+    pthread_mutex_lock(&s->read_lock);
+    begin(&r,
+          "SELECT j.id,j.strategy,j.model,j.status,j.scorer,j.stopped_by,j.answer,j.problem_key,"
+          "(SELECT CASE WHEN json_valid(CAST(b.data AS TEXT))"
+          " THEN json_extract(CAST(b.data AS TEXT),'$.question') END"
+          " FROM blob b WHERE b.id=j.request_id),"
+          "j.created_ms,j.seed,(SELECT count(*) FROM node n WHERE n.job_id=j.id),"
+          "(SELECT coalesce(sum(c.generated_tokens),0) FROM call c WHERE c.job_id=j.id)"
+          " FROM job j ORDER BY j.created_ms DESC, j.rowid DESC LIMIT ?",
+          NULL);
+    if (r.rc == 0)
+        sqlite3_bind_int64(r.st, 1, limit == 0 || limit > INT64_MAX ? -1 : (int64_t)limit);
+    while (next_row(&r)) {
+        struct store_job_row *row;
+        const unsigned char *id = sqlite3_column_text(r.st, 0);
+
+        if (n == cap) {
+            cap = cap ? cap * 2 : 32;
+            more = reallocarray(rows, cap, sizeof(*rows));
+            if (!more) {
+                no_memory(&r);
+                break;
+            }
+            rows = more;
+        }
+        row = &rows[n++]; /* counted at once, so that an error frees what it has */
+        memset(row, 0, sizeof(*row));
+        if (id) /* longer ids are not ours */
+            strncpy(row->id, (const char *)id, sizeof(row->id) - 1);
+        r.i = 1;
+        row->strategy = take_copy(&r, true);
+        row->model = take_copy(&r, true);
+        row->status = take_copy(&r, true);
+        row->scorer = take_copy(&r, false);
+        row->stopped_by = take_copy(&r, false);
+        row->answer = take_copy(&r, false);
+        row->problem_key = take_copy(&r, false);
+        row->question = take_copy(&r, false);
+        row->created_ms = take_int(&r);
+        row->seed = (uint64_t)take_int(&r);
+        row->n_nodes = (uint64_t)take_int(&r);
+        row->generated = (uint64_t)take_int(&r);
+    }
+    end(&r);
+    pthread_mutex_unlock(&s->read_lock);
+
+    if (r.rc < 0) {
+        store_job_list_free(rows, n);
+        return r.rc;
+    }
+    *out = rows;
+    *out_n = n;
+    return 0;
+}
+
+void store_job_list_free(struct store_job_row *rows, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        free(rows[i].strategy);
+        free(rows[i].model);
+        free(rows[i].status);
+        free(rows[i].scorer);
+        free(rows[i].stopped_by);
+        free(rows[i].answer);
+        free(rows[i].problem_key);
+        free(rows[i].question);
+    }
+    free(rows);
+}

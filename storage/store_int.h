@@ -1,0 +1,104 @@
+/* Shared by the files of storage/: the store itself and the small layer over SQLite. */
+#ifndef PD_STORAGE_STORE_INT_H
+#define PD_STORAGE_STORE_INT_H
+
+#include <pthread.h>
+#include <sqlite3.h>
+
+#include "base/queue.h"
+#include "storage/storage.h"
+
+#define STORE_APPLICATION_ID 0x504F4E44 /* "POND" */
+#define STORE_USER_VERSION   1
+#define STORE_BUSY_MS        10000 /* another process's commit takes milliseconds; a stuck one is told */
+#define STORE_INBOX_MAX      512 /* messages, hence also rows in one transaction: it stays short */
+#define STORE_VALUE_MAX      ((size_t)256 << 20) /* bytes of one text or array; SQLite ends at 10^9 */
+#define STORE_TRACE_MAX      ((size_t)8 << 30)   /* bytes of one job in memory */
+
+enum store_msg_kind {
+    STORE_MSG_JOB,
+    STORE_MSG_NODE,
+    STORE_MSG_SCORE,
+    STORE_MSG_CALL,
+    STORE_MSG_EVENT,
+    STORE_MSG_FLUSH,
+};
+
+/* One message to the writer. All that its pointers name lies behind it in the same allocation, so
+ * free() is all it takes; a flush lies on the stack of who waits for it. */
+struct store_msg {
+    struct pd_link link;
+    enum store_msg_kind kind;
+    char job_id[PD_JOB_ID_MAX];
+    union {
+        struct pd_job_rec job;
+        struct pd_node_rec node;
+        struct pd_score_rec score;
+        struct pd_call_rec call;
+        struct pd_event_rec event;
+        bool flushed; /* under store.lock */
+    } u;
+};
+
+enum store_stmt {
+    STORE_STMT_BEGIN,
+    STORE_STMT_COMMIT,
+    STORE_STMT_ROLLBACK,
+    STORE_STMT_BLOB_FIND,
+    STORE_STMT_BLOB_ADD,
+    STORE_STMT_JOB,
+    STORE_STMT_NODE,
+    STORE_STMT_SCORE,
+    STORE_STMT_CALL,
+    STORE_STMT_EVENT,
+    STORE_N_STMTS
+};
+
+struct store {
+    char *path;
+    enum store_open mode;
+
+    /* Writer: its thread's own from start to join. */
+    sqlite3 *wdb;
+    sqlite3_stmt *stmts[STORE_N_STMTS];
+    pthread_t thread;
+    bool thread_runs, inbox_ready;
+    struct pd_queue inbox;
+
+    pthread_mutex_t lock; /* guards failed and the flushed flags of waiting flushes; a leaf */
+    pthread_cond_t flushed;
+    struct pd_err failed; /* code PD_OK: the writer is well */
+
+    pthread_mutex_t read_lock; /* guards rdb: one reading request at a time */
+    sqlite3 *rdb;
+};
+
+/* db.c */
+
+/* Opens, checks and (writer) creates the schema. *out_db is set on success only. */
+int store_db_open(const char *path, enum store_open mode, sqlite3 **out_db, struct pd_err *err);
+/* The error of the last call on db, as a code and a sentence about `path`. rc: SQLite's. */
+int store_db_fail(sqlite3 *db, const char *path, int rc, struct pd_err *err);
+int store_db_prepare(sqlite3 *db, const char *path, const char *sql, sqlite3_stmt **out,
+                     struct pd_err *err);
+
+/* Binds from left to right; the first failure sticks in rc. */
+struct store_bind {
+    sqlite3_stmt *st;
+    int i, rc;
+};
+void store_bind_int(struct store_bind *b, int64_t v);
+void store_bind_int_or_null(struct store_bind *b, int64_t v, int64_t null_value);
+void store_bind_real(struct store_bind *b, double v);
+void store_bind_text(struct store_bind *b, const char *z); /* NULL binds NULL */
+void store_bind_blob(struct store_bind *b, const void *p, size_t n);
+
+/* writer.c */
+int store_writer_prepare(struct store *s, struct pd_err *err);
+void store_writer_finalize(struct store *s);
+void *store_writer_main(void *store);
+
+/* schema.c */
+extern const char store_schema_sql[];
+
+#endif
