@@ -223,7 +223,7 @@ A5 void a5_pow2_halves(struct a5_v t, int32_t magic_bits, struct a5_v *out_s1, s
     out_s1->x = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(h, bias), 23));
     out_s2->x = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_sub_epi32(n, h), bias), 23));
 }
-/* Nearest-even integers of 16 values in [-127, 127] as bytes; returns nothing else. */
+/* Nearest-even integers of 16 values in [-127, 127] as bytes. */
 A2 void a2_store_i8(int8_t *p, struct a2_v v)
 {
     __m256i lo = _mm256_cvtps_epi32(v.lo), hi = _mm256_cvtps_epi32(v.hi);

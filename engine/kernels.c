@@ -1,0 +1,174 @@
+/* The scalar kernels, which are the specification, and the choice of an instruction set. Any thread; no state. */
+#include "engine/kernels.h"
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "engine/kernels_int.h"
+#include "engine/math_int.h"
+
+/* y[n] = x[n] * w[n] / rms(x) */
+static void rmsnorm(float *y, const float *x, const float *w, size_t n, float eps)
+{
+    float p[16] = {0}, scale;
+
+    for (size_t i = 0; i < n; i++)
+        p[i % 16] = fmaf(x[i], x[i], p[i % 16]);
+    scale = 1.0f / sqrtf(eng_merge16(p) / (float)n + eps);
+    for (size_t i = 0; i < n; i++)
+        y[i] = x[i] * scale * w[i];
+}
+
+/* x[n] → q[n], d[n / 32], s[n / 32]. A d below FLT_MIN counts as 0, so that 1/d is finite. */
+static void quantize_q8(const float *x, size_t n, int8_t *q, float *d, int32_t *s)
+{
+    for (size_t b = 0; b < n / ENG_Q8_BLOCK; b++, x += ENG_Q8_BLOCK, q += ENG_Q8_BLOCK) {
+        float amax = 0, scale, inv;
+        int32_t sum = 0;
+
+        for (int i = 0; i < ENG_Q8_BLOCK; i++)
+            amax = fabsf(x[i]) > amax ? fabsf(x[i]) : amax;
+        scale = amax / 127.0f;
+        if (scale < FLT_MIN)
+            scale = 0;
+        inv = scale > 0 ? 1.0f / scale : 0;
+        for (int i = 0; i < ENG_Q8_BLOCK; i++) {
+            float t = x[i] * inv + ENG_MAGIC; /* rounds to nearest even */
+            uint32_t bits;
+
+            memcpy(&bits, &t, sizeof bits);
+            q[i] = (int8_t)(bits - (uint32_t)ENG_MAGIC_BITS);
+            sum += q[i];
+        }
+        d[b] = scale;
+        s[b] = sum;
+    }
+}
+
+/* x[n_heads][head_dim], cosv and sinv [n_rot / 2] */
+static void rope(float *x, size_t n_heads, size_t head_dim, size_t n_rot, const float *cosv, const float *sinv)
+{
+    for (size_t h = 0; h < n_heads; h++, x += head_dim) {
+        for (size_t i = 0; i < n_rot / 2; i++) {
+            float a = x[2 * i], b = x[2 * i + 1];
+
+            x[2 * i] = fmaf(a, cosv[i], -(b * sinv[i]));
+            x[2 * i + 1] = fmaf(a, sinv[i], b * cosv[i]);
+        }
+    }
+}
+
+/* gate[n], up[n] */
+static void swiglu(float *gate, const float *up, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        gate[i] = gate[i] / (1.0f + eng_exp(-gate[i])) * up[i];
+}
+
+static void add(float *x, const float *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] += y[i];
+}
+
+static void to_f16(const float *x, uint16_t *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = eng_f32_to_f16(x[i]);
+}
+
+/* q[n_q][head_dim], k[head_dim][ENG_PAGE], v[ENG_PAGE][head_dim]; lanes from n_valid on hold anything */
+static void attn_page(const float *const *q, size_t n_q, const uint16_t *k, const uint16_t *v, const uint8_t *n_valid,
+                      size_t head_dim, struct eng_attn *acc)
+{
+    for (size_t i = 0; i < n_q; i++) {
+        float p[ENG_PAGE] = {0}, part[16] = {0}, m = -INFINITY, l, m_new, a = 0, b = 1;
+        size_t n = n_valid[i];
+
+        if (n == 0)
+            continue;
+        for (size_t d = 0; d < head_dim; d++)
+            for (size_t t = 0; t < n; t++)
+                p[t] = fmaf(q[i][d], eng_f16_to_f32(k[d * ENG_PAGE + t]), p[t]);
+        for (size_t t = 0; t < n; t++)
+            m = p[t] > m ? p[t] : m;
+        m += 0.0f; /* -0 → +0, as eng_max16() */
+        for (size_t t = 0; t < n; t++) {
+            p[t] = eng_exp(p[t] - m);
+            part[t % 16] += p[t];
+        }
+        l = eng_merge16(part);
+
+        /* Online softmax: both sides are brought to the new maximum. The first page finds m = -inf and only
+         * overwrites, so that o need not be initialised. */
+        m_new = m > acc[i].m ? m : acc[i].m;
+        if (acc[i].m > -INFINITY) {
+            a = eng_exp(acc[i].m - m_new);
+            b = eng_exp(m - m_new);
+        }
+        for (size_t d = 0; d < head_dim; d++) {
+            float o = 0;
+
+            for (size_t t = 0; t < n; t++)
+                o = fmaf(p[t], eng_f16_to_f32(v[t * head_dim + d]), o);
+            acc[i].o[d] = acc[i].m > -INFINITY ? fmaf(o, b, acc[i].o[d] * a) : o;
+        }
+        acc[i].l = acc[i].m > -INFINITY ? fmaf(l, b, acc[i].l * a) : l;
+        acc[i].m = m_new;
+    }
+}
+
+static float max(const float *x, size_t n)
+{
+    float m = -INFINITY;
+
+    for (size_t i = 0; i < n; i++)
+        m = x[i] > m ? x[i] : m;
+    return m + 0.0f;
+}
+
+static float exp_sum(const float *x, size_t n, float max_x, float scale, float *y)
+{
+    float p[16] = {0};
+
+    for (size_t i = 0; i < n; i++) {
+        y[i] = eng_exp((x[i] - max_x) * scale);
+        p[i % 16] += y[i];
+    }
+    return eng_merge16(p);
+}
+
+const struct eng_kernels eng_kernels_scalar = {
+    .isa = ENG_ISA_SCALAR, .rmsnorm = rmsnorm, .quantize_q8 = quantize_q8, .rope = rope, .swiglu = swiglu, .add = add,
+    .to_f16 = to_f16, .attn_page = attn_page, .max = max, .exp_sum = exp_sum,
+};
+
+bool eng_isa_supported(enum eng_isa isa)
+{
+    if (isa == ENG_ISA_SCALAR)
+        return true;
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    /* Every CPU with AVX2 has F16C; gcc 12 and clang 14 cannot ask for it. */
+    if (isa == ENG_ISA_AVX2)
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (isa == ENG_ISA_AVX512)
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("avx512f") &&
+               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
+#endif
+    return false;
+}
+
+const struct eng_kernels *eng_kernels(enum eng_isa isa)
+{
+#if defined(__x86_64__)
+    if (isa == ENG_ISA_AVX2)
+        return &eng_kernels_avx2;
+    if (isa == ENG_ISA_AVX512)
+        return &eng_kernels_avx512;
+#endif
+    (void)isa;
+    return &eng_kernels_scalar;
+}

@@ -1,0 +1,50 @@
+/* The table of tensor types, and matrices repacked for the kernels. Any thread; a matrix is immutable after init. */
+#include "engine/kernels.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/quant_int.h"
+
+const struct eng_quant *const eng_quants[] = {&quant_f32, &quant_f16, &quant_bf16, &quant_q8_0, NULL};
+
+const struct eng_quant *eng_quant_find(uint32_t ggml_type)
+{
+    for (const struct eng_quant *const *q = eng_quants; *q; q++)
+        if ((*q)->ggml_type == ggml_type)
+            return *q;
+    return NULL;
+}
+
+/* src: [rows][cols / block_elems] blocks as stored in the file; it is copied. */
+int eng_mat_init(struct eng_mat *m, const struct eng_quant *q, const void *src, size_t rows, size_t cols,
+                 struct pd_err *err)
+{
+    size_t row_bytes = cols / q->block_elems * q->block_bytes;
+    size_t tile_bytes = q->tile_bytes(cols), n_tiles = (rows + ENG_TILE - 1) / ENG_TILE, bytes;
+    const char *from = src;
+    char *tiles;
+
+    memset(m, 0, sizeof *m);
+    if (rows == 0 || cols == 0 || cols % q->block_elems != 0)
+        return pd_fail(err, PD_EINVAL, "a %s matrix cannot be %zu x %zu", q->name, rows, cols);
+    if (__builtin_mul_overflow(n_tiles, tile_bytes, &bytes))
+        return pd_fail(err, PD_ENOMEM, "a %zu x %zu matrix is too large", rows, cols);
+    tiles = aligned_alloc(64, bytes);
+    if (!tiles)
+        return pd_fail(err, PD_ENOMEM, "no memory for a matrix of %zu bytes", bytes);
+    for (size_t t = 0; t < n_tiles; t++) {
+        size_t left = rows - t * ENG_TILE;
+
+        q->repack(from + t * ENG_TILE * row_bytes, row_bytes, left < ENG_TILE ? left : ENG_TILE, cols,
+                  tiles + t * tile_bytes);
+    }
+    *m = (struct eng_mat){q, rows, cols, n_tiles, tile_bytes, tiles};
+    return 0;
+}
+
+void eng_mat_done(struct eng_mat *m)
+{
+    free(m->tiles);
+    memset(m, 0, sizeof *m);
+}
