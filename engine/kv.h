@@ -69,6 +69,7 @@ struct eng_ctx {
     struct kv_class *cls; /* of this model's pages */
     struct kv_seg *tail; /* NULL: nothing evaluated yet */
     size_t n_kv;
+    bool busy; /* a request is in flight: set by eng_submit, cleared just before done */
     int32_t *pending; /* appended, not evaluated; room for one more is always there */
     size_t n_pending, cap_pending;
     struct kv_page **table; /* flat page table of [0, n_kv) and what kv_extend added; a cache */

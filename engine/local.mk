@@ -2,7 +2,9 @@
 engine_libengine_a_SOURCES = \
 	engine/gguf.c engine/gguf.h engine/model.c engine/model.h engine/model_int.h \
 	engine/tokenizer.c engine/tokenizer.h engine/tokenizer_int.h engine/chat.c \
-	engine/pretok.c engine/pretok.h
+	engine/pretok.c engine/pretok.h \
+	engine/kv.c engine/kv.h engine/ctx.c engine/forward.c engine/forward.h \
+	engine/sample.c engine/sample.h engine/sched.c
 
 # The kernels' archive has its own flags (the order of operations is the contract: no fast-math).
 # It uses src/base only, never the rest of the engine.

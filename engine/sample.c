@@ -1,0 +1,175 @@
+/* Sampling. Order of the filters: temperature, top-k, top-p over what is left, min-p relative to the most
+ * probable token; then one categorical draw in id order. Ties in the filters go to the lower id. Sums are
+ * double, in index order; the uniform is a pure function of (branch key, absolute position). */
+#include "engine/sample.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/rng.h"
+
+/* Below this, 1/T overflows the exponent long before a second token could have any weight. */
+#define MIN_TEMPERATURE 1e-6f
+
+int sample_scratch_init(struct sample_scratch *s, size_t n_vocab)
+{
+    s->w = calloc(n_vocab, sizeof(*s->w));
+    s->heap = calloc(n_vocab, sizeof(*s->heap));
+    s->keep = calloc(n_vocab, 1);
+    if (s->w && s->heap && s->keep)
+        return 0;
+    sample_scratch_done(s);
+    return PD_ENOMEM;
+}
+
+void sample_scratch_done(struct sample_scratch *s)
+{
+    free(s->w);
+    free(s->heap);
+    free(s->keep);
+    memset(s, 0, sizeof(*s));
+}
+
+int sample_check(const struct eng_sampling *s, struct pd_err *err)
+{
+    if (!(s->temperature >= 0.0f) || !isfinite(s->temperature))
+        return pd_fail(err, PD_EINVAL, "temperature must be a number of at least 0");
+    if (!(s->top_p >= 0.0f && s->top_p <= 1.0f))
+        return pd_fail(err, PD_EINVAL, "top_p must be between 0 and 1");
+    if (!(s->min_p >= 0.0f && s->min_p <= 1.0f))
+        return pd_fail(err, PD_EINVAL, "min_p must be between 0 and 1");
+    return 0;
+}
+
+int sample_norm(const struct eng_kernels *k, const float *logits, size_t n, float *w, float *out_max,
+                float *out_log_sum)
+{
+    float max = k->max(logits, n), sum;
+
+    if (!isfinite(max))
+        return PD_EFORMAT;
+    sum = k->exp_sum(logits, n, max, 1.0f, w);
+    if (!isfinite(sum) || !(sum > 0.0f))
+        return PD_EFORMAT;
+    *out_max = max;
+    *out_log_sum = eng_log(sum);
+    return 0;
+}
+
+/* Is a before b in descending order? */
+static bool before(const float *x, int32_t a, int32_t b)
+{
+    return x[a] > x[b] || (x[a] == x[b] && a < b);
+}
+
+static void sift(const float *x, int32_t *heap, size_t n, size_t i)
+{
+    int32_t v = heap[i];
+
+    for (size_t c; (c = 2 * i + 1) < n; i = c) {
+        if (c + 1 < n && before(x, heap[c + 1], heap[c]))
+            c++;
+        if (!before(x, heap[c], v))
+            break;
+        heap[i] = heap[c];
+    }
+    heap[i] = v;
+}
+
+static int32_t pop(const float *x, int32_t *heap, size_t *n)
+{
+    int32_t top = heap[0];
+
+    heap[0] = heap[--*n];
+    if (*n)
+        sift(x, heap, *n, 0);
+    return top;
+}
+
+/* Marks in keep what top-k and top-p leave. x: logits, w: their weights. */
+static void filter(const struct eng_sampling *s, const float *x, const float *w, size_t n, int32_t *heap,
+                   uint8_t *keep)
+{
+    size_t k = s->top_k && s->top_k < n ? s->top_k : n, m = n;
+    double total = 0.0, sum = 0.0;
+
+    for (size_t i = 0; i < n; i++)
+        heap[i] = (int32_t)i;
+    for (size_t i = n / 2; i-- > 0;)
+        sift(x, heap, n, i);
+    memset(keep, 0, n);
+    if (k < n) {
+        /* The popped ids fill the room that the shrinking heap leaves: from the end, in descending order. */
+        for (size_t i = 0; i < k; i++) {
+            int32_t id = pop(x, heap, &m);
+
+            heap[m] = id;
+            keep[id] = 1;
+        }
+        if (s->top_p >= 1.0f)
+            return;
+        for (size_t i = 0; i < n; i++)
+            total += keep[i] ? (double)w[i] : 0.0;
+        memset(keep, 0, n);
+        for (size_t i = 0; i < k && (i == 0 || sum < (double)s->top_p * total); i++) {
+            int32_t id = heap[n - 1 - i];
+
+            sum += (double)w[id];
+            keep[id] = 1;
+        }
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        total += (double)w[i];
+    do {
+        int32_t id = pop(x, heap, &m);
+
+        sum += (double)w[id];
+        keep[id] = 1;
+    } while (m > 0 && sum < (double)s->top_p * total);
+}
+
+int sample_token(const struct eng_kernels *k, const float *logits, size_t n, const struct eng_sampling *s,
+                 uint64_t key, uint64_t pos, struct sample_scratch *scratch, int32_t *out_id, float *out_logprob)
+{
+    float max, log_sum, *w = scratch->w;
+    int32_t id = 0;
+    int rc = sample_norm(k, logits, n, w, &max, &log_sum);
+
+    if (rc < 0)
+        return rc;
+    if (s->temperature < MIN_TEMPERATURE) {
+        for (size_t i = 1; i < n; i++)
+            id = logits[i] > logits[id] ? (int32_t)i : id;
+    } else {
+        bool filtered = (s->top_k && s->top_k < n) || s->top_p < 1.0f;
+        double total = 0.0, sum = 0.0, target;
+
+        if (s->temperature != 1.0f)
+            k->exp_sum(logits, n, max, 1.0f / s->temperature, w);
+        if (filtered) {
+            filter(s, logits, w, n, scratch->heap, scratch->keep);
+            for (size_t i = 0; i < n; i++)
+                w[i] = scratch->keep[i] ? w[i] : 0.0f;
+        }
+        if (s->min_p > 0.0f) { /* the most probable token has the weight exp(0) = 1 */
+            for (size_t i = 0; i < n; i++)
+                w[i] = w[i] >= s->min_p ? w[i] : 0.0f;
+        }
+        for (size_t i = 0; i < n; i++)
+            total += (double)w[i];
+        target = pd_rng_uniform(key, pos, 0) * total;
+        for (size_t i = 0; i < n; i++) {
+            if (!(w[i] > 0.0f))
+                continue;
+            id = (int32_t)i; /* the last positive one if rounding leaves the target above */
+            sum += (double)w[i];
+            if (target < sum)
+                break;
+        }
+    }
+    *out_id = id;
+    *out_logprob = (logits[id] - max) - log_sum;
+    return 0;
+}

@@ -1,0 +1,988 @@
+/* The engine object, its scheduler thread and the life of requests.
+ *
+ *   eng_submit ──inbox──▶ admitted ──▶ prefill ──▶ decode ──▶ finished ──▶ done()
+ *                            │  (kept logits)         ▲
+ *                            └────────────────────────┘
+ *
+ * Each step takes, for every model with work, decode rows first and then at most one prefill chunk of each
+ * request, within max_rows; who was left out comes first next time. Invariants:
+ *  1. The lanes of a race draw their k-th token only when all live lanes have drawn the one before, and from
+ *     the second token on all in the same step; the race is judged when all live lanes are level.
+ *  2. A request's numbers do not depend on when its rows were computed, so nothing here is visible in them.
+ *  3. done() is called with no lock held, after the last use of the request and its context. */
+#include "engine/engine.h"
+
+#include <assert.h>
+#include <math.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/str.h"
+#include "engine/forward.h"
+#include "engine/kv.h"
+#include "engine/model.h"
+#include "engine/sample.h"
+
+#define DEFAULT_KV_BYTES (UINT64_C(1) << 30)
+#define DEFAULT_PREFILL_CHUNK 64
+#define DEFAULT_MAX_ROWS 512
+#define MAX_ROWS 65536        /* bounds the working space of a model */
+#define MAX_THREADS 1024      /* more is a typing mistake */
+#define MAX_SCORE_VALUES (64u << 20) /* logits of one SCORE request: 256 MiB */
+#define MAX_STOP_BYTES (1u << 20)    /* a stop string and the text of one token */
+
+struct group { /* the lanes of one race in flight */
+    struct eng_race *race;
+    size_t n, n_live;   /* lanes; those not finished */
+    uint64_t step_seen; /* handled in this step */
+    struct run *lanes[];
+};
+
+struct run {
+    struct run *next;
+    struct eng_req *req;
+    struct eng_ctx *ctx;
+    struct fwd *fwd;
+    struct group *group;
+    uint32_t cap_tokens;
+    struct pd_buf tail; /* end of the text generated so far, for stop strings */
+    size_t max_stop;
+    size_t first;           /* SCORE: position of the first pending token */
+    struct kv_logits *keep; /* PREFILL: becomes the context's */
+    /* of the step in progress */
+    uint64_t step_seen;
+    size_t n_rows;
+    bool served, drew;
+    int32_t drawn;
+    float drawn_logprob;
+    atomic_bool bad; /* logits that are not numbers */
+    bool finished;
+};
+
+struct eng {
+    const struct eng_kernels *k;
+    struct eng_pool *pool;
+    struct kv_pool kv;
+    unsigned prefill_chunk, max_rows;
+    pthread_t thread;
+    pthread_mutex_t lock; /* guards inbox, closing, fwds and their reference counts */
+    pthread_cond_t wake;
+    struct run *inbox, **inbox_end;
+    bool closing;
+    struct fwd *fwds;
+    /* the scheduler's */
+    struct run *active;
+    uint64_t step;
+    struct fwd_row *rows; /* [max_rows] */
+    struct run **instant; /* [max_rows] drawing from kept logits */
+    atomic_uint_fast64_t n_steps, n_rows;
+};
+
+/* ---- life ---------------------------------------------------------------------------------------- */
+
+static unsigned usable_cpus(void)
+{
+    cpu_set_t set;
+
+    if (sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) > 0)
+        return (unsigned)CPU_COUNT(&set);
+    return 1;
+}
+
+static const char *const isa_names[ENG_N_ISA] = {"scalar", "avx2", "avx512"};
+
+static int choose_isa(const char *name, enum eng_isa *out, struct pd_err *err)
+{
+    if (!name || !*name)
+        name = getenv("PONDER_ISA");
+    for (int i = ENG_N_ISA - 1; i >= 0; i--) {
+        if (name && *name ? strcmp(name, isa_names[i]) != 0 : !eng_isa_supported((enum eng_isa)i))
+            continue;
+        if (!eng_isa_supported((enum eng_isa)i))
+            return pd_fail(err, PD_EINVAL, "this CPU does not have %s", name);
+        *out = (enum eng_isa)i;
+        return 0;
+    }
+    return pd_fail(err, PD_EINVAL, "'%s' is not an instruction set: scalar, avx2, avx512", name ? name : "");
+}
+
+static int choose_threads(unsigned n, unsigned *out, struct pd_err *err)
+{
+    const char *env = getenv("PONDER_THREADS");
+    uint64_t v = n;
+
+    if (v == 0 && env && *env && (!pd_parse_u64(pd_str_of(env), &v) || v == 0))
+        return pd_fail(err, PD_EINVAL, "PONDER_THREADS='%s' is not a number of threads", env);
+    if (v == 0)
+        v = usable_cpus();
+    if (v > MAX_THREADS)
+        return pd_fail(err, PD_EINVAL, "%llu compute threads are too many (at most %d)", (unsigned long long)v,
+                       MAX_THREADS);
+    *out = (unsigned)v;
+    return 0;
+}
+
+static void *scheduler(void *arg);
+
+int eng_open(const struct eng_config *config, struct eng **out_eng, struct pd_err *err)
+{
+    static const struct eng_config defaults;
+    const struct eng_config *c = config ? config : &defaults;
+    struct eng *e = NULL;
+    enum eng_isa isa = ENG_ISA_SCALAR;
+    unsigned n_threads = 1;
+    int rc;
+
+    if ((rc = choose_isa(c->isa, &isa, err)) < 0 || (rc = choose_threads(c->n_threads, &n_threads, err)) < 0)
+        return rc;
+    if (c->max_rows > MAX_ROWS)
+        return pd_fail(err, PD_EINVAL, "max_rows must be at most %d", MAX_ROWS);
+    e = calloc(1, sizeof(*e));
+    if (!e)
+        return pd_fail(err, PD_ENOMEM, "out of memory for the engine");
+    e->k = eng_kernels(isa);
+    e->prefill_chunk = c->prefill_chunk ? c->prefill_chunk : DEFAULT_PREFILL_CHUNK;
+    e->max_rows = c->max_rows ? c->max_rows : DEFAULT_MAX_ROWS;
+    e->inbox_end = &e->inbox;
+    e->rows = calloc(e->max_rows, sizeof(*e->rows));
+    e->instant = calloc(e->max_rows, sizeof(struct run *));
+    if (!e->rows || !e->instant || kv_pool_init(&e->kv, c->kv_bytes ? c->kv_bytes : DEFAULT_KV_BYTES) < 0) {
+        rc = pd_fail(err, PD_ENOMEM, "out of memory for the engine");
+        goto fail;
+    }
+    if (pthread_mutex_init(&e->lock, NULL) != 0 || pthread_cond_init(&e->wake, NULL) != 0) {
+        rc = pd_fail(err, PD_ENOMEM, "out of memory for the engine");
+        goto fail_kv;
+    }
+    rc = eng_pool_new(n_threads, &e->pool, err);
+    if (rc < 0)
+        goto fail_lock;
+    rc = pthread_create(&e->thread, NULL, scheduler, e);
+    if (rc != 0) {
+        rc = pd_fail_errno(err, rc, "cannot start the engine's scheduler");
+        eng_pool_free(e->pool);
+        goto fail_lock;
+    }
+    *out_eng = e;
+    return 0;
+fail_lock:
+    pthread_cond_destroy(&e->wake);
+    pthread_mutex_destroy(&e->lock);
+fail_kv:
+    kv_pool_done(&e->kv);
+fail:
+    free(e->rows);
+    free(e->instant);
+    free(e);
+    return rc;
+}
+
+void eng_close(struct eng *e)
+{
+    if (!e)
+        return;
+    pthread_mutex_lock(&e->lock);
+    e->closing = true;
+    pthread_cond_signal(&e->wake);
+    pthread_mutex_unlock(&e->lock);
+    pthread_join(e->thread, NULL);
+    assert(!e->fwds && atomic_load(&e->kv.pages_used) == 0); /* a context outlived its engine */
+    eng_pool_free(e->pool);
+    kv_pool_done(&e->kv);
+    pthread_cond_destroy(&e->wake);
+    pthread_mutex_destroy(&e->lock);
+    free(e->rows);
+    free(e->instant);
+    free(e);
+}
+
+const char *eng_isa_name(const struct eng *e)
+{
+    return isa_names[e->k->isa];
+}
+
+unsigned eng_n_threads(const struct eng *e)
+{
+    return eng_pool_n_threads(e->pool);
+}
+
+void eng_stats(const struct eng *e, struct eng_stats *out)
+{
+    out->kv_pages_used = atomic_load(&e->kv.pages_used);
+    out->kv_pages_peak = atomic_load(&e->kv.pages_peak);
+    out->kv_page_bytes_used = atomic_load(&e->kv.bytes_used);
+    out->steps = atomic_load(&e->n_steps);
+    out->rows = atomic_load(&e->n_rows);
+}
+
+int eng_model_open(struct eng *e, const char *path, struct eng_model **out_model, struct pd_err *err)
+{
+    (void)e; /* a model is immutable and belongs to no engine; its working space comes with its contexts */
+    return eng_model_load(path, out_model, err);
+}
+
+/* ---- sessions ------------------------------------------------------------------------------------ */
+
+struct kv_pool *eng_kv(struct eng *e)
+{
+    return &e->kv;
+}
+
+int eng_fwd_get(struct eng *e, struct eng_model *m, struct fwd **out, struct pd_err *err)
+{
+    struct fwd *f;
+    int rc = 0;
+
+    pthread_mutex_lock(&e->lock);
+    for (f = e->fwds; f && f->model != m; f = f->next)
+        ;
+    if (!f && (rc = fwd_new(m, e->k, e->pool, &e->kv, e->max_rows, &f, err)) == 0) {
+        f->next = e->fwds;
+        e->fwds = f;
+    }
+    if (rc == 0) {
+        f->refs++;
+        *out = f;
+    }
+    pthread_mutex_unlock(&e->lock);
+    return rc;
+}
+
+void eng_fwd_ref(struct eng *e, struct fwd *f)
+{
+    pthread_mutex_lock(&e->lock);
+    f->refs++;
+    pthread_mutex_unlock(&e->lock);
+}
+
+void eng_fwd_put(struct eng *e, struct fwd *f)
+{
+    bool last;
+
+    pthread_mutex_lock(&e->lock);
+    last = --f->refs == 0;
+    if (last) {
+        struct fwd **p = &e->fwds;
+
+        while (*p != f)
+            p = &(*p)->next;
+        *p = f->next;
+    }
+    pthread_mutex_unlock(&e->lock);
+    if (last)
+        fwd_free(f);
+}
+
+/* ---- submitting ---------------------------------------------------------------------------------- */
+
+static void run_free(struct run *r)
+{
+    if (!r)
+        return;
+    if (r->group) {
+        struct group *g = r->group;
+        size_t i = 0;
+
+        while (g->lanes[i] != r)
+            i++;
+        g->n--;
+        memmove(g->lanes + i, g->lanes + i + 1, (g->n - i) * sizeof(struct run *));
+        if (g->n == 0)
+            free(g);
+    }
+    pd_buf_done(&r->tail);
+    kv_logits_unref(r->keep);
+    free(r);
+}
+
+void eng_req_done(struct eng_req *req)
+{
+    free(req->tokens);
+    free(req->logprobs);
+    free(req->logits);
+    req->tokens = NULL;
+    req->logprobs = NULL;
+    req->logits = NULL;
+    req->n_tokens = 0;
+}
+
+static int check_generate(const struct eng_req *q, const struct eng_model_info *info, struct pd_err *err)
+{
+    size_t n = eng_ctx_n_tokens(q->ctx);
+
+    if (q->max_tokens == 0)
+        return pd_fail(err, PD_EINVAL, "nothing to generate: max_tokens is 0");
+    if (n >= info->n_ctx)
+        return pd_fail(err, PD_EINVAL, "the context is full: %zu of %u tokens", n, info->n_ctx);
+    for (const char *const *s = q->stops; s && *s; s++) {
+        if (!**s || strlen(*s) > MAX_STOP_BYTES / 2)
+            return pd_fail(err, PD_EINVAL, "a stop string must have 1 to %u bytes", MAX_STOP_BYTES / 2);
+    }
+    return sample_check(&q->sampling, err);
+}
+
+static int check_score(const struct eng_req *q, const struct eng_model_info *info, struct pd_err *err)
+{
+    size_t n = eng_ctx_n_tokens(q->ctx);
+
+    if (q->ctx->n_pending == 0)
+        return pd_fail(err, PD_EINVAL, "nothing to score: no tokens were appended");
+    if ((q->n_at == 0) != (q->n_labels == 0))
+        return pd_fail(err, PD_EINVAL, "positions and labels to score go together");
+    if (q->n_at && (uint64_t)q->n_at * q->n_labels > MAX_SCORE_VALUES)
+        return pd_fail(err, PD_EINVAL, "%u positions with %u labels are too many", q->n_at, q->n_labels);
+    for (uint32_t i = 0; i < q->n_at; i++) {
+        if (q->at[i] < q->ctx->n_kv || q->at[i] >= n || (i && q->at[i] <= q->at[i - 1]))
+            return pd_fail(err, PD_EINVAL, "position %u to score is not ascending or not among the new tokens",
+                           q->at[i]);
+    }
+    for (uint32_t i = 0; i < q->n_labels; i++) {
+        if (q->labels[i] < 0 || (uint32_t)q->labels[i] >= info->n_vocab)
+            return pd_fail(err, PD_EINVAL, "label %d is outside the vocabulary", q->labels[i]);
+    }
+    return 0;
+}
+
+/* Checks the request and allocates all it will need; its context is marked busy. */
+static int prepare(struct eng *e, struct eng_req *q, struct run **out, struct pd_err *err)
+{
+    const struct eng_model_info *info;
+    struct run *r;
+    size_t n, n_values = 0;
+    int rc = 0;
+
+    if (!q->ctx || q->ctx->eng != e)
+        return pd_fail(err, PD_EINVAL, "a request needs a context of this engine");
+    if (q->ctx->busy)
+        return pd_fail(err, PD_EINVAL, "the context has a request in flight");
+    info = &q->ctx->fwd->model->info;
+    n = eng_ctx_n_tokens(q->ctx);
+    if (n == 0)
+        return pd_fail(err, PD_EINVAL, "the context is empty");
+    if (q->race && (q->op != ENG_GENERATE || q->race->m == 0))
+        return pd_fail(err, PD_EINVAL, "a race is between generating requests and needs m of at least 1");
+    if (q->op == ENG_GENERATE)
+        rc = check_generate(q, info, err);
+    else if (q->op == ENG_SCORE)
+        rc = check_score(q, info, err);
+    else if (q->op != ENG_PREFILL)
+        rc = pd_fail(err, PD_EINVAL, "unknown operation %d", (int)q->op);
+    if (rc < 0)
+        return rc;
+
+    r = calloc(1, sizeof(*r));
+    if (!r)
+        goto nomem;
+    r->req = q;
+    r->ctx = q->ctx;
+    r->fwd = q->ctx->fwd;
+    r->first = q->ctx->n_kv;
+    r->tail = PD_BUF_INIT(MAX_STOP_BYTES);
+    q->tokens = NULL;
+    q->logprobs = q->logits = NULL;
+    q->n_tokens = 0;
+    q->finish = ENG_FINISH_NONE;
+    q->stop = NULL;
+    memset(&q->err, 0, sizeof(q->err));
+    atomic_store(&q->progress, 0);
+    atomic_store(&q->cancelled, false);
+    q->n_prompt = (uint32_t)n;
+    q->n_cached = (uint32_t)q->ctx->n_kv;
+    if (q->op == ENG_GENERATE) {
+        r->cap_tokens = q->max_tokens < info->n_ctx - n ? q->max_tokens : (uint32_t)(info->n_ctx - n);
+        n_values = r->cap_tokens;
+        q->tokens = malloc(n_values * sizeof(*q->tokens));
+        if (!q->tokens)
+            goto nomem;
+        for (const char *const *s = q->stops; s && *s; s++)
+            r->max_stop = strlen(*s) > r->max_stop ? strlen(*s) : r->max_stop;
+        if (r->max_stop && pd_buf_reserve(&r->tail, r->max_stop + 256) < 0)
+            goto nomem;
+    } else if (q->op == ENG_SCORE) {
+        n_values = q->want_logprobs ? q->ctx->n_pending : 0;
+        if (q->n_at && !(q->logits = calloc((size_t)q->n_at * q->n_labels, sizeof(float))))
+            goto nomem;
+    } else if (!(r->keep = kv_logits_new(info->n_vocab))) {
+        goto nomem;
+    }
+    if (n_values && !(q->logprobs = calloc(n_values, sizeof(float))))
+        goto nomem;
+    q->state = r;
+    q->ctx->busy = true;
+    *out = r;
+    return 0;
+nomem:
+    run_free(r);
+    eng_req_done(q);
+    return pd_fail(err, PD_ENOMEM, "out of memory for a request");
+}
+
+/* Puts the requests of each race into a group. */
+static int make_groups(struct eng *e, struct eng_req *const *reqs, size_t n, struct pd_err *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct run *r = reqs[i]->state;
+        struct group *g;
+        size_t n_lanes = 0;
+
+        if (!reqs[i]->race || r->group)
+            continue;
+        for (size_t j = i; j < n; j++) {
+            if (reqs[j]->race != reqs[i]->race)
+                continue;
+            if (reqs[j]->ctx->fwd != r->fwd)
+                return pd_fail(err, PD_EINVAL, "a race must be between lanes of one model");
+            n_lanes++;
+        }
+        if (n_lanes > e->max_rows)
+            return pd_fail(err, PD_EINVAL, "a race of %zu lanes does not fit into a step of %u rows", n_lanes,
+                           e->max_rows);
+        g = calloc(1, sizeof(*g) + n_lanes * sizeof(struct run *));
+        if (!g)
+            return pd_fail(err, PD_ENOMEM, "out of memory for a race");
+        g->race = reqs[i]->race;
+        g->race->n_finished = 0;
+        for (size_t j = i; j < n; j++) {
+            struct run *lane = reqs[j]->state;
+
+            if (reqs[j]->race == g->race) {
+                lane->group = g;
+                g->lanes[g->n++] = lane;
+            }
+        }
+        g->n_live = g->n;
+    }
+    return 0;
+}
+
+int eng_submit(struct eng *e, struct eng_req *const *reqs, size_t n, struct pd_err *err)
+{
+    struct run *chain = NULL, **end = &chain;
+    size_t i;
+    int rc = 0;
+
+    if (n == 0)
+        return 0;
+    for (i = 0; i < n && rc == 0; i++) {
+        struct run *r = NULL;
+
+        rc = prepare(e, reqs[i], &r, err);
+        if (rc < 0)
+            break;
+        *end = r;
+        end = &r->next;
+    }
+    if (rc == 0)
+        rc = make_groups(e, reqs, n, err);
+    if (rc == 0) {
+        pthread_mutex_lock(&e->lock);
+        if (e->closing) {
+            rc = PD_ECANCEL;
+        } else {
+            *e->inbox_end = chain;
+            e->inbox_end = end;
+            pthread_cond_signal(&e->wake);
+        }
+        pthread_mutex_unlock(&e->lock);
+        if (rc == 0)
+            return 0;
+        pd_fail(err, PD_ECANCEL, "the engine is closing");
+    }
+    while (i-- > 0) {
+        reqs[i]->ctx->busy = false;
+        run_free(reqs[i]->state);
+        reqs[i]->state = NULL;
+        eng_req_done(reqs[i]);
+    }
+    return rc;
+}
+
+void eng_cancel(struct eng *e, struct eng_req *req)
+{
+    (void)e; /* a scheduler with this request is awake */
+    atomic_store(&req->cancelled, true);
+}
+
+struct waiter {
+    pthread_mutex_t lock; /* guards n_left */
+    pthread_cond_t all;
+    size_t n_left;
+};
+
+static void run_one_done(struct eng_req *q)
+{
+    struct waiter *w = q->user;
+
+    pthread_mutex_lock(&w->lock);
+    if (--w->n_left == 0)
+        pthread_cond_signal(&w->all);
+    pthread_mutex_unlock(&w->lock);
+}
+
+int eng_run(struct eng *e, struct eng_req *const *reqs, size_t n, struct pd_err *err)
+{
+    struct waiter w = {.n_left = n};
+    struct saved {
+        void (*done)(struct eng_req *);
+        void *user;
+    } *saved;
+    int rc;
+
+    saved = calloc(n ? n : 1, sizeof(*saved));
+    if (!saved || pthread_mutex_init(&w.lock, NULL) != 0 || pthread_cond_init(&w.all, NULL) != 0) {
+        free(saved);
+        return pd_fail(err, PD_ENOMEM, "out of memory for a request");
+    }
+    for (size_t i = 0; i < n; i++) {
+        saved[i] = (struct saved){reqs[i]->done, reqs[i]->user};
+        reqs[i]->done = run_one_done;
+        reqs[i]->user = &w;
+    }
+    rc = eng_submit(e, reqs, n, err);
+    if (rc == 0) {
+        pthread_mutex_lock(&w.lock);
+        while (w.n_left)
+            pthread_cond_wait(&w.all, &w.lock);
+        pthread_mutex_unlock(&w.lock);
+    }
+    for (size_t i = 0; i < n; i++) {
+        reqs[i]->done = saved[i].done;
+        reqs[i]->user = saved[i].user;
+    }
+    pthread_cond_destroy(&w.all);
+    pthread_mutex_destroy(&w.lock);
+    free(saved);
+    return rc;
+}
+
+/* ---- the scheduler's thread ---------------------------------------------------------------------- */
+
+static void finish(struct run *r, enum eng_finish how)
+{
+    assert(!r->finished);
+    r->finished = true;
+    r->req->finish = how;
+    if (r->group) {
+        r->group->n_live--;
+        if (how == ENG_FINISH_EOS || how == ENG_FINISH_STOP)
+            r->group->race->n_finished++;
+    }
+}
+
+static void finish_bad(struct run *r)
+{
+    const struct eng_model_info *info = &r->fwd->model->info;
+
+    pd_fail(&r->req->err, PD_EFORMAT, "model '%s' computed logits that are not numbers: its weights are damaged",
+            info->path ? info->path : "?");
+    finish(r, ENG_FINISH_ERROR);
+}
+
+/* A request enters the scheduler: what needs no step is settled here. */
+static void admit(struct run *r)
+{
+    struct eng_req *q = r->req;
+    struct eng_ctx *c = r->ctx;
+
+    if (q->op == ENG_SCORE && q->want_logprobs) {
+        /* The first pending token's predecessor: nothing, kept logits, or evaluated and gone. */
+        float max, log_sum;
+
+        if (c->n_kv == 0)
+            q->logprobs[0] = 0.0f;
+        else if (!c->last)
+            q->logprobs[0] = NAN;
+        else if (sample_norm(r->fwd->k, c->last->v, r->fwd->model->info.n_vocab, r->fwd->sample[0].w, &max,
+                             &log_sum) < 0)
+            finish_bad(r);
+        else
+            q->logprobs[0] = (c->last->v[c->pending[0]] - max) - log_sum;
+        return;
+    }
+    if (c->n_pending > 0)
+        return;
+    if (c->last) {
+        if (q->op == ENG_PREFILL)
+            finish(r, ENG_FINISH_NONE);
+    } else if (kv_uncache(c, &q->err) < 0) {
+        finish(r, ENG_FINISH_ERROR);
+    } else {
+        q->n_cached = (uint32_t)c->n_kv;
+    }
+}
+
+static bool decoding(const struct run *r)
+{
+    return r->req->op == ENG_GENERATE && r->req->n_tokens > 0;
+}
+
+/* Every live lane has drawn its first token. */
+static bool group_level(const struct group *g)
+{
+    for (size_t i = 0; i < g->n; i++) {
+        if (!g->lanes[i]->finished && g->lanes[i]->req->n_tokens == 0)
+            return false;
+    }
+    return true;
+}
+
+static bool score_wants(const struct run *r, size_t pos)
+{
+    const struct eng_req *q = r->req;
+    size_t lo = 0, hi = q->n_at;
+
+    if (q->want_logprobs && pos + 1 < r->ctx->n_kv + r->ctx->n_pending)
+        return true;
+    while (lo < hi) {
+        size_t mid = (lo + hi) / 2;
+
+        if (q->at[mid] < pos)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < q->n_at && q->at[lo] == pos;
+}
+
+/* Takes the next n pending tokens of r into the batch. */
+static void take_rows(struct eng *e, struct run *r, size_t n, size_t *io_rows)
+{
+    struct eng_ctx *c = r->ctx;
+
+    if (kv_extend(c, n, &r->req->err) < 0) {
+        finish(r, ENG_FINISH_ERROR);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        size_t pos = c->n_kv + i;
+
+        e->rows[*io_rows + i] = (struct fwd_row){
+            .ctx = c,
+            .pos = (uint32_t)pos,
+            .token = c->pending[i],
+            .want_logits = r->req->op == ENG_SCORE ? score_wants(r, pos) : i + 1 == c->n_pending,
+            .user = r,
+        };
+    }
+    *io_rows += n;
+    r->n_rows = n;
+    r->served = true;
+}
+
+struct reading { /* pool job: what to do with a chunk of logits */
+    struct eng *e;
+    struct fwd *f;
+    size_t i0; /* rows: index into f->logit_rows; instant draws: unused */
+    bool instant;
+};
+
+static void draw(struct run *r, const struct reading *p, const float *logits, size_t pos, unsigned thread)
+{
+    const struct eng_req *q = r->req;
+
+    if (sample_token(p->f->k, logits, p->f->model->info.n_vocab, &q->sampling, q->key, pos, &p->f->sample[thread],
+                     &r->drawn, &r->drawn_logprob) < 0)
+        atomic_store(&r->bad, true);
+    r->drew = true;
+}
+
+static void read_score(struct run *r, const struct reading *p, const float *logits, size_t pos, unsigned thread)
+{
+    struct eng_req *q = r->req;
+    const struct eng_ctx *c = r->ctx;
+
+    if (q->want_logprobs && pos + 1 < c->n_kv + c->n_pending) {
+        float max, log_sum;
+
+        if (sample_norm(p->f->k, logits, p->f->model->info.n_vocab, p->f->sample[thread].w, &max, &log_sum) < 0)
+            atomic_store(&r->bad, true);
+        else
+            q->logprobs[pos + 1 - r->first] = (logits[c->pending[pos + 1 - c->n_kv]] - max) - log_sum;
+    }
+    for (size_t lo = 0, hi = q->n_at; lo < hi;) {
+        size_t mid = (lo + hi) / 2;
+
+        if (q->at[mid] == pos) {
+            for (size_t j = 0; j < q->n_labels; j++) {
+                float v = logits[q->labels[j]];
+
+                q->logits[mid * q->n_labels + j] = v;
+                if (!isfinite(v))
+                    atomic_store(&r->bad, true);
+            }
+            break;
+        }
+        if (q->at[mid] < pos)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+}
+
+static void read_logits(void *arg, size_t begin, size_t end, unsigned thread)
+{
+    const struct reading *p = arg;
+    size_t n_vocab = p->f->model->info.n_vocab;
+
+    for (size_t j = begin; j < end; j++) {
+        const struct fwd_row *row;
+        const float *logits = p->f->logits + j * n_vocab;
+        struct run *r;
+
+        if (p->instant) {
+            r = p->e->instant[j];
+            draw(r, p, r->ctx->last->v, r->ctx->n_kv, thread);
+            continue;
+        }
+        row = &p->f->rows[p->f->logit_rows[p->i0 + j]];
+        r = row->user;
+        if (r->req->op == ENG_GENERATE)
+            draw(r, p, logits, (size_t)row->pos + 1, thread);
+        else if (r->req->op == ENG_PREFILL)
+            memcpy(r->keep->v, logits, n_vocab * sizeof(float));
+        else
+            read_score(r, p, logits, row->pos, thread);
+    }
+}
+
+/* The stop string that the text completed first; equal ends: the one listed first. */
+static const char *find_stop(struct run *r, int32_t id, struct pd_err *err)
+{
+    const char *best = NULL;
+    size_t best_end = SIZE_MAX;
+    struct pd_str text;
+
+    if (r->tail.len >= r->max_stop) {
+        size_t keep = r->max_stop - 1;
+
+        memmove(r->tail.data, r->tail.data + r->tail.len - keep, keep);
+        r->tail.len = keep;
+    }
+    if (eng_detokenize(r->fwd->model->tok, &id, 1, true, &r->tail, err) < 0)
+        return NULL;
+    text = pd_buf_str(&r->tail);
+    for (const char *const *s = r->req->stops; *s; s++) {
+        struct pd_str stop = pd_str_of(*s);
+        ptrdiff_t at = pd_str_find(text, stop);
+
+        if (at >= 0 && (size_t)at + stop.len < best_end) {
+            best_end = (size_t)at + stop.len;
+            best = *s;
+        }
+    }
+    return best;
+}
+
+static void take_token(struct run *r)
+{
+    struct eng_req *q = r->req;
+    struct eng_ctx *c = r->ctx;
+
+    q->tokens[q->n_tokens] = r->drawn;
+    q->logprobs[q->n_tokens] = r->drawn_logprob;
+    q->n_tokens++;
+    assert(c->n_pending == 0);
+    c->pending[c->n_pending++] = r->drawn;
+    atomic_store_explicit(&q->progress, q->n_tokens, memory_order_release);
+    if (eng_token_is_end(r->fwd->model->tok, r->drawn)) {
+        finish(r, ENG_FINISH_EOS);
+        return;
+    }
+    if (r->max_stop) {
+        q->stop = find_stop(r, r->drawn, &q->err);
+        if (q->stop) {
+            finish(r, ENG_FINISH_STOP);
+            return;
+        }
+        if (q->err.code) {
+            finish(r, ENG_FINISH_ERROR);
+            return;
+        }
+    }
+    if (q->n_tokens == q->max_tokens)
+        finish(r, ENG_FINISH_LENGTH);
+    else if (eng_ctx_n_tokens(c) >= r->fwd->model->info.n_ctx)
+        finish(r, ENG_FINISH_CTX);
+}
+
+/* After the batch: the context and the request catch up. */
+static void settle(struct run *r)
+{
+    if (r->n_rows)
+        kv_commit(r->ctx, r->n_rows);
+    r->n_rows = 0;
+    if (atomic_load(&r->bad)) {
+        finish_bad(r);
+    } else if (r->drew) {
+        take_token(r);
+    } else if (r->req->op != ENG_GENERATE && r->ctx->n_pending == 0) {
+        if (r->keep) {
+            r->ctx->last = r->keep;
+            r->keep = NULL;
+        }
+        finish(r, ENG_FINISH_NONE);
+    }
+    r->drew = false;
+}
+
+static void end_race(struct group *g)
+{
+    if (g->n_live == 0 || g->race->n_finished < g->race->m || !group_level(g))
+        return;
+    for (size_t i = 0; i < g->n; i++) {
+        if (!g->lanes[i]->finished)
+            finish(g->lanes[i], ENG_FINISH_RACE);
+    }
+}
+
+static void take_decode(struct eng *e, struct run *r, size_t *io_rows)
+{
+    struct group *g = r->group;
+
+    if (!g) {
+        if (*io_rows < e->max_rows)
+            take_rows(e, r, 1, io_rows);
+        return;
+    }
+    if (g->step_seen == e->step)
+        return;
+    g->step_seen = e->step;
+    if (!group_level(g) || g->n_live > e->max_rows - *io_rows)
+        return;
+    for (size_t i = 0; i < g->n; i++) {
+        if (!g->lanes[i]->finished)
+            take_rows(e, g->lanes[i], 1, io_rows);
+    }
+}
+
+/* One batch of one model. */
+static void step_model(struct eng *e, struct fwd *f)
+{
+    struct reading reading = {.e = e, .f = f};
+    size_t n_rows = 0, n_instant = 0, n;
+
+    for (struct run *r = e->active; r; r = r->next) {
+        if (r->fwd != f)
+            continue;
+        r->step_seen = e->step;
+        if (!r->finished && decoding(r))
+            take_decode(e, r, &n_rows);
+    }
+    for (struct run *r = e->active; r; r = r->next) {
+        size_t left = e->max_rows - n_rows;
+
+        if (r->fwd != f || r->finished || decoding(r))
+            continue;
+        n = r->ctx->n_pending;
+        if (n == 0) { /* kept logits */
+            if (n_instant < e->max_rows) {
+                e->instant[n_instant++] = r;
+                r->served = true;
+            }
+            continue;
+        }
+        if (n > e->prefill_chunk)
+            n = e->prefill_chunk;
+        if (n > left)
+            n = left;
+        if (n)
+            take_rows(e, r, n, &n_rows);
+    }
+    if (n_instant) {
+        reading.instant = true;
+        eng_pool_run(e->pool, n_instant, 1, read_logits, &reading);
+        reading.instant = false;
+    }
+    if (n_rows) {
+        fwd_step(f, e->rows, n_rows);
+        for (reading.i0 = 0; (n = fwd_logits(f, reading.i0)) > 0; reading.i0 += n)
+            eng_pool_run(e->pool, n, 1, read_logits, &reading);
+        atomic_fetch_add(&e->n_rows, n_rows);
+    }
+    for (struct run *r = e->active; r; r = r->next) {
+        if (r->fwd == f && r->served && !r->finished)
+            settle(r);
+    }
+}
+
+static void step(struct eng *e)
+{
+    struct run *left_out = NULL, **left_out_end = &left_out, *served = NULL, **served_end = &served;
+    struct run *finished = NULL, **finished_end = &finished;
+
+    e->step++;
+    for (struct run *r = e->active; r; r = r->next) {
+        if (!r->finished && atomic_load(&r->req->cancelled))
+            finish(r, ENG_FINISH_CANCEL);
+    }
+    for (struct run *r = e->active; r; r = r->next) {
+        if (r->step_seen != e->step && !r->finished)
+            step_model(e, r->fwd);
+    }
+    for (struct run *r = e->active; r; r = r->next) {
+        if (r->group)
+            end_race(r->group);
+    }
+    for (struct run *r = e->active, *next; r; r = next) {
+        next = r->next;
+        r->next = NULL;
+        if (r->finished) {
+            *finished_end = r;
+            finished_end = &r->next;
+        } else if (r->served) {
+            *served_end = r;
+            served_end = &r->next;
+        } else {
+            *left_out_end = r;
+            left_out_end = &r->next;
+        }
+        r->served = false;
+    }
+    *left_out_end = served; /* who was left out comes first next time */
+    e->active = left_out;
+    atomic_fetch_add(&e->n_steps, 1);
+    while (finished) {
+        struct run *r = finished;
+        struct eng_req *q = r->req;
+
+        finished = r->next;
+        r->ctx->busy = false;
+        q->state = NULL;
+        run_free(r);
+        if (q->done)
+            q->done(q);
+    }
+}
+
+static void *scheduler(void *arg)
+{
+    struct eng *e = arg;
+
+    for (;;) {
+        struct run *in, **end;
+        bool closing;
+
+        pthread_mutex_lock(&e->lock);
+        while (!e->inbox && !e->active && !e->closing)
+            pthread_cond_wait(&e->wake, &e->lock);
+        in = e->inbox;
+        e->inbox = NULL;
+        e->inbox_end = &e->inbox;
+        closing = e->closing;
+        pthread_mutex_unlock(&e->lock);
+        for (end = &e->active; *end; end = &(*end)->next)
+            ;
+        *end = in;
+        for (struct run *r = in; r; r = r->next)
+            admit(r);
+        if (closing) {
+            for (struct run *r = e->active; r; r = r->next)
+                atomic_store(&r->req->cancelled, true);
+            if (!e->active)
+                return NULL;
+        }
+        step(e);
+    }
+}
