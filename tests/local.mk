@@ -1,7 +1,10 @@
 # tests: everything under `make check`, through automake's TAP driver.
 #
 # A unit test is one line in UNIT_TESTS: its source is <name>.c, it is linked with every archive
-# and with cmocka. A property test is the same in PROP_TESTS. A fuzz target is one line in
+# and with cmocka. A property test is the same in  \
+	tests/unit/test_engine_kernels \
+	tests/unit/test_engine_pool
+PROP_TESTS. A fuzz target is one line in
 # FUZZ_TESTS: `make check` replays the files of <name>.in/, --enable-fuzzing links libFuzzer.
 # A script is one line in SCRIPT_TESTS and prints TAP itself.
 

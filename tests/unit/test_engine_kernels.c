@@ -1,0 +1,536 @@
+/* engine/kernels*.c, engine/math.c, engine/quant*: every instruction set gives the scalar kernels' bits, a row's
+ * result does not depend on its batch, and the scalar kernels compute what they say. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/kernels.h"
+
+#define GUARD 0x5a
+#define NAN_H 0x7e01 /* a binary16 NaN */
+
+static uint64_t rng_state = 0x9e3779b97f4a7c15ULL;
+
+static uint64_t rnd(void)
+{
+    rng_state ^= rng_state << 13;
+    rng_state ^= rng_state >> 7;
+    rng_state ^= rng_state << 17;
+    return rng_state;
+}
+
+static float rnd_float(float range)
+{
+    return ((float)(rnd() >> 40) / 8388608.0f - 1.0f) * range;
+}
+
+static void *xalloc(size_t bytes)
+{
+    void *p = aligned_alloc(64, (bytes + 127) / 64 * 64);
+
+    assert_non_null(p);
+    memset(p, GUARD, (bytes + 127) / 64 * 64);
+    return p;
+}
+
+static float *rnd_floats(size_t n, float range)
+{
+    float *p = xalloc(n * sizeof *p);
+
+    for (size_t i = 0; i < n; i++)
+        p[i] = rnd_float(range);
+    return p;
+}
+
+/* Any valid bytes of the type: random bits would hold NaNs, so values are made and converted. */
+static void fill_weights(const struct eng_quant *q, unsigned char *dst, size_t n)
+{
+    for (size_t b = 0; b < n / q->block_elems; b++, dst += q->block_bytes) {
+        float f = rnd_float(2);
+        uint32_t bits;
+        uint16_t h = eng_f32_to_f16(f);
+
+        memcpy(&bits, &f, sizeof bits);
+        if (strcmp(q->name, "F32") == 0) {
+            memcpy(dst, &f, 4);
+        } else if (strcmp(q->name, "F16") == 0) {
+            memcpy(dst, &h, 2);
+        } else if (strcmp(q->name, "BF16") == 0) {
+            h = (uint16_t)(bits >> 16);
+            memcpy(dst, &h, 2);
+        } else { /* a binary16 scale, then integers: all of them extreme in some blocks */
+            bool extreme = rnd() % 4 == 0;
+
+            memcpy(dst, &h, 2);
+            for (size_t i = 2; i < q->block_bytes; i++)
+                dst[i] = extreme ? (rnd() % 8 ? 0x80 : 0x7f) : (unsigned char)rnd();
+        }
+    }
+}
+
+static void check_mm(const struct eng_quant *q, size_t rows, size_t cols, size_t n)
+{
+    size_t row_bytes = cols / q->block_elems * q->block_bytes, y_stride = rows + 3, y_bytes = n * y_stride * sizeof(float);
+    unsigned char *src = malloc(rows * row_bytes);
+    float *dense = xalloc(cols * sizeof *dense), *f = rnd_floats(n * cols, 3), *want = xalloc(y_bytes);
+    float *got = xalloc(y_bytes), *d = xalloc(n * cols / 32 * sizeof *d);
+    int8_t *xq = xalloc(n * cols);
+    int32_t *s = xalloc(n * cols / 32 * sizeof *s);
+    struct eng_act x = {n, cols, f, xq, d, s};
+    struct eng_mat m;
+
+    assert_non_null(src);
+    fill_weights(q, src, rows * cols);
+    for (size_t i = 0; i < cols && n > 1; i++)
+        f[i] = rnd() % 3 ? 3.0f : -3.0f; /* q = ±127 throughout a row */
+    assert_int_equal(eng_mat_init(&m, q, src, rows, cols, NULL), 0);
+    eng_kernels(ENG_ISA_SCALAR)->quantize_q8(f, n * cols, xq, d, s);
+    q->mm[ENG_ISA_SCALAR](&m, 0, m.n_tiles, &x, want, y_stride);
+
+    for (size_t o = 0; o < rows; o++) { /* the reference */
+        q->dequant(src + o * row_bytes, dense, cols);
+        for (size_t r = 0; r < n; r++) {
+            double sum = 0, scale = 0;
+
+            for (size_t k = 0; k < cols; k++) {
+                float xv = q->wants_q8 ? d[(r * cols + k) / 32] * (float)xq[r * cols + k] : f[r * cols + k];
+
+                sum += (double)dense[k] * (double)xv;
+                scale += fabs((double)dense[k] * (double)xv);
+            }
+            assert_true(fabs(sum - (double)want[r * y_stride + o]) <= 1e-5 * scale + 1e-30);
+        }
+    }
+    for (int isa = 0; isa < ENG_N_ISA; isa++) {
+        if (!eng_isa_supported((enum eng_isa)isa))
+            continue;
+        memset(got, GUARD, y_bytes);
+        q->mm[isa](&m, 0, m.n_tiles, &x, got, y_stride);
+        assert_memory_equal(got, want, y_bytes);
+        /* by ranges of tiles */
+        memset(got, GUARD, y_bytes);
+        q->mm[isa](&m, m.n_tiles / 2, m.n_tiles, &x, got, y_stride);
+        q->mm[isa](&m, 0, m.n_tiles / 2, &x, got, y_stride);
+        assert_memory_equal(got, want, y_bytes);
+        /* row by row: mm(A[i], B) == mm(A, B)[i] */
+        memset(got, GUARD, y_bytes);
+        for (size_t r = 0; r < n; r++) {
+            struct eng_act one = {1, cols, f + r * cols, xq + r * cols, d + r * cols / 32, s + r * cols / 32};
+
+            q->mm[isa](&m, 0, m.n_tiles, &one, got + r * y_stride, y_stride);
+        }
+        assert_memory_equal(got, want, y_bytes);
+    }
+    eng_mat_done(&m);
+    free(src), free(dense), free(f), free(want), free(got), free(d), free(xq), free(s);
+}
+
+static void mm_equal(void **state)
+{
+    static const size_t cols[] = {32, 64, 96, 288, 512}, rows[] = {1, 5, 15, 16, 17, 33, 70, 150};
+    static const size_t batch[] = {1, 2, 3, 4, 5, 7, 8, 16, 33};
+
+    (void)state;
+    for (const struct eng_quant *const *q = eng_quants; *q; q++) {
+        assert_ptr_equal(eng_quant_find((*q)->ggml_type), *q);
+        assert_int_equal((*q)->tile_bytes(32) % 64, 0);
+        for (size_t c = 0; c < sizeof cols / sizeof *cols; c++)
+            for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
+                for (size_t b = 0; b < sizeof batch / sizeof *batch; b++)
+                    if (c < 2 || (c + r + b) % 5 == 0)
+                        check_mm(*q, rows[r], cols[c], batch[b]);
+    }
+    assert_null(eng_quant_find(9999));
+}
+
+static void mm_any_cols(void **state) /* float types take any number of columns */
+{
+    (void)state;
+    for (const struct eng_quant *const *q = eng_quants; *q; q++) {
+        struct pd_err err;
+        struct eng_mat m;
+        const char src[64] = {0};
+
+        if ((*q)->block_elems == 1) {
+            check_mm(*q, 37, 33, 6);
+            check_mm(*q, 3, 1, 1);
+        } else {
+            assert_int_equal(eng_mat_init(&m, *q, src, 1, 33, &err), PD_EINVAL);
+        }
+        assert_int_equal(eng_mat_init(&m, *q, src, 0, 32, &err), PD_EINVAL);
+        assert_int_equal(eng_mat_init(&m, *q, src, SIZE_MAX / 2, 1 << 20, &err),
+                         (*q)->block_elems ? PD_ENOMEM : 0);
+    }
+}
+
+/* Runs body for every supported vector set, as k; s is the scalar set. */
+#define FOR_ISA(k, s)                                                                      \
+    for (const struct eng_kernels *s = eng_kernels(ENG_ISA_SCALAR), *k = s; s; s = NULL)   \
+        for (int isa_ = 1; isa_ < ENG_N_ISA; isa_++)                                       \
+            if (eng_isa_supported((enum eng_isa)isa_) && (k = eng_kernels((enum eng_isa)isa_)) != NULL)
+
+static void vectors_equal(void **state)
+{
+    (void)state;
+    for (size_t n = 1; n < 200; n += n < 70 ? 1 : 13) {
+        size_t bytes = (n + 16) * sizeof(float);
+        float *x = rnd_floats(n, 20), *w = rnd_floats(n, 2), *a = xalloc(bytes), *b = xalloc(bytes);
+
+        x[rnd() % n] = 0.0f;
+        x[rnd() % n] = -0.0f;
+        FOR_ISA(k, s)
+        {
+            assert_int_equal(k->isa, isa_);
+            memset(a, GUARD, bytes), memset(b, GUARD, bytes);
+            s->rmsnorm(a, x, w, n, 1e-5f), k->rmsnorm(b, x, w, n, 1e-5f);
+            assert_memory_equal(a, b, bytes);
+            memcpy(a, x, n * 4), memcpy(b, x, n * 4);
+            s->rmsnorm(a, a, w, n, 1e-5f), k->rmsnorm(b, b, w, n, 1e-5f);
+            assert_memory_equal(a, b, bytes);
+            memcpy(a, x, n * 4), memcpy(b, x, n * 4);
+            a[0] = b[0] = -200.0f;
+            s->swiglu(a, w, n), k->swiglu(b, w, n);
+            assert_memory_equal(a, b, bytes);
+            s->add(a, w, n), k->add(b, w, n);
+            assert_memory_equal(a, b, bytes);
+            memset(a, GUARD, bytes), memset(b, GUARD, bytes);
+            s->to_f16(x, (uint16_t *)(void *)a, n), k->to_f16(x, (uint16_t *)(void *)b, n);
+            assert_memory_equal(a, b, bytes);
+            {
+                float ma = s->max(x, n), mb = k->max(x, n), sa, sb;
+
+                assert_memory_equal(&ma, &mb, sizeof ma);
+                memset(a, GUARD, bytes), memset(b, GUARD, bytes);
+                sa = s->exp_sum(x, n, ma, 3.7f, a), sb = k->exp_sum(x, n, ma, 3.7f, b);
+                assert_memory_equal(&sa, &sb, sizeof sa);
+                assert_memory_equal(a, b, bytes);
+            }
+        }
+        free(x), free(w), free(a), free(b);
+    }
+}
+
+static void max_zero(void **state) /* ±0 in any order is +0 */
+{
+    float x[40], m;
+
+    (void)state;
+    for (int isa = 0; isa < ENG_N_ISA; isa++)
+        for (size_t z = 0; z < 40 && eng_isa_supported((enum eng_isa)isa); z++) {
+            for (size_t i = 0; i < 40; i++)
+                x[i] = i == z ? 0.0f : -0.0f;
+            for (size_t n = 1; n <= 40; n++) {
+                m = eng_kernels((enum eng_isa)isa)->max(x, n);
+                assert_true(m == 0 && !signbit(m));
+            }
+        }
+}
+
+static void quantize_equal(void **state)
+{
+    enum { N = 32 * 9 };
+    float d[2][N / 32], *x = rnd_floats(N, 5);
+    int8_t q[2][N];
+    int32_t s[2][N / 32];
+
+    (void)state;
+    memset(x, 0, 32 * sizeof *x);
+    for (size_t i = 32; i < 64; i++)
+        x[i] = rnd_float(1e-39f); /* d below FLT_MIN */
+    for (size_t i = 64; i < 96; i++)
+        x[i] = (float)(int)(i - 80) * 0.5f; /* ties */
+    x[64] = 127.0f;
+    for (size_t i = 96; i < 128; i++)
+        x[i] = rnd_float(3e38f);
+    FOR_ISA(k, sc)
+    {
+        memset(q, GUARD, sizeof q);
+        sc->quantize_q8(x, N, q[0], d[0], s[0]);
+        k->quantize_q8(x, N, q[1], d[1], s[1]);
+        assert_memory_equal(q[0], q[1], sizeof q[0]);
+        assert_memory_equal(d[0], d[1], sizeof d[0]);
+        assert_memory_equal(s[0], s[1], sizeof s[0]);
+    }
+    eng_kernels(ENG_ISA_SCALAR)->quantize_q8(x, N, q[0], d[0], s[0]);
+    for (size_t i = 0; i < N; i++) {
+        assert_true(q[0][i] >= -127);
+        assert_true(fabsf(x[i] - d[0][i / 32] * (float)q[0][i]) <= d[0][i / 32] * 0.5001f + 1e-37f);
+    }
+    assert_int_equal(q[0][65], -8); /* -7.5 */
+    assert_int_equal(q[0][67], -6); /* -6.5 */
+    free(x);
+}
+
+static void rope_equal(void **state)
+{
+    static const size_t dims[][2] = {{2, 2}, {6, 6}, {8, 8}, {10, 4}, {64, 64}, {66, 50}, {128, 128}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof dims / sizeof *dims; i++) {
+        size_t hd = dims[i][0], n_rot = dims[i][1], n = 3 * hd;
+        float freq[64], c[64], s[64], *x = rnd_floats(n, 4), *a = rnd_floats(n, 0), *b = rnd_floats(n, 0);
+
+        eng_rope_freqs(10000.0f, n_rot, freq);
+        eng_rope_angles(1234, freq, n_rot / 2, c, s);
+        FOR_ISA(k, sc)
+        {
+            memcpy(a, x, n * 4), memcpy(b, x, n * 4);
+            sc->rope(a, 3, hd, n_rot, c, s), k->rope(b, 3, hd, n_rot, c, s);
+            assert_memory_equal(a, b, n * 4);
+        }
+        free(x), free(a), free(b);
+    }
+}
+
+static void check_attn(size_t hd, size_t n_q, int fixed_valid)
+{
+    enum { PAGES = 3 };
+    const float *q[12];
+    float *qs = rnd_floats(n_q * hd, 1), *o[2], *one = xalloc(hd * 4);
+    uint16_t *k = xalloc(PAGES * hd * ENG_PAGE * 2), *v = xalloc(PAGES * hd * ENG_PAGE * 2);
+    uint8_t valid[PAGES][12];
+    struct eng_attn acc[2][12];
+
+    for (size_t i = 0; i < PAGES * hd * ENG_PAGE; i++) {
+        k[i] = eng_f32_to_f16(rnd_float(2));
+        v[i] = eng_f32_to_f16(rnd_float(2));
+    }
+    for (size_t i = 0; i < n_q; i++) {
+        q[i] = qs + i * hd;
+        for (size_t p = 0; p < PAGES; p++)
+            valid[p][i] = p + 1 < PAGES ? ENG_PAGE : fixed_valid >= 0 ? (uint8_t)fixed_valid : (uint8_t)(rnd() % 33);
+    }
+    for (size_t p = PAGES - 1; p < PAGES; p++) { /* positions nobody may see hold NaN */
+        size_t most = 0;
+
+        for (size_t i = 0; i < n_q; i++)
+            most = valid[p][i] > most ? valid[p][i] : most;
+        for (size_t t = most; t < ENG_PAGE; t++)
+            for (size_t d = 0; d < hd; d++)
+                k[(p * hd + d) * ENG_PAGE + t] = v[(p * ENG_PAGE + t) * hd + d] = NAN_H;
+    }
+    o[0] = xalloc(n_q * hd * 4), o[1] = xalloc(n_q * hd * 4);
+    for (int isa = 0; isa < ENG_N_ISA; isa++) {
+        int w = isa > 0;
+
+        if (!eng_isa_supported((enum eng_isa)isa))
+            continue;
+        memset(o[w], 0xff, n_q * hd * 4); /* NaN: the first page overwrites */
+        for (size_t i = 0; i < n_q; i++)
+            acc[w][i] = (struct eng_attn){-INFINITY, 0, o[w] + i * hd};
+        for (size_t p = 0; p < PAGES; p++)
+            eng_kernels((enum eng_isa)isa)->attn_page(q, n_q, k + p * hd * ENG_PAGE, v + p * hd * ENG_PAGE, valid[p],
+                                                      hd, acc[w]);
+        for (size_t i = 0; i < n_q; i++) {
+            struct eng_attn alone = {-INFINITY, 0, one};
+
+            assert_memory_equal(&acc[w][i].m, &acc[0][i].m, 4);
+            assert_memory_equal(&acc[w][i].l, &acc[0][i].l, 4);
+            for (size_t p = 0; p < PAGES; p++) /* each query as if it were alone */
+                eng_kernels((enum eng_isa)isa)->attn_page(q + i, 1, k + p * hd * ENG_PAGE, v + p * hd * ENG_PAGE,
+                                                          &valid[p][i], hd, &alone);
+            assert_memory_equal(one, o[0] + i * hd, hd * 4);
+        }
+        assert_memory_equal(o[w], o[0], n_q * hd * 4);
+    }
+    for (size_t i = 0; i < n_q; i++) { /* the reference */
+        double e[PAGES * ENG_PAGE], sum = 0;
+        size_t n = 0;
+
+        for (size_t p = 0; p < PAGES; p++)
+            for (size_t t = 0; t < valid[p][i]; t++, n++) {
+                e[n] = 0;
+                for (size_t d = 0; d < hd; d++)
+                    e[n] += (double)q[i][d] * (double)eng_f16_to_f32(k[(p * hd + d) * ENG_PAGE + t]);
+                e[n] = exp(e[n]);
+                sum += e[n];
+            }
+        for (size_t d = 0; d < hd; d++) {
+            double want = 0;
+
+            for (size_t t = 0; t < n; t++)
+                want += e[t] / sum * (double)eng_f16_to_f32(v[t * hd + d]);
+            assert_true(fabs(want - (double)(acc[0][i].o[d] / acc[0][i].l)) < 1e-4);
+        }
+    }
+    free(qs), free(one), free(k), free(v), free(o[0]), free(o[1]);
+}
+
+static void attn_equal(void **state)
+{
+    static const size_t dims[] = {2, 6, 16, 32, 38, 64, 80, 128};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof dims / sizeof *dims; i++)
+        for (size_t n_q = 1; n_q <= 12; n_q++)
+            check_attn(dims[i], n_q, -1);
+    for (int n = 0; n <= ENG_PAGE; n++)
+        for (size_t n_q = 1; n_q <= 3; n_q++)
+            check_attn(64, n_q, n);
+}
+
+static double ulps(float got, long double want)
+{
+    float w = (float)want, next = nextafterf(fabsf(w), INFINITY);
+
+    return (double)(fabsl((long double)got - want) / ((long double)next - fabsl((long double)w)));
+}
+
+static void exp_log_accuracy(void **state)
+{
+    double worst = 0, worst_log = 0;
+
+    (void)state;
+    for (float x = -103.0f; x < 88.7f; x += 0.00137f) {
+        double u = ulps(eng_exp(x), expl((long double)x));
+
+        worst = u > worst ? u : worst;
+    }
+    for (float x = 1e-40f; x < 1e38f; x *= 1.00037f) {
+        double u = ulps(eng_log(x), logl((long double)x));
+
+        worst_log = u > worst_log ? u : worst_log;
+    }
+    print_message("# exp: %.3f ulp, log: %.3f ulp\n", worst, worst_log);
+    assert_true(worst <= 2.0);
+    assert_true(worst_log <= 0.51);
+    assert_true(eng_exp(0.0f) == 1.0f && eng_exp(-0.0f) == 1.0f);
+    assert_true(eng_exp(-104.0f) == 0 && eng_exp(-1e30f) == 0 && eng_exp(-INFINITY) == 0);
+    assert_true(isinf(eng_exp(89.0f)) && isinf(eng_exp(INFINITY)) && isnan(eng_exp(NAN)));
+    assert_true(eng_log(1.0f) == 0 && eng_log(0.0f) == -INFINITY && isnan(eng_log(-1.0f)) && isinf(eng_log(INFINITY)));
+}
+
+/* Every float of a wide range, and infinities: the vector exponentials are eng_exp(). */
+static void exp_equal(void **state)
+{
+    enum { N = 4096 };
+    float *x = xalloc(N * 4), *y = xalloc(N * 4);
+    uint32_t bits = 0;
+
+    (void)state;
+    FOR_ISA(k, s)
+    {
+        for (int round = 0; round < 200; round++) {
+            for (size_t i = 0; i < N; i++) {
+                bits = (uint32_t)rnd();
+                memcpy(&x[i], &bits, 4);
+                if (isnan(x[i]) || round % 2)
+                    x[i] = rnd_float(110);
+            }
+            x[0] = -INFINITY, x[1] = INFINITY, x[2] = -104.0f, x[3] = -103.97f, x[4] = 88.72f;
+            k->exp_sum(x, N, 0, 1, y);
+            for (size_t i = 0; i < N; i++) {
+                float want = eng_exp(x[i]);
+
+                assert_memory_equal(&want, &y[i], 4);
+            }
+        }
+    }
+    free(x), free(y);
+}
+
+static void rope_accuracy(void **state)
+{
+    float freq[64], c[64], s[64];
+
+    (void)state;
+    eng_rope_freqs(500000.0f, 128, freq);
+    for (size_t i = 0; i < 64; i++)
+        assert_true(ulps(freq[i], powl(500000.0L, -(long double)(2 * i) / 128)) <= 0.51);
+    for (uint32_t pos = 0; pos < 100000; pos += pos < 300 ? 1 : 97) {
+        eng_rope_angles(pos, freq, 64, c, s);
+        for (size_t i = 0; i < 64; i++) {
+            long double a = (long double)pos * (long double)freq[i];
+
+            assert_true(ulps(c[i], cosl(a)) <= 0.51 && ulps(s[i], sinl(a)) <= 0.51);
+        }
+    }
+    eng_rope_angles(1048575, freq, 1, c, s);
+    assert_true(ulps(s[0], sinl(1048575.0L)) <= 0.51);
+}
+
+static void f16_round_trip(void **state)
+{
+    (void)state;
+    for (uint32_t h = 0; h < 65536; h++) {
+        float f = eng_f16_to_f32((uint16_t)h);
+
+        if ((h & 0x7c00) == 0x7c00 && (h & 0x3ff)) {
+            assert_true(isnan(f) && isnan(eng_f16_to_f32(eng_f32_to_f16(f))));
+            continue;
+        }
+        assert_int_equal(eng_f32_to_f16(f), h);
+        if ((h & 0x7c00) != 0x7c00) {
+            int e = (int)(h >> 10 & 31);
+            double want = ldexp((double)((h & 0x3ff) + (e ? 1024 : 0)), (e ? e : 1) - 25);
+
+            assert_true((double)f == (h & 0x8000 ? -want : want));
+        }
+    }
+    assert_int_equal(eng_f32_to_f16(65519.99f), 0x7bff);
+    assert_int_equal(eng_f32_to_f16(65520.0f), 0x7c00);
+    assert_int_equal(eng_f32_to_f16(-INFINITY), 0xfc00);
+    assert_int_equal(eng_f32_to_f16(2.98023224e-8f), 0); /* half the least subnormal: ties to even */
+    assert_int_equal(eng_f32_to_f16(2.98023259e-8f), 1);
+}
+
+/* All floats but NaNs, thinned out: the conversion instruction agrees with ours. */
+static void f16_equal(void **state)
+{
+    enum { N = 4096 };
+    float *x = xalloc(N * 4);
+    uint16_t *y = xalloc(N * 2);
+
+    (void)state;
+    FOR_ISA(k, s)
+    {
+        uint32_t bits = 0;
+
+        for (int round = 0; round < 256; round++) {
+            for (size_t i = 0; i < N; i++, bits += 4093) {
+                memcpy(&x[i], &bits, 4);
+                if (isnan(x[i]))
+                    x[i] = 0;
+            }
+            k->to_f16(x, y, N);
+            for (size_t i = 0; i < N; i++)
+                assert_int_equal(y[i], eng_f32_to_f16(x[i]));
+        }
+    }
+    free(x), free(y);
+}
+
+static void merge_order(void **state)
+{
+    float p[16];
+
+    (void)state;
+    for (size_t i = 0; i < 16; i++)
+        p[i] = rnd_float(1);
+    float want[16];
+    memcpy(want, p, sizeof p);
+    for (size_t h = 8; h > 0; h /= 2)
+        for (size_t j = 0; j < h; j++)
+            want[j] += want[j + h];
+    assert_true(eng_merge16(p) == want[0]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(mm_equal),       cmocka_unit_test(mm_any_cols),      cmocka_unit_test(vectors_equal),
+        cmocka_unit_test(max_zero),       cmocka_unit_test(quantize_equal),   cmocka_unit_test(rope_equal),
+        cmocka_unit_test(attn_equal),     cmocka_unit_test(exp_log_accuracy), cmocka_unit_test(exp_equal),
+        cmocka_unit_test(rope_accuracy),  cmocka_unit_test(f16_round_trip),   cmocka_unit_test(f16_equal),
+        cmocka_unit_test(merge_order),
+    };
+
+    return cmocka_run_group_tests_name("engine_kernels", tests, NULL, NULL);
+}
