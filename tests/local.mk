@@ -1,10 +1,7 @@
 # tests: everything under `make check`, through automake's TAP driver.
 #
 # A unit test is one line in UNIT_TESTS: its source is <name>.c, it is linked with every archive
-# and with cmocka. A property test is the same in  \
-	tests/unit/test_engine_kernels \
-	tests/unit/test_engine_pool
-PROP_TESTS. A fuzz target is one line in
+# and with cmocka. A property test is the same in PROP_TESTS. A fuzz target is one line in
 # FUZZ_TESTS: `make check` replays the files of <name>.in/, --enable-fuzzing links libFuzzer.
 # A script is one line in SCRIPT_TESTS and prints TAP itself.
 
@@ -18,7 +15,9 @@ UNIT_TESTS = \
 	tests/unit/test_base_json \
 	tests/unit/test_base_queue \
 	tests/unit/test_base_rng \
-	tests/unit/test_base_str
+	tests/unit/test_base_str \
+	tests/unit/test_engine_kernels \
+	tests/unit/test_engine_pool
 PROP_TESTS =
 FUZZ_TESTS =
 SCRIPT_TESTS = \
