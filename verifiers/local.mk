@@ -1,9 +1,11 @@
 # verifiers: one judge per file. Adding one is one line in VERIFIER_SRCS: the table
 # is generated from that list, each file x.c defining `const struct pd_verifier verifier_x`.
 # Files that are not a verifier (the table itself, shared helpers, headers) go to the second list.
-VERIFIER_SRCS =
+VERIFIER_SRCS = \
+	verifiers/step_tag.c
 
-verifiers_libverifiers_a_SOURCES = $(VERIFIER_SRCS)
+verifiers_libverifiers_a_SOURCES = $(VERIFIER_SRCS) \
+	verifiers/table.c
 nodist_verifiers_libverifiers_a_SOURCES = verifiers/table.inc
 
 verifiers/table.inc: $(srcdir)/verifiers/local.mk

@@ -1,2 +1,18 @@
 # src/core: job, search verbs, budget, trace, interfaces.
-src_core_libcore_a_SOURCES =
+src_core_libcore_a_SOURCES = \
+	src/core/answer.c \
+	src/core/answer.h \
+	src/core/generator.h \
+	src/core/job.c \
+	src/core/job.h \
+	src/core/param.c \
+	src/core/param.h \
+	src/core/search.c \
+	src/core/search.h \
+	src/core/search_int.h \
+	src/core/steps.c \
+	src/core/steps.h \
+	src/core/strategy.h \
+	src/core/tally.c \
+	src/core/trace_digest.c \
+	src/core/verifier.h

@@ -482,7 +482,7 @@ static int each_sprout(struct search *s, struct pd_lane *lane, struct pd_err *er
         goto out;
     }
     n->call = rc;
-    set_tokens(s, n, lane->tokens, lane->logprobs ? lane->logprobs : (const float *)"", lane->n_tokens);
+    set_tokens(s, n, lane->tokens, lane->logprobs, lane->n_tokens);
     n->status = NODE_TRUNCATED;
     n->finish = "cut";
     switch (lane->end) {
@@ -814,7 +814,7 @@ int search_score(struct search *s, struct node *const *nodes, int n, struct pd_e
         m->values = cands[i].values;
         m->n_values = cands[i].n_steps;
         m->vstate = cands[i].state;
-        m->score_call = (int64_t)s->n_calls - (int64_t)(n_missing - i);
+        m->score_call = (int64_t)s->n_calls - 1; /* the batch's last call */
         rc = s->job->mode == PD_JOB_VERIFY ? verify_score(s, m, err) : record_score(s, m, err);
     }
     return rc < 0 ? rc : check(s, err);
@@ -827,8 +827,8 @@ void search_prune(struct search *s, struct node *n, const char *why)
     n->status = NODE_PRUNED;
     n->prune_reason = why;
     search_node_drop_ctx(s, n);
-    if (s->job->mode == PD_JOB_RUN && search_node_record(s, n, s->err) < 0)
-        s->oom = s->oom; /* the sink's error sticks and is returned by the next record or by the last flush */
+    if (s->job->mode == PD_JOB_RUN)
+        search_node_record(s, n, s->err); /* an error sticks in the sink: the next record or the flush returns it */
 }
 
 int search_answer(struct search *s, struct node *n, struct pd_err *err)

@@ -1,0 +1,320 @@
+/* The life of a job: root node, strategy, ending rule, result. On the job's own thread. */
+#include "core/job.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "core/answer.h"
+#include "core/search_int.h"
+#include "core/steps.h"
+
+#define JOB_ARENA_BYTES ((size_t)1 << 32) /* a search tree of some millions of nodes */
+
+const struct pd_param pd_common_params[] = {
+    PD_DOUBLE(pd_common, temperature, 0.8, 0, 2, "sampling temperature; 0 takes the likeliest token"),
+    PD_DOUBLE(pd_common, top_p, 1, 0.000001, 1, "smallest set of tokens with this much probability; 1: off"),
+    PD_DOUBLE(pd_common, min_p, 0, 0, 1, "drop tokens below this share of the likeliest; 0: off"),
+    PD_INT(pd_common, top_k, 0, 0, 1000000, "keep the k likeliest tokens; 0: off"),
+    PD_INT(pd_common, max_tokens, 2048, 1, 1 << 20, "most tokens of one line of thought"),
+    PD_INT(pd_common, max_step_tokens, 256, 1, 1 << 20, "most tokens of one step"),
+    PD_INT(pd_common, max_steps, 40, 1, 10000, "most steps of one line of thought"),
+    {0},
+};
+
+static int make_root(struct search *s, struct pd_err *err)
+{
+    struct pd_job *job = s->job;
+    struct node *root = search_node_new(s, NULL);
+    int32_t *ids = NULL;
+    size_t n = 0;
+    int rc = 0;
+
+    root->key = search_subkey(search_subkey(job->seed, job->repeat, 0), 0, 0);
+    {
+        /* H(seed, problem, repeat, branch path); the strategy is left out so that strategies share lanes */
+        struct pd_buf b = PD_BUF_INIT(1 << 24);
+
+        pd_buf_addz(&b, job->question);
+        root->key = search_subkey(root->key, pd_hash64(b.data ? b.data : "", b.len), 1);
+        pd_buf_done(&b);
+    }
+    s->search_key = search_subkey(root->key, UINT64_MAX, 0);
+    root->status = NODE_OPEN;
+    root->finish = "prompt";
+    root->text = PD_STR("");
+    root->answer_key = "";
+    if (job->mode == PD_JOB_RECORDED) {
+        if (!job->stored->n_nodes)
+            return pd_fail(err, PD_ENOENT, "the stored trace has no nodes");
+        root->tokens = job->stored->nodes[0].tokens;
+        root->n_tokens = job->stored->nodes[0].n_tokens;
+        return 0;
+    }
+    rc = job->gen->ops->chat(job->gen, job->system, job->question, &ids, &n, err);
+    if (rc == 0 && n + 1 > job->gen->ops->n_ctx(job->gen))
+        rc = pd_fail(err, PD_ELIMIT, "the prompt has %zu tokens, the model's context holds %" PRIu32, n,
+                     job->gen->ops->n_ctx(job->gen));
+    if (rc == 0) {
+        root->tokens = pd_arena_memdup(s->arena, ids, n * sizeof *ids);
+        root->n_tokens = (uint32_t)n;
+        if (!root->tokens)
+            rc = pd_fail(err, PD_ENOMEM, "out of memory for the prompt");
+    }
+    free(ids);
+    if (rc == 0 && job->mode == PD_JOB_VERIFY && job->stored->n_nodes &&
+        (job->stored->nodes[0].n_tokens != n || memcmp(job->stored->nodes[0].tokens, root->tokens, n * sizeof *ids)))
+        rc = pd_fail(err, PD_EDIFFER, "the prompt's tokens differ from the stored ones");
+    if (rc == 0 && !(job->stored && job->stored->n_nodes))
+        rc = search_node_record(s, root, err);
+    return rc;
+}
+
+/* Best aggregate, then longest, then lowest id: the line on which the ending rule goes on. */
+static struct node *best_open(const struct search *s)
+{
+    struct node *best = NULL;
+
+    for (uint32_t i = 0; i < s->n_nodes; i++) {
+        struct node *n = s->nodes[i];
+        double v, w;
+
+        if (n->status == NODE_FINISHED || n->status == NODE_PRUNED || n->status == NODE_FAILED || n->n_children)
+            continue;
+        v = search_value(n, AGGREGATE_LAST);
+        w = best ? search_value(best, AGGREGATE_LAST) : 0;
+        if (!best || v > w || (!(v < w) && n->path_tokens > best->path_tokens))
+            best = n;
+    }
+    return best;
+}
+
+/* strategies.md §1.6: finished lanes with an answer; else wrap up the best open one; else nothing. */
+static int ending_rule(struct search *s, struct pd_err *err)
+{
+    struct tally *votes = tally_new(s);
+    struct node *open, *forced, *last;
+    int rc;
+
+    for (uint32_t i = 0; i < s->n_nodes; i++)
+        tally_vote(votes, s->nodes[i], 1);
+    s->answer = tally_winner(votes);
+    if (s->answer || !s->job->budget.wrap_up)
+        return 0;
+    open = best_open(s);
+    if (!open)
+        return 0;
+    open->status = NODE_OPEN;
+    rc = search_force(s, open, pd_str_of(s->job->budget.wrap_up), &forced, err);
+    if (rc == 0)
+        rc = search_wrap(s, forced, s->job->budget.wrap_reserve, &last, err);
+    if (rc == 0 && search_key(last)[0])
+        s->answer = last;
+    return rc == PD_EBUDGET ? 0 : rc;
+}
+
+static void count_support(struct search *s, struct pd_result *r)
+{
+    for (uint32_t i = 1; i < s->n_nodes; i++) {
+        struct node *n = s->nodes[i];
+
+        if (n->n_children || n->status == NODE_OPEN || n->status == NODE_FAILED)
+            continue;
+        r->of++;
+        r->agree += s->answer && n->status == NODE_FINISHED && strcmp(search_key(n), search_key(s->answer)) == 0;
+    }
+    if (s->answer && r->agree == 0)
+        r->agree = 1; /* the wrapped-up line itself */
+}
+
+/* The answer's line as steps with scores and token counts: a token belongs to the step in which it begins. */
+static int fill_steps(struct search *s, struct pd_result *r, struct node *end, struct pd_err *err)
+{
+    struct pd_generator *g = s->job->gen;
+    struct pd_str line = search_line(s, end), *steps;
+    size_t n, k = 0, at = 0;
+    struct node **path = search_array(s, (int)end->depth + 1);
+
+    steps = pd_steps_split(s->arena, line, &n);
+    r->text = line;
+    if (!steps)
+        return pd_fail(err, PD_ENOMEM, "out of memory for the answer's steps");
+    r->steps = search_alloc(s, (n ? n : 1) * sizeof *r->steps);
+    r->n_steps = n;
+    for (size_t i = 0; i < n; i++)
+        r->steps[i] = (struct pd_result_step){steps[i], i < end->n_values ? end->values[i] : -1, 0};
+    for (struct node *p = end; p->parent; p = p->parent)
+        path[p->depth] = p;
+    for (uint32_t d = 1; d <= end->depth && n && g; d++)
+        for (uint32_t i = 0; i < path[d]->n_tokens; i++) {
+            struct pd_buf piece = PD_BUF_INIT(1 << 16);
+
+            while (k + 1 < n && at >= (size_t)(steps[k + 1].ptr - line.ptr))
+                k++;
+            r->steps[k].n_tokens++;
+            if (g->ops->detokenize(g, &path[d]->tokens[i], 1, &piece, NULL) == 0)
+                at += piece.len;
+            pd_buf_done(&piece);
+        }
+    return 0;
+}
+
+static void fill_trace(struct search *s, struct pd_result *r)
+{
+    struct pd_trace *t = &r->trace;
+    size_t n_scores = 0;
+
+    t->nodes = search_alloc(s, s->n_nodes * sizeof *t->nodes);
+    t->scores = search_alloc(s, s->n_nodes * sizeof *t->scores);
+    for (uint32_t i = 0; i < s->n_nodes; i++) {
+        struct node *n = s->nodes[i];
+
+        search_node_rec(n, &t->nodes[i]);
+        if (n->scored)
+            t->scores[n_scores++] =
+                (struct pd_score_rec){n->id, s->job->scorer, s->job->verifier->kind, search_value(n, AGGREGATE_LAST),
+                                      n->values, (uint32_t)n->n_values, n->score_call};
+    }
+    t->n_nodes = s->n_nodes;
+    t->n_scores = n_scores;
+    t->calls = s->calls;
+    t->n_calls = s->n_calls;
+    t->events = s->events;
+    t->n_events = s->n_events;
+}
+
+static void job_rec(const struct search *s, const struct pd_result *r, struct pd_job_rec *out)
+{
+    const struct pd_job *j = s->job;
+
+    *out = (struct pd_job_rec){
+        .id = j->id, .problem_key = j->problem_key, .repeat = j->repeat, .strategy = j->strategy->name,
+        .options = j->options, .model = j->model, .scorer = j->verifier ? j->scorer : NULL, .seed = j->seed,
+        .status = r->status, .stopped_by = r->stopped_by, .request = pd_str_of(j->request),
+        .budget = "{}", .created_ms = j->created_ms, .started_ms = j->created_ms,
+        .finished_ms = strcmp(r->status, "running") == 0 ? 0 : pd_clock_unix_ms(), .answer_node = r->answer_node,
+        .answer = r->answer, .correct = r->correct, .digest = r->digest[0] ? r->digest : NULL};
+}
+
+static int finish(struct search *s, struct pd_result *r, int rc, struct pd_err *err)
+{
+    struct node *a = s->answer, *shown;
+    struct pd_buf key = PD_BUF_INIT(4096);
+    uint32_t line = 0;
+    int rc2;
+
+    r->stopped_by = s->stopped && !s->answered ? s->stopped : a ? "answer" : s->stopped ? s->stopped : "no_candidates";
+    if (rc == 0 && a) {
+        struct pd_str text = pd_answer_extract(search_line(s, a));
+
+        r->answer = pd_arena_dup(s->arena, text);
+        r->key = search_key(a);
+        r->answer_node = a->id;
+    }
+    count_support(s, r);
+    shown = a ? a : best_open(s);
+    if (shown && shown->parent) {
+        rc2 = fill_steps(s, r, shown, err);
+        rc = rc < 0 ? rc : rc2;
+    }
+    if (s->job->expect) {
+        pd_answer_key(pd_str_of(s->job->expect), &key);
+        r->correct = r->key && pd_str_eq(pd_buf_str(&key), pd_str_of(r->key));
+    }
+    pd_buf_done(&key);
+    for (struct node *p = a; p && p->parent; p = p->parent)
+        line += p->logprobs ? p->n_tokens : 0;
+    r->usage = s->usage;
+    r->usage.discarded = s->usage.generated > line ? s->usage.generated - line : 0;
+    for (uint32_t i = 0; i < s->n_nodes; i++)
+        if (s->nodes[i]->path_tokens > r->usage.sequential)
+            r->usage.sequential = s->nodes[i]->path_tokens;
+    r->status = rc == 0 ? "done" : rc == PD_ECANCEL ? "cancelled" : "failed";
+    fill_trace(s, r);
+    job_rec(s, r, &r->trace.job);
+    if (rc == 0) {
+        pd_trace_digest(&r->trace, r->digest);
+        job_rec(s, r, &r->trace.job);
+    }
+    return rc;
+}
+
+int pd_job_run(struct pd_job *job, struct pd_result *r, struct pd_err *err)
+{
+    const struct pd_sink *sink = job->sink;
+    struct search *s;
+    struct pd_err local = {0};
+    int rc, rc2;
+
+    memset(r, 0, sizeof *r);
+    pd_arena_init(&r->arena, JOB_ARENA_BYTES);
+    r->answer_node = -1;
+    r->correct = -1;
+    r->status = "running";
+    s = pd_arena_alloc(&r->arena, sizeof *s);
+    if (!s)
+        return pd_fail(err, PD_ENOMEM, "out of memory for the job");
+    err = err ? err : &local;
+    s->job = job;
+    s->result = r;
+    s->arena = &r->arena;
+    s->err = &local;
+    s->started_ns = pd_clock_now_ns();
+    s->deadline_ns = job->budget.seconds > 0 && job->mode == PD_JOB_RUN
+                         ? s->started_ns + (int64_t)(job->budget.seconds * (double)PD_NS_PER_S)
+                         : PD_NEVER_NS;
+    s->scorer = (struct pd_scorer){.verifier = job->verifier, .gen = job->scorer_gen, .arena = s->arena,
+                                   .question = job->question, .system = job->system, .search = s};
+    if (job->stored && job->mode != PD_JOB_VERIFY) { /* the ledger goes on where it was */
+        for (size_t i = 0; i < job->stored->n_calls; i++) {
+            struct pd_call_rec c = job->stored->calls[i];
+            const struct pd_sink *keep = job->sink;
+
+            job->sink = NULL; /* stored already */
+            search_call_record(s, &c, NULL);
+            job->sink = keep;
+        }
+        for (size_t i = 0; i < job->stored->n_events && job->mode == PD_JOB_RUN; i++)
+            if (strcmp(job->stored->events[i].type, "budget.stop") == 0) {
+                const struct pd_sink *keep = job->sink;
+
+                job->sink = NULL;
+                search_event(s, job->stored->events[i].type, job->stored->events[i].data, NULL);
+                job->sink = keep;
+            }
+    }
+    rc = make_root(s, err);
+    if (rc == 0)
+        rc = job->strategy->run(s, job->params, err);
+    if (rc == 0 && !s->answer && s->answered && s->stopped)
+        s->answered = false;
+    if (rc == PD_EBUDGET || (rc == 0 && !s->answer)) {
+        s->answered = false;
+        rc = ending_rule(s, err);
+    }
+    rc = finish(s, r, rc, err);
+    for (uint32_t i = 0; i < s->n_nodes; i++)
+        search_node_drop_ctx(s, s->nodes[i]);
+    if (s->scorer_open)
+        job->verifier->close(&s->scorer);
+    if (sink) {
+        struct pd_job_rec rec = r->trace.job;
+
+        if (rc < 0)
+            rec.error = err->text;
+        rc2 = sink->job(sink->self, &rec, rc < 0 ? NULL : err);
+        if (rc2 == 0)
+            rc2 = sink->flush(sink->self, rc < 0 ? NULL : err);
+        rc = rc < 0 ? rc : rc2;
+    }
+    r->elapsed_ns = pd_clock_now_ns() - s->started_ns;
+    return rc;
+}
+
+void pd_result_done(struct pd_result *r)
+{
+    pd_arena_done(&r->arena);
+    memset(r, 0, sizeof *r);
+}

@@ -1,0 +1,56 @@
+/* best_of_n: sample n lines, let a reward model choose. Cobbe et al., Training Verifiers to Solve Math Word
+ * Problems, arXiv:2110.14168, §4; weighted vote as in Snell et al., arXiv:2408.03314, §5.1 (strategies.md §2.3):
+ * W(a) = sum of A_i over the lines i that answer a, the text returned is the group's line of greatest A.
+ * Deviation: the default is the weighted vote, which is kinder to a weak reward model than the arg-max. */
+#include "core/search.h"
+
+struct bon_params {
+    int samples, vote, aggregate;
+};
+
+enum { VOTE_NONE, VOTE_WEIGHTED, VOTE_MAJORITY };
+
+static int run(struct search *s, const void *params, struct pd_err *err)
+{
+    const struct bon_params *p = params;
+    struct node **lane = search_array(s, p->samples), *best = NULL;
+    struct tally *votes = tally_new(s);
+    int rc;
+
+    /* 1. Sample n lines and score the finished ones. */
+    rc = search_sample(s, search_root(s), p->samples, UNTIL_END, lane, err);
+    if (rc == 0)
+        rc = search_score(s, lane, p->samples, err);
+    if (rc < 0)
+        return rc;
+    /* 2. vote=none: the line of greatest reward, ties to the lowest id. */
+    for (int i = 0; i < p->samples; i++) {
+        double a = search_value(lane[i], (enum search_aggregate)p->aggregate);
+
+        if (!search_finished(lane[i]) || !search_key(lane[i])[0])
+            continue;
+        if (!best || a > search_value(best, (enum search_aggregate)p->aggregate))
+            best = lane[i];
+        tally_vote(votes, lane[i], p->vote == VOTE_MAJORITY ? 1.0 : a);
+    }
+    /* 3. Otherwise the answer of greatest weight. */
+    return search_answer(s, p->vote == VOTE_NONE ? best : tally_winner(votes), err);
+}
+
+static const struct pd_param params[] = {
+    PD_INT(bon_params, samples, 16, 1, 256, "lines to sample"),
+    PD_CHOICE(bon_params, vote, VOTE_WEIGHTED, "none|weighted|majority", "how lines with equal answers add up"),
+    PD_CHOICE(bon_params, aggregate, AGGREGATE_LAST, SEARCH_AGGREGATES, "step rewards to the reward of a line"),
+    {0},
+};
+
+extern const struct pd_strategy strategy_best_of_n;
+const struct pd_strategy strategy_best_of_n = {
+    .name = "best_of_n",
+    .paper = "arXiv:2110.14168",
+    .summary = "sample lines, a process-reward model weighs them",
+    .params = params,
+    .params_size = sizeof(struct bon_params),
+    .needs_scorer = true,
+    .run = run,
+};
