@@ -16,6 +16,12 @@
 #define ENG_TGT_AVX2 __attribute__((target("avx2,fma,f16c")))
 #define ENG_TGT_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")))
 #define ENG_INL static inline __attribute__((always_inline, unused))
+/* Before a loop of a small constant count whose arrays must become registers. */
+#ifdef __clang__
+#define ENG_UNROLL _Pragma("unroll")
+#else
+#define ENG_UNROLL _Pragma("GCC unroll 8")
+#endif
 #define A2 ENG_INL ENG_TGT_AVX2
 #define A5 ENG_INL ENG_TGT_AVX512
 

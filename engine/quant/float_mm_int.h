@@ -10,24 +10,24 @@ ENG_INL TGT void V(block)(const struct eng_mat *w, size_t t, const struct eng_ac
     const float *in = x->f + r * cols;
     VT acc[4][8];
 
-#pragma GCC unroll 4
+    ENG_UNROLL
     for (int i = 0; i < n_rows; i++)
-#pragma GCC unroll 8
+        ENG_UNROLL
         for (int j = 0; j < n_tiles; j++)
             acc[i][j] = V(set1)(0);
     for (size_t k = 0; k < cols; k++) {
-#pragma GCC unroll 8
+        ENG_UNROLL
         for (int j = 0; j < n_tiles; j++) {
             VT wv = LOADW(tiles + (size_t)j * tile_elems + k * ENG_TILE);
 
-#pragma GCC unroll 4
+            ENG_UNROLL
             for (int i = 0; i < n_rows; i++)
                 acc[i][j] = V(fma)(wv, V(set1)(in[(size_t)i * cols + k]), acc[i][j]);
         }
     }
-#pragma GCC unroll 4
+    ENG_UNROLL
     for (int i = 0; i < n_rows; i++)
-#pragma GCC unroll 8
+        ENG_UNROLL
         for (int j = 0; j < n_tiles; j++) {
             size_t tile = t + (size_t)j;
 

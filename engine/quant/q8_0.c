@@ -109,18 +109,18 @@ ENG_INL ENG_TGT_AVX2 void a2_block(const struct eng_mat *w, size_t t, const stru
     const __m256i flip = _mm256_set1_epi8((char)0x80), ones = _mm256_set1_epi16(1);
     struct a2_v acc[4][2];
 
-#pragma GCC unroll 4
+    ENG_UNROLL
     for (int i = 0; i < n_rows; i++)
-#pragma GCC unroll 2
+        ENG_UNROLL
         for (int j = 0; j < n_tiles; j++)
             acc[i][j] = a2_set1(0);
     for (size_t b = 0; b < n_blocks; b++) {
-#pragma GCC unroll 2
+        ENG_UNROLL
         for (int j = 0; j < n_tiles; j++) {
             const struct tile_block *tb = tiles + (size_t)j * n_blocks + b;
             __m256i lo[4], hi[4];
 
-#pragma GCC unroll 4
+            ENG_UNROLL
             for (int i = 0; i < n_rows; i++)
                 lo[i] = hi[i] = _mm256_setzero_si256();
             for (int g = 0; g < ENG_Q8_BLOCK / 4; g++) {
@@ -129,7 +129,7 @@ ENG_INL ENG_TGT_AVX2 void a2_block(const struct eng_mat *w, size_t t, const stru
                 __m256i w1 = _mm256_xor_si256(_mm256_load_si256(wp + 1), flip);
                 __m256i u0 = _mm256_abs_epi8(w0), u1 = _mm256_abs_epi8(w1);
 
-#pragma GCC unroll 4
+                ENG_UNROLL
                 for (int i = 0; i < n_rows; i++) {
                     const int8_t *xq = x->q + (r + (size_t)i) * w->cols + b * ENG_Q8_BLOCK + 4 * g;
                     __m256i xv = _mm256_set1_epi32(load_i32(xq));
@@ -140,7 +140,7 @@ ENG_INL ENG_TGT_AVX2 void a2_block(const struct eng_mat *w, size_t t, const stru
                     hi[i] = _mm256_add_epi32(hi[i], _mm256_madd_epi16(d1, ones));
                 }
             }
-#pragma GCC unroll 4
+            ENG_UNROLL
             for (int i = 0; i < n_rows; i++) {
                 struct a2_v d = a2_mul(a2_load(tb->d), a2_set1(x->d[(r + (size_t)i) * n_blocks + b]));
                 struct a2_v dot = A2_BOTH(_mm256_cvtepi32_ps(lo[i]), _mm256_cvtepi32_ps(hi[i]));
@@ -149,9 +149,9 @@ ENG_INL ENG_TGT_AVX2 void a2_block(const struct eng_mat *w, size_t t, const stru
             }
         }
     }
-#pragma GCC unroll 4
+    ENG_UNROLL
     for (int i = 0; i < n_rows; i++)
-#pragma GCC unroll 2
+        ENG_UNROLL
         for (int j = 0; j < n_tiles; j++)
             a2_store_n(y + (r + (size_t)i) * y_stride + (t + (size_t)j) * ENG_TILE, acc[i][j],
                        eng_tile_rows(w, t + (size_t)j));
@@ -168,40 +168,40 @@ ENG_INL ENG_TGT_AVX512 void a5_block(const struct eng_mat *w, size_t t, const st
     const int32_t *xs = x->s + r * n_blocks;
     __m512 acc[4][4];
 
-#pragma GCC unroll 4
+    ENG_UNROLL
     for (int i = 0; i < n_rows; i++)
-#pragma GCC unroll 4
+        ENG_UNROLL
         for (int j = 0; j < n_tiles; j++)
             acc[i][j] = _mm512_setzero_ps();
     for (size_t b = 0; b < n_blocks; b++) {
         __m512i dot[4][4];
 
-#pragma GCC unroll 4
+        ENG_UNROLL
         for (int i = 0; i < n_rows; i++)
-#pragma GCC unroll 4
+            ENG_UNROLL
             for (int j = 0; j < n_tiles; j++)
                 dot[i][j] = _mm512_set1_epi32(-128 * xs[(size_t)i * n_blocks + b]);
-#pragma GCC unroll 8
+        ENG_UNROLL
         for (int g = 0; g < ENG_Q8_BLOCK / 4; g++) {
             __m512i wv[4];
 
-#pragma GCC unroll 4
+            ENG_UNROLL
             for (int j = 0; j < n_tiles; j++)
                 wv[j] = _mm512_load_si512(tiles[(size_t)j * n_blocks + b].q[g]);
-#pragma GCC unroll 4
+            ENG_UNROLL
             for (int i = 0; i < n_rows; i++) {
                 __m512i xv = _mm512_set1_epi32(load_i32(xq + (size_t)i * w->cols + b * ENG_Q8_BLOCK + (size_t)g * 4));
 
-#pragma GCC unroll 4
+                ENG_UNROLL
                 for (int j = 0; j < n_tiles; j++)
                     dot[i][j] = _mm512_dpbusd_epi32(dot[i][j], wv[j], xv);
             }
         }
-#pragma GCC unroll 4
+        ENG_UNROLL
         for (int j = 0; j < n_tiles; j++) {
             __m512 dw = _mm512_load_ps(tiles[(size_t)j * n_blocks + b].d);
 
-#pragma GCC unroll 4
+            ENG_UNROLL
             for (int i = 0; i < n_rows; i++) {
                 __m512 d = _mm512_mul_ps(dw, _mm512_set1_ps(xd[(size_t)i * n_blocks + b]));
 
@@ -209,9 +209,9 @@ ENG_INL ENG_TGT_AVX512 void a5_block(const struct eng_mat *w, size_t t, const st
             }
         }
     }
-#pragma GCC unroll 4
+    ENG_UNROLL
     for (int i = 0; i < n_rows; i++)
-#pragma GCC unroll 4
+        ENG_UNROLL
         for (int j = 0; j < n_tiles; j++)
             a5_store_n(y + (r + (size_t)i) * y_stride + (t + (size_t)j) * ENG_TILE, (struct a5_v){acc[i][j]},
                        eng_tile_rows(w, t + (size_t)j));
