@@ -221,7 +221,7 @@ static void find_job(struct reading *r, const char *asked, char out_id[PD_JOB_ID
 static void load_job(struct reading *r, const char *id, struct pd_job_rec *j)
 {
     begin(r,
-          "SELECT id,problem_key,repeat,strategy,options,model,scorer,seed,status,stopped_by,"
+          "SELECT j.id,problem_key,repeat,strategy,options,model,scorer,seed,status,stopped_by,"
           "b.data,budget,created_ms,started_ms,finished_ms,answer_node,answer,correct,error,"
           "digest FROM job j LEFT JOIN blob b ON b.id=j.request_id WHERE j.id=?",
           id);
