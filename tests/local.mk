@@ -17,9 +17,11 @@ UNIT_TESTS = \
 	tests/unit/test_base_rng \
 	tests/unit/test_base_str \
 	tests/unit/test_engine_kernels \
-	tests/unit/test_engine_pool
+	tests/unit/test_engine_pool \
+	tests/unit/test_engine_tokenizer
 PROP_TESTS =
-FUZZ_TESTS =
+FUZZ_TESTS = \
+	tests/fuzz/fuzz_tokenizer
 SCRIPT_TESTS = \
 	tests/include_direction.sh
 
