@@ -18,7 +18,8 @@ UNIT_TESTS = \
 	tests/unit/test_base_str \
 	tests/unit/test_engine_kernels \
 	tests/unit/test_engine_pool \
-	tests/unit/test_engine_tokenizer
+	tests/unit/test_engine_tokenizer \
+	tests/unit/test_storage
 PROP_TESTS =
 FUZZ_TESTS = \
 	tests/fuzz/fuzz_tokenizer
