@@ -1,2 +1,10 @@
-# src/app: wiring of engine, storage, strategies and verifiers.
-src_app_libapp_a_SOURCES =
+# src/app: the wiring between core, engine and storage.
+src_app_libapp_a_CPPFLAGS = $(AM_CPPFLAGS) -DPONDER_SOURCE_RECIPES='"$(abs_top_srcdir)/recipes"'
+src_app_libapp_a_SOURCES = \
+	src/app/app.c \
+	src/app/app.h \
+	src/app/app_int.h \
+	src/app/generator_local.c \
+	src/app/generator_local.h \
+	src/app/job.c \
+	src/app/paths.c

@@ -1,0 +1,22 @@
+/* Shared by the files of src/app. */
+#ifndef PD_APP_APP_INT_H
+#define PD_APP_APP_INT_H
+
+#include "app/app.h"
+
+struct app_model {
+    char *path;
+    struct eng_model *model;
+};
+
+struct app {
+    struct eng *eng;
+    struct store *store;
+    struct app_model *models; /* loaded, one reference each */
+    size_t n_models;
+};
+
+/* The loaded model of this file; loads it the first time. Borrowed: lives as long as the app. */
+int app_model(struct app *a, const char *path, struct eng_model **out, struct pd_err *err);
+
+#endif

@@ -1,0 +1,312 @@
+/* The built-in engine behind core/generator.h. One instance a job and model; used on the job's thread, but for
+ * done(), which the scheduler calls and which only pushes to the mailbox. */
+#include "app/generator_local.h"
+
+#include <stdlib.h>
+
+#include "base/clock.h"
+
+#define MAILBOX_MAX 8192 /* lanes of one job in flight */
+
+struct local {
+    struct pd_generator g;
+    struct eng *eng;
+    struct eng_model *model;
+    struct pd_queue mailbox;
+};
+
+struct race { /* shared by the lanes of one submit, freed with the last of them */
+    struct eng_race race;
+    size_t n_lanes;
+};
+
+struct flight { /* what a lane needs of the engine */
+    struct eng_req req;
+    struct race *race;
+    const char *stops[2];
+    struct local *local;
+    struct pd_lane *lane;
+};
+
+static struct local *self(struct pd_generator *g)
+{
+    return pd_container_of(g, struct local, g);
+}
+
+static struct eng_ctx *ctx_of(const struct pd_gctx *c)
+{
+    return (struct eng_ctx *)(uintptr_t)c;
+}
+
+static int chat(struct pd_generator *g, const char *system, const char *question, int32_t **ids, size_t *n,
+                struct pd_err *err)
+{
+    struct eng_message m[2];
+    size_t k = 0;
+
+    if (system && system[0])
+        m[k++] = (struct eng_message){"system", pd_str_of(system)};
+    m[k++] = (struct eng_message){"user", pd_str_of(question)};
+    return eng_chat(eng_model_tokenizer(self(g)->model), m, k, ids, n, err);
+}
+
+static int tokenize(struct pd_generator *g, struct pd_str text, int32_t **ids, size_t *n, struct pd_err *err)
+{
+    return eng_tokenize(eng_model_tokenizer(self(g)->model), text, ENG_PARSE_PLAIN, ids, n, err);
+}
+
+static int detokenize(struct pd_generator *g, const int32_t *ids, size_t n, struct pd_buf *out, struct pd_err *err)
+{
+    return eng_detokenize(eng_model_tokenizer(self(g)->model), ids, n, true, out, err);
+}
+
+static int32_t find_token(struct pd_generator *g, const char *text)
+{
+    return eng_token_find(eng_model_tokenizer(self(g)->model), pd_str_of(text));
+}
+
+static uint32_t n_ctx(struct pd_generator *g)
+{
+    return eng_model_info(self(g)->model)->n_ctx;
+}
+
+static int ctx_new(struct pd_generator *g, struct pd_gctx **out, struct pd_err *err)
+{
+    struct eng_ctx *c;
+    int rc = eng_ctx_new(self(g)->eng, self(g)->model, &c, err);
+
+    if (rc == 0)
+        *out = (struct pd_gctx *)(void *)c;
+    return rc;
+}
+
+static void ctx_free(struct pd_generator *g, struct pd_gctx *c)
+{
+    (void)g;
+    eng_ctx_free(ctx_of(c));
+}
+
+static int ctx_fork(struct pd_generator *g, struct pd_gctx *c, struct pd_gctx **out, struct pd_err *err)
+{
+    struct eng_ctx *f;
+    int rc = eng_ctx_fork(ctx_of(c), &f, err);
+
+    (void)g;
+    if (rc == 0)
+        *out = (struct pd_gctx *)(void *)f;
+    return rc;
+}
+
+static int ctx_append(struct pd_generator *g, struct pd_gctx *c, const int32_t *ids, size_t n, struct pd_err *err)
+{
+    (void)g;
+    return n ? eng_ctx_append(ctx_of(c), ids, n, err) : 0;
+}
+
+static int ctx_rollback(struct pd_generator *g, struct pd_gctx *c, size_t n, struct pd_err *err)
+{
+    (void)g;
+    return eng_ctx_rollback(ctx_of(c), n, err);
+}
+
+static size_t ctx_n_tokens(struct pd_generator *g, const struct pd_gctx *c)
+{
+    (void)g;
+    return eng_ctx_n_tokens(ctx_of(c));
+}
+
+static size_t ctx_n_cached(struct pd_generator *g, const struct pd_gctx *c)
+{
+    (void)g;
+    return eng_ctx_n_cached(ctx_of(c));
+}
+
+static void done(struct eng_req *req)
+{
+    struct flight *f = req->user;
+
+    /* the mailbox holds more than submit lets out: it cannot be full */
+    pd_queue_push(&f->local->mailbox, &req->link);
+}
+
+static void release(struct pd_generator *g, struct pd_lane *lane)
+{
+    struct flight *f = lane->impl;
+
+    (void)g;
+    if (!f)
+        return;
+    eng_req_done(&f->req);
+    if (f->race && --f->race->n_lanes == 0)
+        free(f->race);
+    free(f);
+    lane->impl = NULL;
+    lane->tokens = NULL;
+    lane->logprobs = lane->logits = NULL;
+}
+
+static struct flight *flight_new(struct local *l, struct pd_lane *p, struct race *race)
+{
+    static const enum eng_op op[] = {[PD_LANE_PREFILL] = ENG_PREFILL,
+                                     [PD_LANE_GENERATE] = ENG_GENERATE,
+                                     [PD_LANE_READ] = ENG_SCORE};
+    struct flight *f = calloc(1, sizeof *f);
+
+    if (!f)
+        return NULL;
+    f->local = l;
+    f->lane = p;
+    f->race = race;
+    f->stops[0] = p->stop;
+    f->req.op = op[p->op];
+    f->req.ctx = ctx_of(p->ctx);
+    f->req.key = p->key;
+    f->req.max_tokens = p->max_tokens;
+    f->req.stops = p->stop ? f->stops : NULL;
+    f->req.race = race ? &race->race : NULL;
+    f->req.at = p->at;
+    f->req.n_at = p->n_at;
+    f->req.labels = p->labels;
+    f->req.n_labels = p->n_labels;
+    f->req.done = done;
+    f->req.user = f;
+    if (p->sampling) {
+        f->req.sampling.temperature = (float)p->sampling->temperature;
+        f->req.sampling.top_k = (uint32_t)p->sampling->top_k;
+        f->req.sampling.top_p = (float)p->sampling->top_p;
+        f->req.sampling.min_p = (float)p->sampling->min_p;
+    }
+    if (race)
+        race->n_lanes++;
+    return f;
+}
+
+static int submit(struct pd_generator *g, struct pd_lane *const *lanes, size_t n, struct pd_err *err)
+{
+    struct local *l = self(g);
+    struct eng_req **reqs = calloc(n ? n : 1, sizeof *reqs);
+    struct race *race = NULL;
+    int rc = 0;
+
+    if (n > MAILBOX_MAX)
+        rc = pd_fail(err, PD_ELIMIT, "%zu lanes at once are too many (most: %d)", n, MAILBOX_MAX);
+    else if (!reqs)
+        rc = pd_fail(err, PD_ENOMEM, "out of memory for %zu lanes", n);
+    if (rc == 0 && n && lanes[0]->race_m) {
+        race = calloc(1, sizeof *race);
+        if (!race)
+            rc = pd_fail(err, PD_ENOMEM, "out of memory for a race");
+        else
+            race->race.m = lanes[0]->race_m;
+    }
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        struct flight *f = flight_new(l, lanes[i], race);
+
+        lanes[i]->impl = f;
+        lanes[i]->started_ms = pd_clock_unix_ms();
+        if (f)
+            reqs[i] = &f->req;
+        else
+            rc = pd_fail(err, PD_ENOMEM, "out of memory for a lane");
+    }
+    if (rc == 0)
+        rc = eng_submit(l->eng, reqs, n, err);
+    if (rc < 0) {
+        if (race && race->n_lanes == 0)
+            free(race);
+        for (size_t i = 0; i < n; i++)
+            release(g, lanes[i]);
+    }
+    free(reqs);
+    return rc;
+}
+
+static int wait_one(struct pd_generator *g, int64_t deadline_ns, struct pd_lane **out)
+{
+    static const enum pd_lane_end end[] = {
+        [ENG_FINISH_NONE] = PD_END_LENGTH, [ENG_FINISH_EOS] = PD_END_EOS,       [ENG_FINISH_STOP] = PD_END_STOP,
+        [ENG_FINISH_LENGTH] = PD_END_LENGTH, [ENG_FINISH_CTX] = PD_END_CTX,     [ENG_FINISH_RACE] = PD_END_RACE,
+        [ENG_FINISH_CANCEL] = PD_END_CANCEL, [ENG_FINISH_ERROR] = PD_END_ERROR};
+    struct pd_link *link;
+    struct eng_req *r;
+    struct pd_lane *lane;
+    int rc = pd_queue_pop_wait(&self(g)->mailbox, deadline_ns, &link);
+
+    if (rc < 0)
+        return rc;
+    r = pd_container_of(link, struct eng_req, link);
+    lane = ((struct flight *)r->user)->lane;
+    lane->tokens = r->tokens;
+    lane->logprobs = r->logprobs;
+    lane->logits = r->logits;
+    lane->n_tokens = r->n_tokens;
+    lane->n_prompt = r->n_prompt;
+    lane->n_cached = r->n_cached;
+    lane->end = end[r->finish];
+    lane->err = r->err;
+    lane->ended_ms = pd_clock_unix_ms();
+    *out = lane;
+    return 0;
+}
+
+static void cancel(struct pd_generator *g, struct pd_lane *lane)
+{
+    struct flight *f = lane->impl;
+
+    if (f)
+        eng_cancel(self(g)->eng, &f->req);
+}
+
+static uint32_t progress(struct pd_generator *g, const struct pd_lane *lane)
+{
+    struct flight *f = lane->impl;
+
+    (void)g;
+    return f ? atomic_load_explicit(&f->req.progress, memory_order_relaxed) : 0;
+}
+
+static const struct pd_generator_ops ops = {
+    .chat = chat,
+    .tokenize = tokenize,
+    .detokenize = detokenize,
+    .find_token = find_token,
+    .n_ctx = n_ctx,
+    .ctx_new = ctx_new,
+    .ctx_free = ctx_free,
+    .ctx_fork = ctx_fork,
+    .ctx_append = ctx_append,
+    .ctx_rollback = ctx_rollback,
+    .ctx_n_tokens = ctx_n_tokens,
+    .ctx_n_cached = ctx_n_cached,
+    .submit = submit,
+    .wait = wait_one,
+    .cancel = cancel,
+    .progress = progress,
+    .release = release,
+};
+
+int app_generator_new(struct eng *e, struct eng_model *m, const char *name, struct pd_generator **out,
+                      struct pd_err *err)
+{
+    struct local *l = calloc(1, sizeof *l);
+
+    if (!l || pd_queue_init(&l->mailbox, MAILBOX_MAX) < 0) {
+        free(l);
+        return pd_fail(err, PD_ENOMEM, "out of memory for model '%s'", name);
+    }
+    l->g.ops = &ops;
+    l->g.name = name;
+    l->eng = e;
+    l->model = eng_model_ref(m);
+    *out = &l->g;
+    return 0;
+}
+
+void app_generator_free(struct pd_generator *g)
+{
+    if (!g)
+        return;
+    eng_model_unref(self(g)->model);
+    pd_queue_done(&self(g)->mailbox);
+    free(self(g));
+}

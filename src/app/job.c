@@ -1,0 +1,531 @@
+/* A job, from words to an answer: parse and validate, load models, store, run on a thread of its own.
+ *
+ * The stored request is a JSON object with all that determines the result; app_job_stored builds the same
+ * job from it again. */
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+#include "app/app_int.h"
+#include "app/generator_local.h"
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/json.h"
+
+#define REQUEST_MAX_BYTES ((size_t)16 << 20)
+
+struct app_job {
+    struct app *app;
+    struct pd_job core;
+    struct pd_sink sink;
+    struct pd_arena arena; /* every string of core */
+    struct pd_trace *stored;
+    struct pd_result result;
+    struct pd_err err;
+    int rc;
+    pthread_t thread;
+    bool started;
+    pthread_mutex_t lock; /* guards over */
+    pthread_cond_t ended;
+    bool over;
+};
+
+/* ---- the sink ----------------------------------------------------------------------------------- */
+
+static int sink_job(void *self, const struct pd_job_rec *r, struct pd_err *err)
+{
+    return store_job_put(self, r, err);
+}
+static int sink_node(void *self, const char *job, const struct pd_node_rec *r, struct pd_err *err)
+{
+    return store_node_put(self, job, r, err);
+}
+static int sink_score(void *self, const char *job, const struct pd_score_rec *r, struct pd_err *err)
+{
+    return store_score_put(self, job, r, err);
+}
+static int sink_call(void *self, const char *job, const struct pd_call_rec *r, struct pd_err *err)
+{
+    return store_call_put(self, job, r, err);
+}
+static int sink_event(void *self, const char *job, const struct pd_event_rec *r, struct pd_err *err)
+{
+    return store_event_put(self, job, r, err);
+}
+static int sink_flush(void *self, struct pd_err *err)
+{
+    return store_flush(self, err);
+}
+
+/* ---- building ----------------------------------------------------------------------------------- */
+
+static char *copy(struct app_job *j, const char *z)
+{
+    return z ? pd_arena_dup(&j->arena, pd_str_of(z)) : NULL;
+}
+
+/* "job_" and 26 characters: 48 bits of milliseconds, 80 random ones, Crockford's base 32 (as ULID). */
+static int new_id(struct app_job *j, struct pd_err *err)
+{
+    static const char digits[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    char id[31] = "job_";
+    uint8_t bits[16];
+    uint64_t ms = (uint64_t)pd_clock_unix_ms();
+
+    if (getrandom(bits, sizeof bits, 0) != (ssize_t)sizeof bits)
+        return pd_fail_errno(err, errno, "cannot draw a job id");
+    for (int i = 0; i < 10; i++)
+        id[4 + i] = digits[(ms >> (5 * (9 - i))) & 31];
+    for (int i = 0; i < 16; i++)
+        id[14 + i] = digits[bits[i] & 31];
+    id[30] = 0;
+    j->core.id = copy(j, id);
+    return j->core.id ? 0 : pd_fail(err, PD_ENOMEM, "out of memory");
+}
+
+static int set_option(struct app_job *j, const char *kv, void *params, struct pd_err *err)
+{
+    const struct pd_strategy *st = j->core.strategy;
+    const char *eq = strchr(kv, '=');
+    struct pd_str key, value;
+    int rc;
+
+    if (!eq)
+        return pd_fail(err, PD_EINVAL, "option '%s' is not of the form KEY=VALUE", kv);
+    key = (struct pd_str){kv, (size_t)(eq - kv)};
+    value = pd_str_of(eq + 1);
+    rc = st->params ? pd_params_set(st->params, params, key, value, err) : PD_ENOENT;
+    if (rc == PD_ENOENT)
+        rc = pd_params_set(pd_common_params, &j->core.common, key, value, err);
+    if (rc == PD_ENOENT)
+        rc = pd_fail(err, PD_EINVAL, "strategy '%s' has no option '%.*s' ('ponder solve --strategies' lists them)",
+                     st->name, (int)key.len, key.ptr);
+    return rc;
+}
+
+static int parse_options(struct app_job *j, const struct app_request *r, struct pd_err *err)
+{
+    const char *name = r->strategy ? r->strategy : "best_of_n";
+    const struct pd_strategy *st = j->core.strategy = pd_strategy_find(name);
+    struct pd_buf json = PD_BUF_INIT(REQUEST_MAX_BYTES);
+    struct pd_jw w;
+    void *params;
+    int rc = 0;
+
+    if (!st) {
+        struct pd_buf all = PD_BUF_INIT(4096);
+
+        for (size_t i = 0; pd_strategies[i]; i++)
+            pd_buf_printf(&all, "%s%s", i ? ", " : "", pd_strategies[i]->name);
+        rc = pd_fail(err, PD_EINVAL, "no strategy '%s' (there are: %s)", name, all.data ? all.data : "none");
+        pd_buf_done(&all);
+        return rc;
+    }
+    params = pd_arena_alloc(&j->arena, st->params_size + 1);
+    if (!params)
+        return pd_fail(err, PD_ENOMEM, "out of memory");
+    pd_params_default(st->params, params);
+    pd_params_default(pd_common_params, &j->core.common);
+    for (size_t i = 0; i < r->n_options && rc == 0; i++)
+        rc = set_option(j, r->options[i], params, err);
+    if (rc == 0 && r->budget_samples) {
+        char n[32];
+
+        snprintf(n, sizeof n, "%" PRIu64, r->budget_samples);
+        rc = st->params ? pd_params_set(st->params, params, PD_STR("samples"), pd_str_of(n), err) : 0;
+        rc = rc == PD_ENOENT ? 0 : rc; /* a strategy without samples draws one */
+    }
+    if (rc < 0)
+        return rc;
+    j->core.params = params;
+    pd_jw_init(&w, &json);
+    pd_jw_object(&w);
+    pd_params_json(st->params, params, &w);
+    pd_params_json(pd_common_params, &j->core.common, &w);
+    pd_jw_end_object(&w);
+    j->core.options = pd_arena_dup(&j->arena, pd_buf_str(&json));
+    rc = pd_buf_rc(&json) || !j->core.options ? pd_fail(err, PD_ENOMEM, "out of memory") : 0;
+    pd_buf_done(&json);
+    return rc;
+}
+
+static void put_model(struct pd_jw *w, const char *key, const char *name, const char *path, const struct eng_model *m)
+{
+    char hex[PD_SHA256_HEX];
+
+    pd_jw_key(w, key);
+    pd_jw_object(w);
+    pd_jw_key(w, "name");
+    pd_jw_strz(w, name);
+    pd_jw_key(w, "file");
+    pd_jw_strz(w, path);
+    pd_hex(eng_model_info(m)->sha256, PD_SHA256_BYTES, hex);
+    pd_jw_key(w, "sha256");
+    pd_jw_strz(w, hex);
+    pd_jw_end_object(w);
+}
+
+static void put_text(struct pd_jw *w, const char *key, const char *text)
+{
+    if (text) {
+        pd_jw_key(w, key);
+        pd_jw_strz(w, text);
+    }
+}
+
+static int build_request(struct app_job *j, const struct app_request *r, const char *paths[2], struct eng_model *models[2],
+                         struct pd_err *err)
+{
+    struct pd_buf b = PD_BUF_INIT(REQUEST_MAX_BYTES);
+    struct pd_jw w;
+    int rc;
+
+    pd_jw_init(&w, &b);
+    pd_jw_object(&w);
+    put_text(&w, "question", r->question);
+    put_text(&w, "system", r->system);
+    put_text(&w, "expect", r->expect);
+    put_model(&w, "model", j->core.model, paths[0], models[0]);
+    if (models[1])
+        put_model(&w, "scorer", j->core.scorer, paths[1], models[1]);
+    put_text(&w, "strategy", j->core.strategy->name);
+    pd_jw_key(&w, "options");
+    pd_jw_raw(&w, pd_str_of(j->core.options));
+    pd_jw_key(&w, "budget");
+    pd_jw_object(&w);
+    pd_jw_key(&w, "tokens");
+    pd_jw_uint(&w, r->budget.tokens);
+    pd_jw_key(&w, "seconds");
+    pd_jw_double(&w, r->budget.seconds);
+    pd_jw_key(&w, "nodes");
+    pd_jw_uint(&w, r->budget.nodes);
+    put_text(&w, "wrap_up", r->budget.wrap_up);
+    pd_jw_key(&w, "wrap_reserve");
+    pd_jw_uint(&w, r->budget.wrap_reserve);
+    pd_jw_end_object(&w);
+    put_text(&w, "version", PONDER_VERSION);
+    pd_jw_end_object(&w);
+    j->core.request = pd_arena_dup(&j->arena, pd_buf_str(&b));
+    rc = pd_buf_rc(&b) || !j->core.request ? pd_fail(err, PD_ELIMIT, "the request is too large") : 0;
+    pd_buf_done(&b);
+    return rc;
+}
+
+static void job_fields(struct app_job *j, const struct app_request *r)
+{
+    j->core.question = copy(j, r->question);
+    j->core.system = copy(j, r->system);
+    j->core.problem_key = copy(j, r->problem_key);
+    j->core.expect = copy(j, r->expect);
+    j->core.seed = r->seed;
+    j->core.repeat = r->repeat;
+    j->core.budget = r->budget;
+    j->core.budget.wrap_up = copy(j, r->budget.wrap_up);
+    if (!j->core.budget.wrap_reserve)
+        j->core.budget.wrap_reserve = 64;
+}
+
+static int new_job(struct app *a, struct app_job **out, struct pd_err *err)
+{
+    struct app_job *j = calloc(1, sizeof *j);
+
+    if (!j)
+        return pd_fail(err, PD_ENOMEM, "out of memory");
+    j->app = a;
+    pd_arena_init(&j->arena, REQUEST_MAX_BYTES * 4);
+    pthread_mutex_init(&j->lock, NULL);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&j->ended, &attr);
+    pthread_condattr_destroy(&attr);
+    if (a->store) {
+        j->sink = (struct pd_sink){a->store, sink_job, sink_node, sink_score, sink_call, sink_event, sink_flush};
+        j->core.sink = &j->sink;
+    }
+    *out = j;
+    return 0;
+}
+
+/* Finds and loads models[0] and, when wanted, models[1]; makes their generators. */
+static int load_models(struct app_job *j, const char *model, const char *scorer, char *paths[2],
+                       struct eng_model *models[2], struct pd_err *err)
+{
+    int rc = app_find_model(model, &paths[0], err);
+
+    if (rc == 0)
+        rc = app_model(j->app, paths[0], &models[0], err);
+    if (rc == 0 && scorer)
+        rc = app_find_model(scorer, &paths[1], err);
+    if (rc == 0 && scorer)
+        rc = app_model(j->app, paths[1], &models[1], err);
+    if (rc == 0)
+        rc = app_generator_new(j->app->eng, models[0], j->core.model, &j->core.gen, err);
+    if (rc == 0 && scorer)
+        rc = app_generator_new(j->app->eng, models[1], j->core.scorer, &j->core.scorer_gen, err);
+    return rc;
+}
+
+static int store_first(struct app_job *j, struct pd_err *err)
+{
+    struct pd_job_rec rec = {.id = j->core.id, .problem_key = j->core.problem_key, .repeat = j->core.repeat,
+                             .strategy = j->core.strategy->name, .options = j->core.options, .model = j->core.model,
+                             .scorer = j->core.verifier ? j->core.scorer : NULL, .seed = j->core.seed,
+                             .status = "running", .request = pd_str_of(j->core.request), .budget = "{}",
+                             .created_ms = j->core.created_ms, .started_ms = j->core.created_ms, .answer_node = -1,
+                             .correct = -1};
+    int rc;
+
+    if (!j->app->store)
+        return 0;
+    rc = store_job_put(j->app->store, &rec, err);
+    return rc < 0 ? rc : store_flush(j->app->store, err);
+}
+
+int app_job_new(struct app *a, const struct app_request *r, struct app_job **out, struct pd_err *err)
+{
+    char *paths[2] = {NULL, NULL};
+    struct eng_model *models[2] = {NULL, NULL};
+    struct app_job *j;
+    int rc = new_job(a, &j, err);
+
+    if (rc < 0)
+        return rc;
+    if (!pd_str_trim(pd_str_of(r->question)).len)
+        rc = pd_fail(err, PD_EINVAL, "the question is empty");
+    else if (!pd_utf8_valid(pd_str_of(r->question)))
+        rc = pd_fail(err, PD_EINVAL, "the question is not valid UTF-8");
+    if (rc == 0)
+        rc = new_id(j, err);
+    if (rc == 0)
+        rc = parse_options(j, r, err);
+    if (rc == 0) {
+        const char *scorer = r->scorer ? r->scorer : j->core.strategy->needs_scorer ? app_default_scorer : NULL;
+
+        job_fields(j, r);
+        j->core.model = copy(j, r->model ? r->model : app_default_model);
+        j->core.scorer = copy(j, scorer);
+        j->core.verifier = scorer ? pd_verifiers[0] : NULL;
+        j->core.created_ms = pd_clock_unix_ms();
+        rc = load_models(j, j->core.model, scorer, paths, models, err);
+    }
+    if (rc == 0)
+        rc = build_request(j, r, (const char *[2]){paths[0], paths[1]}, models, err);
+    if (rc == 0)
+        rc = store_first(j, err);
+    free(paths[0]);
+    free(paths[1]);
+    if (rc < 0) {
+        app_job_free(j);
+        return rc;
+    }
+    *out = j;
+    return 0;
+}
+
+/* ---- a stored job again -------------------------------------------------------------------------- */
+
+static uint64_t number(const struct pd_json *obj, const char *key)
+{
+    int64_t v;
+
+    return pd_json_int(pd_json_get(obj, key), &v) && v > 0 ? (uint64_t)v : 0;
+}
+
+/* options JSON → "key=value" through the same door as the command line's */
+static int stored_options(struct app_job *j, const char *json, const char *strategy, struct pd_err *err)
+{
+    struct pd_json *o = NULL;
+    const char **list;
+    struct app_request r = {.strategy = strategy};
+    int rc = pd_json_parse(pd_str_of(json), &o, err);
+
+    if (rc < 0)
+        return rc;
+    list = pd_arena_array(&j->arena, pd_json_size(o) + 1, sizeof *list);
+    for (const struct pd_json *v = pd_json_first(o); v && list; v = pd_json_next(v)) {
+        struct pd_buf kv = PD_BUF_INIT(4096);
+        double d;
+        bool b;
+
+        if (pd_json_string(v))
+            pd_buf_printf(&kv, "%s=%s", pd_json_key(v), pd_json_string(v));
+        else if (pd_json_bool(v, &b))
+            pd_buf_printf(&kv, "%s=%s", pd_json_key(v), b ? "true" : "false");
+        else if (pd_json_number(v, &d))
+            pd_buf_printf(&kv, "%s=%.17g", pd_json_key(v), d);
+        list[r.n_options++] = pd_arena_dup(&j->arena, pd_buf_str(&kv));
+        pd_buf_done(&kv);
+    }
+    pd_json_free(o);
+    r.options = list;
+    return list ? parse_options(j, &r, err) : pd_fail(err, PD_ENOMEM, "out of memory");
+}
+
+static int check_model(const struct pd_json *m, const struct eng_model *model, struct pd_err *err)
+{
+    const char *want = pd_json_string(pd_json_get(m, "sha256"));
+    char hex[PD_SHA256_HEX];
+
+    pd_hex(eng_model_info(model)->sha256, PD_SHA256_BYTES, hex);
+    if (want && strcmp(want, hex) != 0)
+        return pd_fail(err, PD_EFORMAT, "'%s' is not the file this job ran with (sha256 %.12s… now, %.12s… then)",
+                       eng_model_info(model)->path, hex, want);
+    return 0;
+}
+
+int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct app_job **out, struct pd_err *err)
+{
+    char *paths[2] = {NULL, NULL};
+    struct eng_model *models[2] = {NULL, NULL};
+    struct pd_json *q = NULL;
+    const struct pd_job_rec *rec;
+    struct app_job *j;
+    int rc = new_job(a, &j, err);
+
+    if (rc < 0)
+        return rc;
+    rc = store_trace_load(a->store, id, &j->stored, err);
+    if (rc < 0)
+        goto out;
+    rec = &j->stored->job;
+    if (mode == PD_JOB_RUN && strcmp(rec->status, "done") == 0)
+        mode = PD_JOB_RECORDED; /* nothing is missing */
+    if (mode != PD_JOB_RUN)
+        j->core.sink = NULL;
+    j->core.mode = mode;
+    j->core.stored = j->stored;
+    j->core.id = rec->id;
+    j->core.created_ms = rec->created_ms;
+    rc = stored_options(j, rec->options, rec->strategy, err);
+    if (rc == 0)
+        rc = pd_json_parse(rec->request, &q, err);
+    if (rc == 0) {
+        const struct pd_json *b = pd_json_get(q, "budget"), *mj = pd_json_get(q, "model"), *sj = pd_json_get(q, "scorer");
+        const char *mf = pd_json_string(pd_json_get(mj, "file")), *sf = pd_json_string(pd_json_get(sj, "file"));
+        struct app_request r = {.question = pd_json_string(pd_json_get(q, "question")),
+                                .system = pd_json_string(pd_json_get(q, "system")),
+                                .expect = pd_json_string(pd_json_get(q, "expect")), .problem_key = rec->problem_key,
+                                .seed = rec->seed, .repeat = rec->repeat};
+
+        r.budget.tokens = number(b, "tokens");
+        r.budget.nodes = number(b, "nodes");
+        r.budget.wrap_reserve = (uint32_t)number(b, "wrap_reserve");
+        r.budget.wrap_up = pd_json_string(pd_json_get(b, "wrap_up"));
+        pd_json_number(pd_json_get(b, "seconds"), &r.budget.seconds);
+        job_fields(j, &r);
+        j->core.model = copy(j, rec->model);
+        j->core.scorer = copy(j, rec->scorer);
+        j->core.verifier = rec->scorer ? pd_verifiers[0] : NULL;
+        j->core.request = pd_arena_dup(&j->arena, rec->request);
+        if (!r.question || !mf || (rec->scorer && !sf))
+            rc = pd_fail(err, PD_EFORMAT, "the stored request of %s is not complete", rec->id);
+        if (rc == 0 && mode != PD_JOB_RECORDED) {
+            /* the file may have moved: fall back to the name */
+            rc = load_models(j, mf, rec->scorer ? sf : NULL, paths, models, err);
+            if (rc == 0)
+                rc = check_model(mj, models[0], err);
+            if (rc == 0 && models[1])
+                rc = check_model(sj, models[1], err);
+        }
+    }
+out:
+    pd_json_free(q);
+    free(paths[0]);
+    free(paths[1]);
+    if (rc < 0) {
+        app_job_free(j);
+        return rc;
+    }
+    *out = j;
+    return 0;
+}
+
+/* ---- running -------------------------------------------------------------------------------------- */
+
+static void *job_thread(void *arg)
+{
+    struct app_job *j = arg;
+
+    j->rc = pd_job_run(&j->core, &j->result, &j->err);
+    pthread_mutex_lock(&j->lock);
+    j->over = true;
+    pthread_cond_broadcast(&j->ended);
+    pthread_mutex_unlock(&j->lock);
+    return NULL;
+}
+
+int app_job_start(struct app_job *j, struct pd_err *err)
+{
+    int e = pthread_create(&j->thread, NULL, job_thread, j);
+
+    if (e)
+        return pd_fail_errno(err, e, "cannot start the job's thread");
+    j->started = true;
+    return 0;
+}
+
+int app_job_wait(struct app_job *j, int64_t deadline_ns, const struct pd_result **out_result, struct pd_err *err)
+{
+    struct timespec ts = {deadline_ns / PD_NS_PER_S, deadline_ns % PD_NS_PER_S};
+    bool over;
+
+    pthread_mutex_lock(&j->lock);
+    while (!j->over && deadline_ns != PD_NEVER_NS && pthread_cond_timedwait(&j->ended, &j->lock, &ts) == 0)
+        ;
+    while (!j->over && deadline_ns == PD_NEVER_NS)
+        pthread_cond_wait(&j->ended, &j->lock);
+    over = j->over;
+    pthread_mutex_unlock(&j->lock);
+    if (!over)
+        return pd_fail(err, PD_ETIMEOUT, "the job is still running");
+    *out_result = &j->result;
+    if (err)
+        *err = j->err;
+    return j->rc;
+}
+
+void app_job_cancel(struct app_job *j)
+{
+    atomic_store(&j->core.cancel, true);
+}
+
+const struct pd_job *app_job_core(const struct app_job *j)
+{
+    return &j->core;
+}
+
+void app_job_free(struct app_job *j)
+{
+    if (!j)
+        return;
+    if (j->started) {
+        app_job_cancel(j);
+        pthread_join(j->thread, NULL);
+    }
+    pd_result_done(&j->result);
+    app_generator_free(j->core.gen);
+    app_generator_free(j->core.scorer_gen);
+    store_trace_free(j->stored);
+    pd_arena_done(&j->arena);
+    pthread_cond_destroy(&j->ended);
+    pthread_mutex_destroy(&j->lock);
+    free(j);
+}
+
+char *app_trace_line(const struct pd_trace *t, uint32_t node)
+{
+    struct pd_buf line = PD_BUF_INIT(REQUEST_MAX_BYTES);
+    uint32_t path[10000], n = 0;
+    char *text;
+
+    for (uint32_t i = node; i > 0 && i < t->n_nodes && n < 10000; i = t->nodes[i].parent)
+        path[n++] = i;
+    while (n)
+        pd_buf_adds(&line, t->nodes[path[--n]].text);
+    text = pd_buf_take(&line);
+    return text ? text : strdup("");
+}

@@ -1,0 +1,204 @@
+/* Where things are: database, models, bundled problems. */
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "app/app.h"
+#include "base/file.h"
+#include "base/json.h"
+
+const char app_default_model[] = "tiny-base";
+const char app_default_scorer[] = "tiny-prm";
+
+#define PROBLEMS_MAX_BYTES ((size_t)64 << 20)
+
+static char *format(const char *fmt, const char *a, const char *b)
+{
+    char *s = NULL;
+
+    return asprintf(&s, fmt, a, b) < 0 ? NULL : s;
+}
+
+static const char *env(const char *name)
+{
+    const char *v = getenv(name);
+
+    return v && v[0] ? v : NULL;
+}
+
+char *app_db_path(const char *data_dir)
+{
+    if (data_dir || (data_dir = env("PONDER_DATA_DIR")))
+        return format("%s/%s", data_dir, "ponder.db");
+    if (env("XDG_STATE_HOME"))
+        return format("%s/%s", env("XDG_STATE_HOME"), "ponder/ponder.db");
+    return format("%s/%s", env("HOME") ? env("HOME") : ".", ".local/state/ponder/ponder.db");
+}
+
+/* Folder number i of kind ("models", "problems"), NULL past the last. malloc'ed. */
+static char *data_folder(const char *kind, int i)
+{
+    char *s = NULL;
+
+    switch (i) {
+    case 0:
+        s = strcmp(kind, "models") == 0 && env("PONDER_MODELS_DIR") ? strdup(env("PONDER_MODELS_DIR")) : strdup("");
+        break;
+    case 1:
+        if (env("XDG_DATA_HOME"))
+            s = format("%s/ponder/%s", env("XDG_DATA_HOME"), kind);
+        else
+            s = format("%s/.local/share/ponder/%s", env("HOME") ? env("HOME") : "", kind);
+        break;
+    case 2: /* run from the build tree: the bundled files of the source tree */
+        s = format("%s/%s", PONDER_SOURCE_RECIPES, kind);
+        break;
+    case 3:
+        s = format("%s/%s", PONDER_PKGDATADIR, kind);
+        break;
+    default:
+        break;
+    }
+    return s;
+}
+
+int app_find_model(const char *name, char **out_path, struct pd_err *err)
+{
+    static const char *const endings[] = {".gguf", "-Q8_0.gguf", "-F16.gguf"};
+    char *folder;
+
+    if (strchr(name, '/') || pd_str_ends(pd_str_of(name), PD_STR(".gguf"))) {
+        if (!pd_file_exists(name))
+            return pd_fail(err, PD_ENOENT, "no model file '%s'", name);
+        *out_path = strdup(name);
+        return *out_path ? 0 : pd_fail(err, PD_ENOMEM, "out of memory");
+    }
+    for (int i = 0; (folder = data_folder("models", i)); i++) {
+        for (size_t k = 0; k < sizeof endings / sizeof *endings && folder[0]; k++) {
+            char *stem = format("%s/%s", folder, name), *path = stem ? format("%s%s", stem, endings[k]) : NULL;
+
+            free(stem);
+            if (path && pd_file_exists(path)) {
+                free(folder);
+                *out_path = path;
+                return 0;
+            }
+            free(path);
+        }
+        free(folder);
+    }
+    return pd_fail(err, PD_ENOENT, "no model '%s': give a .gguf file, or a name that 'ponder model ls' lists", name);
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct app_model_file *)a)->name, ((const struct app_model_file *)b)->name);
+}
+
+int app_list_models(struct app_model_file **out, size_t *out_n, struct pd_err *err)
+{
+    struct app_model_file *files = NULL;
+    size_t n = 0;
+    char *folder;
+
+    for (int i = 0; (folder = data_folder("models", i)); i++) {
+        DIR *d = folder[0] ? opendir(folder) : NULL;
+
+        for (struct dirent *e; d && (e = readdir(d));) {
+            struct pd_str file = pd_str_of(e->d_name);
+            struct app_model_file *grown;
+            bool known = false;
+            char *name;
+
+            if (!pd_str_ends(file, PD_STR(".gguf")))
+                continue;
+            name = pd_str_dup(pd_str_sub(file, 0, file.len - 5));
+            for (size_t k = 0; k < n && name; k++) /* the folder named first wins */
+                known |= strcmp(files[k].name, name) == 0;
+            grown = known ? NULL : realloc(files, (n + 1) * sizeof *files);
+            if (grown)
+                files = grown;
+            if (!name || !grown) {
+                free(name);
+                continue;
+            }
+            files[n].name = name;
+            files[n++].path = format("%s/%s", folder, e->d_name);
+        }
+        if (d)
+            closedir(d);
+        free(folder);
+    }
+    if (n)
+        qsort(files, n, sizeof *files, by_name);
+    (void)err;
+    *out = files;
+    *out_n = n;
+    return 0;
+}
+
+void app_list_models_free(struct app_model_file *files, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        free(files[i].name);
+        free(files[i].path);
+    }
+    free(files);
+}
+
+/* 1 found, 0 not in this file, negative error. */
+static int find_in(const char *path, const char *id, char **question, char **answer, struct pd_err *err)
+{
+    struct pd_buf text = PD_BUF_INIT(PROBLEMS_MAX_BYTES);
+    struct pd_str rest;
+    int rc = pd_read_file(path, &text, err), found = 0;
+
+    for (rest = pd_buf_str(&text); rc == 0 && !found && rest.len;) {
+        ptrdiff_t nl = pd_str_find(rest, PD_STR("\n"));
+        struct pd_str line = pd_str_sub(rest, 0, nl < 0 ? rest.len : (size_t)nl);
+        struct pd_json *j = NULL;
+        const char *got;
+        int64_t number;
+
+        rest = pd_str_sub(rest, line.len + 1, rest.len);
+        if (!pd_str_trim(line).len)
+            continue;
+        rc = pd_json_parse(line, &j, err);
+        got = rc == 0 ? pd_json_string(pd_json_get(j, "id")) : NULL;
+        if (got && strcmp(got, id) == 0) {
+            const char *q = pd_json_string(pd_json_get(j, "question"));
+            const char *a = pd_json_string(pd_json_get(j, "answer"));
+
+            *question = strdup(q ? q : "");
+            if (a)
+                *answer = strdup(a);
+            else if (!pd_json_int(pd_json_get(j, "answer"), &number) || asprintf(answer, "%lld", (long long)number) < 0)
+                *answer = NULL;
+            found = 1;
+        }
+        pd_json_free(j);
+    }
+    if (rc < 0)
+        pd_err_context(err, "in '%s'", path);
+    pd_buf_done(&text);
+    return rc < 0 ? rc : found;
+}
+
+int app_find_problem(const char *id, char **out_question, char **out_answer, struct pd_err *err)
+{
+    char *folder;
+    int rc = 0;
+
+    for (int i = 1; rc == 0 && (folder = data_folder("problems", i)); i++) {
+        char *path = format("%s/%s", folder, "dev.jsonl");
+
+        if (path && pd_file_exists(path))
+            rc = find_in(path, id, out_question, out_answer, err);
+        free(path);
+        free(folder);
+    }
+    if (rc == 0)
+        return pd_fail(err, PD_ENOENT, "no bundled problem '%s' (they are dev-0001 to dev-0500)", id);
+    return rc < 0 ? rc : 0;
+}
