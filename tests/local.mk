@@ -16,12 +16,14 @@ UNIT_TESTS = \
 	tests/unit/test_base_queue \
 	tests/unit/test_base_rng \
 	tests/unit/test_base_str \
+	tests/unit/test_engine_gguf \
 	tests/unit/test_engine_kernels \
 	tests/unit/test_engine_pool \
 	tests/unit/test_engine_tokenizer \
 	tests/unit/test_storage
 PROP_TESTS =
 FUZZ_TESTS = \
+	tests/fuzz/fuzz_gguf \
 	tests/fuzz/fuzz_tokenizer
 SCRIPT_TESTS = \
 	tests/include_direction.sh
@@ -29,6 +31,7 @@ SCRIPT_TESTS = \
 LDADD = $(PONDER_ARCHIVES) $(PONDER_LIBS)
 TESTS = $(SCRIPT_TESTS)
 EXTRA_DIST += $(SCRIPT_TESTS) $(FUZZ_TESTS:=.in)
+EXTRA_DIST += tests/gguf_builder.h
 
 if FUZZING
 noinst_PROGRAMS += $(FUZZ_TESTS)
