@@ -21,7 +21,8 @@ UNIT_TESTS = \
 	tests/unit/test_engine_pool \
 	tests/unit/test_engine_tokenizer \
 	tests/unit/test_storage
-PROP_TESTS =
+PROP_TESTS = \
+	tests/prop/test_digest
 FUZZ_TESTS = \
 	tests/fuzz/fuzz_gguf \
 	tests/fuzz/fuzz_tokenizer

@@ -13,11 +13,11 @@ const char app_default_scorer[] = "tiny-prm";
 
 #define PROBLEMS_MAX_BYTES ((size_t)64 << 20)
 
-static char *format(const char *fmt, const char *a, const char *b)
+static char *join(const char *a, const char *between, const char *b)
 {
     char *s = NULL;
 
-    return asprintf(&s, fmt, a, b) < 0 ? NULL : s;
+    return asprintf(&s, "%s%s%s", a, between, b) < 0 ? NULL : s;
 }
 
 static const char *env(const char *name)
@@ -30,10 +30,10 @@ static const char *env(const char *name)
 char *app_db_path(const char *data_dir)
 {
     if (data_dir || (data_dir = env("PONDER_DATA_DIR")))
-        return format("%s/%s", data_dir, "ponder.db");
+        return join(data_dir, "/", "ponder.db");
     if (env("XDG_STATE_HOME"))
-        return format("%s/%s", env("XDG_STATE_HOME"), "ponder/ponder.db");
-    return format("%s/%s", env("HOME") ? env("HOME") : ".", ".local/state/ponder/ponder.db");
+        return join(env("XDG_STATE_HOME"), "/", "ponder/ponder.db");
+    return join(env("HOME") ? env("HOME") : ".", "/", ".local/state/ponder/ponder.db");
 }
 
 /* Folder number i of kind ("models", "problems"), NULL past the last. malloc'ed. */
@@ -47,15 +47,15 @@ static char *data_folder(const char *kind, int i)
         break;
     case 1:
         if (env("XDG_DATA_HOME"))
-            s = format("%s/ponder/%s", env("XDG_DATA_HOME"), kind);
+            s = join(env("XDG_DATA_HOME"), "/ponder/", kind);
         else
-            s = format("%s/.local/share/ponder/%s", env("HOME") ? env("HOME") : "", kind);
+            s = join(env("HOME") ? env("HOME") : "", "/.local/share/ponder/", kind);
         break;
     case 2: /* run from the build tree: the bundled files of the source tree */
-        s = format("%s/%s", PONDER_SOURCE_RECIPES, kind);
+        s = join(PONDER_SOURCE_RECIPES, "/", kind);
         break;
     case 3:
-        s = format("%s/%s", PONDER_PKGDATADIR, kind);
+        s = join(PONDER_PKGDATADIR, "/", kind);
         break;
     default:
         break;
@@ -76,7 +76,7 @@ int app_find_model(const char *name, char **out_path, struct pd_err *err)
     }
     for (int i = 0; (folder = data_folder("models", i)); i++) {
         for (size_t k = 0; k < sizeof endings / sizeof *endings && folder[0]; k++) {
-            char *stem = format("%s/%s", folder, name), *path = stem ? format("%s%s", stem, endings[k]) : NULL;
+            char *stem = join(folder, "/", name), *path = stem ? join(stem, "", endings[k]) : NULL;
 
             free(stem);
             if (path && pd_file_exists(path)) {
@@ -124,7 +124,7 @@ int app_list_models(struct app_model_file **out, size_t *out_n, struct pd_err *e
                 continue;
             }
             files[n].name = name;
-            files[n++].path = format("%s/%s", folder, e->d_name);
+            files[n++].path = join(folder, "/", e->d_name);
         }
         if (d)
             closedir(d);
@@ -191,7 +191,7 @@ int app_find_problem(const char *id, char **out_question, char **out_answer, str
     int rc = 0;
 
     for (int i = 1; rc == 0 && (folder = data_folder("problems", i)); i++) {
-        char *path = format("%s/%s", folder, "dev.jsonl");
+        char *path = join(folder, "/", "dev.jsonl");
 
         if (path && pd_file_exists(path))
             rc = find_in(path, id, out_question, out_answer, err);
