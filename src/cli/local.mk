@@ -1,5 +1,17 @@
 # src/cli: main and the verbs of `ponder`.
 bin_PROGRAMS += ponder
 ponder_SOURCES = \
-	src/cli/main.c
+	src/cli/cli.h \
+	src/cli/doctor.c \
+	src/cli/main.c \
+	src/cli/model.c \
+	src/cli/options.c \
+	src/cli/replay.c \
+	src/cli/run.c \
+	src/cli/show.c \
+	src/cli/solve.c \
+	src/cli/tokenize.c \
+	src/cli/trace.c \
+	src/cli/tree.c \
+	src/cli/ui.c
 ponder_LDADD = $(PONDER_ARCHIVES) $(PONDER_LIBS)

@@ -1,13 +1,89 @@
-/* The program `ponder`. Place-holder until the verbs are here: it knows --version only. */
-#include <stdio.h>
-#include <string.h>
+/* The program `ponder`: finds the verb, prints what went wrong, says so in the exit code. */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+static const struct {
+    const char *name;
+    cli_verb_fn *run;
+    const char *summary;
+} verbs[] = {
+    {"solve", cli_solve, "answer one question by search"},
+    {"replay", cli_replay, "run a stored job again from its record, or against it"},
+    {"trace", cli_trace, "list, show, export and check what jobs did"},
+    {"model", cli_model, "list and show models"},
+    {"tokenize", cli_tokenize, "text to token ids"},
+    {"detokenize", cli_detokenize, "token ids to text"},
+    {"doctor", cli_doctor, "check this machine and installation"},
+};
+#define N_VERBS (sizeof(verbs) / sizeof(verbs[0]))
+
+static void help(void)
+{
+    puts("usage: ponder VERB [options] [arguments]\n"
+         "Answers questions with a local language model by searching over lines of "
+         "thought.\n\nVerbs:");
+    for (size_t i = 0; i < N_VERBS; i++)
+        printf("  %-12s %s\n", verbs[i].name, verbs[i].summary);
+    cli_global_help();
+    puts("`ponder VERB --help` tells more.");
+}
+
+static int run(struct cli *cli, int argc, char **argv, struct pd_err *err)
+{
+    int at = cli_global_options(cli, argc, argv, err);
+
+    if (at < 0)
+        return at;
+    if (cli->version) {
+        puts("ponder " PONDER_VERSION);
+        return CLI_EXIT_OK;
+    }
+    if (cli->help) {
+        help();
+        return CLI_EXIT_OK;
+    }
+    if (at == argc)
+        return pd_fail(err, PD_EINVAL, "no verb given (see ponder --help)");
+    for (size_t i = 0; i < N_VERBS; i++)
+        if (strcmp(argv[at], verbs[i].name) == 0) {
+            cli->verb = verbs[i].name;
+            return verbs[i].run(cli, argc - at, argv + at, err);
+        }
+    return pd_fail(err, PD_EINVAL, "unknown verb '%s' (see ponder --help)", argv[at]);
+}
+
+/* A descriptor that was closed for us must not become the database's: writing there fails instead.
+ */
+static void hold_standard_files(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
+            (void)!open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+}
 
 int main(int argc, char **argv)
 {
-    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
-        puts("ponder " PONDER_VERSION);
-        return 0;
+    struct cli cli = {0};
+    struct pd_err err = {0};
+    int rc;
+
+    hold_standard_files();
+    signal(SIGPIPE, SIG_IGN);
+    rc = run(&cli, argc, argv, &err);
+    if (rc < 0) {
+        cli_message(&cli, "error",
+                    err.text[0] != '\0' ? err.text : "internal error, please report it");
+        rc = cli_exit_code(rc);
     }
-    fputs("usage: ponder --version\n", stderr);
-    return 2;
+    if (ferror(stdout) || fflush(stdout) != 0) {
+        pd_fail_errno(&err, errno, "cannot write to standard output");
+        cli_message(&cli, "error", err.text);
+        if (rc == CLI_EXIT_OK)
+            rc = cli_exit_code(PD_EIO);
+    }
+    return rc;
 }

@@ -1,0 +1,122 @@
+/* What the verbs of `ponder` share: options, messages, output, running a job. */
+#ifndef PD_CLI_CLI_H
+#define PD_CLI_CLI_H
+
+#include <stdio.h>
+
+#include "app/app.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/json.h"
+
+/* Exit codes that are not a pd_code of their own (see cli_exit_code). */
+enum cli_exit {
+    CLI_EXIT_OK = 0,
+    CLI_EXIT_NEGATIVE = 1,
+    CLI_EXIT_USAGE = 2,
+    CLI_EXIT_BUDGET = 5,
+    CLI_EXIT_INTERNAL = 70,
+    CLI_EXIT_SIGNAL = 128, /* plus the signal's number */
+};
+
+struct cli { /* one run of the program */
+    const char *verb;
+    bool json, quiet, help, version;
+    int verbose;
+    const char *log_format, *config, *host;
+};
+
+/* A verb returns its exit code, or a negative pd_code with err filled: main prints and maps it. */
+typedef int cli_verb_fn(struct cli *cli, int argc, char **argv, struct pd_err *err);
+cli_verb_fn cli_solve, cli_replay, cli_trace, cli_model, cli_tokenize, cli_detokenize, cli_doctor;
+
+/* ---- options.c: one table row is parser, PONDER_* variable and help ------------------------- */
+
+enum cli_type {
+    CLI_FLAG,    /* bool */
+    CLI_COUNT,   /* int, one more each time */
+    CLI_TEXT,    /* const char * */
+    CLI_CHOICE,  /* const char *, one of arg: "a|b|c" */
+    CLI_NUMBER,  /* uint64_t in [min,max] */
+    CLI_SECONDS, /* double, more than 0 */
+    CLI_SIZE,    /* uint64_t bytes: 512MiB */
+    CLI_LIST,    /* struct cli_list, repeatable */
+};
+
+#define CLI_LIST_MAX 64
+struct cli_list {
+    const char *items[CLI_LIST_MAX];
+    size_t n;
+    char *owned; /* what came from the environment; free() it */
+};
+
+struct cli_option {
+    const char *name;
+    char letter; /* 0: none */
+    enum cli_type type;
+    void *to;
+    const char *arg, *help;
+    uint64_t min, max;
+    bool of_job; /* part of what determines a job: cannot be changed on a stored one */
+    bool given;  /* stood on the command line */
+};
+
+struct cli_usage {
+    const char *synopsis; /* "solve [QUESTION] [options]" */
+    const char *about;
+};
+
+/* Parses argv (argv[0] is the verb) against table (ends with a NULL name) and the global options;
+ * what the command line does not say comes from the environment. Returns the number of operands,
+ * which are moved to argv[1]…, or a negative pd_code. Prints the help and sets cli->help when that
+ * is asked. */
+int cli_options(struct cli *cli, int argc, char **argv, struct cli_option *table,
+                const struct cli_usage *usage, struct pd_err *err);
+/* The same for the options before the verb; returns the index of the verb (argc: none). */
+int cli_global_options(struct cli *cli, int argc, char **argv, struct pd_err *err);
+void cli_global_help(void);
+int cli_no_memory(struct pd_err *err);
+
+/* ---- ui.c --------------------------------------------------------------------------------------
+ */
+
+int cli_exit_code(int code); /* of a negative pd_code */
+bool cli_fancy(FILE *f);     /* a terminal, and NO_COLOR is unset */
+const char *cli_bold(FILE *f), *cli_dim(FILE *f), *cli_plain(FILE *f); /* "" when not fancy */
+/* Text from models and files: control characters and bad UTF-8 are escaped; newlines are kept with
+ * `indent` blanks behind them, or shown as \n when indent is negative. */
+void cli_text(FILE *f, struct pd_str text, int indent);
+/* One line of at most max characters. */
+void cli_text_line(FILE *f, struct pd_str text, size_t max);
+void cli_message(const struct cli *cli, const char *level,
+                 const char *text);    /* ponder: … on stderr */
+void cli_print_json(struct pd_buf *b); /* a line on stdout */
+/* The operand's text, else -f's, else standard input's when it is not a terminal; PD_EINVAL: none.
+ */
+int cli_input(const char *operand, const char *file, struct pd_buf *out, struct pd_err *err);
+
+/* ---- run.c: a job under SIGINT and SIGTERM, with progress --------------------------------------
+ */
+
+void cli_block_signals(void); /* before the first thread starts */
+/* Returns the job's code; *out_signal is what cancelled it, or 0. */
+int cli_run_job(const struct cli *cli, struct app_job *job, const struct pd_result **out_result,
+                int *out_signal, struct pd_err *err);
+
+/* ---- show.c, tree.c ----------------------------------------------------------------------------
+ */
+
+struct cli_shown {
+    bool traced;      /* it is in the database */
+    bool usage;       /* more about the work */
+    bool tree, steps; /* neither: the answer alone */
+};
+void cli_show_result(const struct cli *cli, const struct pd_job *job, const struct pd_result *r,
+                     const struct cli_shown *what);
+/* Writes the members of the result into an open object. */
+void cli_result_json(struct pd_jw *w, const struct pd_job *job, const struct pd_result *r,
+                     bool traced);
+int cli_tree(FILE *f, const struct pd_trace *t, struct pd_err *err);
+
+#endif

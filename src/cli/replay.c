@@ -1,0 +1,123 @@
+#include "cli/cli.h"
+
+#define THREADS_MAX 1024
+
+struct replay {
+    const char *engine, *data_dir;
+    uint64_t threads, prefill_chunk, memory_limit;
+    bool verify, live;
+};
+
+static const struct cli_usage usage_text = {
+    "replay ID [options]",
+    "Runs a stored job again: from its record (no model needed), or live, compared with its "
+    "record.",
+};
+
+static int print(const struct cli *cli, const struct replay *o, const struct pd_job *job,
+                 const struct pd_result *r, bool identical, struct pd_err *err)
+{
+    const struct cli_shown what = {.traced = true, .steps = true};
+    struct pd_buf b = PD_BUF_INIT(SIZE_MAX - 1);
+    struct pd_jw w;
+    int rc = 0;
+
+    if (!cli->json) {
+        if (!o->verify)
+            cli_show_result(cli, job, r, &what);
+        else if (identical)
+            printf("identical: digest %s\n", r->digest);
+        return 0;
+    }
+    pd_jw_init(&w, &b);
+    pd_jw_object(&w);
+    cli_result_json(&w, job, r, true);
+    pd_jw_key(&w, "engine");
+    pd_jw_strz(&w, o->live ? "live" : "recorded");
+    pd_jw_key(&w, "identical");
+    pd_jw_bool(&w, identical);
+    pd_jw_end_object(&w);
+    if (pd_buf_rc(&b) < 0)
+        rc = cli_no_memory(err);
+    else
+        cli_print_json(&b);
+    pd_buf_done(&b);
+    return rc;
+}
+
+static int compare(const struct cli *cli, const struct replay *o, const struct pd_job *job,
+                   const struct pd_result *r, const char *recorded, struct pd_err *err)
+{
+    bool identical = strcmp(recorded, r->digest) == 0;
+    int rc = print(cli, o, job, r, identical, err);
+
+    if (rc == 0 && !identical && (o->verify || o->live))
+        rc = pd_fail(err, PD_EDIFFER, "differs: digest %s, recorded %s", r->digest, recorded);
+    return rc;
+}
+
+static int replay(const struct cli *cli, const struct replay *o, const char *id, struct pd_err *err)
+{
+    const struct app_config config = {
+        .n_threads = (unsigned)o->threads,
+        .prefill_chunk = (unsigned)o->prefill_chunk,
+        .kv_bytes = o->memory_limit,
+        .data_dir = o->data_dir,
+        .no_engine = !o->live,
+    };
+    const struct pd_result *r = NULL;
+    const struct pd_job *job;
+    struct app *a = NULL;
+    struct app_job *j = NULL;
+    char recorded[65] = "";
+    int rc, sig = 0;
+
+    cli_block_signals();
+    rc = app_open(&config, &a, err);
+    if (rc == 0)
+        rc = app_job_stored(a, id, o->live ? PD_JOB_VERIFY : PD_JOB_RECORDED, &j, err);
+    if (rc == 0) {
+        job = app_job_core(j);
+        if (job->stored && job->stored->job.digest)
+            snprintf(recorded, sizeof(recorded), "%s", job->stored->job.digest);
+        if (recorded[0] == '\0')
+            rc = pd_fail(err, PD_ENOENT, "job %s has not finished: ponder solve --resume %s",
+                         job->id, job->id);
+        else
+            rc = cli_run_job(cli, j, &r, &sig, err);
+        if (rc == 0)
+            rc = compare(cli, o, job, r, recorded, err);
+        else if (rc == PD_ECANCEL && sig != 0)
+            rc = CLI_EXIT_SIGNAL + sig;
+    }
+    app_job_free(j);
+    app_close(a);
+    return rc;
+}
+
+int cli_replay(struct cli *cli, int argc, char **argv, struct pd_err *err)
+{
+    struct replay o = {0};
+    struct cli_option table[] = {
+        {"engine", 0, CLI_CHOICE, &o.engine, "recorded|live",
+         "answer from the record, or compute (recorded)", 0, 0, false, false},
+        {"verify", 0, CLI_FLAG, &o.verify, NULL, "exit 1 at the first difference (computes: live)",
+         0, 0, false, false},
+        {"data-dir", 0, CLI_TEXT, &o.data_dir, "DIR", "where traces are kept", 0, 0, false, false},
+        {"threads", 0, CLI_NUMBER, &o.threads, "N", "compute threads (0: all CPUs)", 0, THREADS_MAX,
+         false, false},
+        {"prefill-chunk", 0, CLI_NUMBER, &o.prefill_chunk, "N", "prompt tokens a step (64)", 1,
+         4096, false, false},
+        {"memory-limit", 0, CLI_SIZE, &o.memory_limit, "SIZE", "ceiling of the KV cache (1GiB)", 1,
+         INT64_MAX, false, false},
+        {NULL, 0, CLI_FLAG, NULL, NULL, NULL, 0, 0, false, false},
+    };
+    int n = cli_options(cli, argc, argv, table, &usage_text, err);
+
+    if (n < 0 || cli->help)
+        return n < 0 ? n : CLI_EXIT_OK;
+    if (n != 1)
+        return pd_fail(err, PD_EINVAL, "replay needs one trace id (see ponder trace ls)");
+    o.live = o.engine ? strcmp(o.engine, "live") == 0 : o.verify;
+    return replay(cli, &o, argv[1], err);
+}

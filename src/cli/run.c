@@ -1,0 +1,95 @@
+#include "cli/cli.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#define SLICE_NS     (100 * PD_NS_PER_MS)
+#define LOG_EVERY_NS (10 * PD_NS_PER_S)
+
+static void wanted_signals(sigset_t *set)
+{
+    sigemptyset(set);
+    sigaddset(set, SIGINT);
+    sigaddset(set, SIGTERM);
+}
+
+void cli_block_signals(void)
+{
+    sigset_t set;
+
+    wanted_signals(&set);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+struct watch {
+    int64_t started_ns, logged_ns;
+    unsigned most_live;
+    bool terminal, drawn;
+};
+
+static void progress(struct watch *w, const struct pd_job *job)
+{
+    int64_t now = pd_clock_now_ns();
+    double seconds = (double)(now - w->started_ns) / (double)PD_NS_PER_S;
+    unsigned live = atomic_load(&job->progress.live), nodes = atomic_load(&job->progress.nodes);
+    unsigned long long tokens = atomic_load(&job->progress.tokens);
+    double rate = seconds > 0 ? (double)tokens / seconds : 0;
+    const char *phase = atomic_load(&job->progress.scoring) ? "  scoring" : "";
+
+    if (live > w->most_live)
+        w->most_live = live;
+    if (w->terminal) {
+        fprintf(stderr, "\r\033[K%s  live %u/%u  nodes %u  tokens %llu", job->strategy->name, live,
+                w->most_live, nodes, tokens);
+        if (job->budget.tokens > 0)
+            fprintf(stderr, "/%llu", (unsigned long long)job->budget.tokens);
+        fprintf(stderr, "  %.0f tok/s  %d:%02d%s", rate, (int)seconds / 60, (int)seconds % 60,
+                phase);
+        w->drawn = true;
+    } else if (now - w->logged_ns >= LOG_EVERY_NS) {
+        fprintf(stderr, "strategy=%s live=%u/%u nodes=%u tokens=%llu tok_s=%.0f elapsed_s=%.0f\n",
+                job->strategy->name, live, w->most_live, nodes, tokens, rate, seconds);
+        w->logged_ns = now;
+    }
+}
+
+static void wipe(struct watch *w)
+{
+    if (w->drawn)
+        fputs("\r\033[K", stderr);
+    w->drawn = false;
+}
+
+int cli_run_job(const struct cli *cli, struct app_job *job, const struct pd_result **out_result,
+                int *out_signal, struct pd_err *err)
+{
+    struct watch w = {.started_ns = pd_clock_now_ns(), .terminal = cli_fancy(stderr)};
+    const struct timespec at_once = {0, 0};
+    sigset_t set;
+    int rc;
+
+    *out_signal = 0;
+    *out_result = NULL;
+    w.logged_ns = w.started_ns;
+    wanted_signals(&set);
+    rc = app_job_start(job, err);
+    if (rc < 0)
+        return rc;
+    while ((rc = app_job_wait(job, pd_clock_now_ns() + SLICE_NS, out_result, err)) == PD_ETIMEOUT) {
+        int sig = sigtimedwait(&set, NULL, &at_once);
+
+        if (sig > 0 && *out_signal != 0) {
+            wipe(&w);
+            cli_message(cli, "error", "aborted");
+            _exit(CLI_EXIT_SIGNAL + sig); /* the database stays as its last commit left it */
+        }
+        if (sig > 0) {
+            *out_signal = sig;
+            app_job_cancel(job);
+        }
+        if (!cli->quiet)
+            progress(&w, app_job_core(job));
+    }
+    wipe(&w);
+    return rc;
+}

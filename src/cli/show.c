@@ -1,0 +1,177 @@
+#include "cli/cli.h"
+
+static void step_lines(const struct pd_result *r)
+{
+    FILE *f = stdout;
+
+    for (size_t i = 0; i < r->n_steps; i++) {
+        const struct pd_result_step *step = &r->steps[i];
+
+        printf("%2zu. %s", i + 1, cli_dim(f));
+        if (step->score >= 0)
+            printf("[%.2f]", step->score);
+        else
+            printf("[ -- ]");
+        printf("%s ", cli_plain(f));
+        cli_text(f, pd_str_trim(step->text), 11);
+        putchar('\n');
+    }
+    if (r->n_steps > 0)
+        putchar('\n');
+}
+
+static void ledger(const struct pd_job *job, const struct pd_result *r)
+{
+    const struct pd_usage *u = &r->usage;
+    double seconds = (double)r->elapsed_ns / (double)PD_NS_PER_S;
+
+    printf("tokens   %llu generated (%llu discarded), %llu prefilled, %llu cached, %llu scored\n",
+           (unsigned long long)u->generated, (unsigned long long)u->discarded,
+           (unsigned long long)u->prefilled, (unsigned long long)u->cached,
+           (unsigned long long)u->scored);
+    printf("time     %.2f s, %.0f tokens/s\n", seconds,
+           seconds > 0 ? (double)u->generated / seconds : 0.0);
+    printf("search   %s on %s%s%s, seed %llu, stopped by %s\n", job->strategy->name, job->model,
+           job->scorer ? " scored by " : "", job->scorer ? job->scorer : "",
+           (unsigned long long)job->seed, r->stopped_by ? r->stopped_by : "nothing");
+}
+
+static void usage_by_operation(const struct pd_result *r)
+{
+    static const char *const ops[] = {"generate", "prefill", "score"};
+
+    for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+        unsigned long long n = 0, prompt = 0, cached = 0, generated = 0;
+
+        for (size_t k = 0; k < r->trace.n_calls; k++) {
+            const struct pd_call_rec *c = &r->trace.calls[k];
+
+            if (strcmp(c->op, ops[i]) != 0)
+                continue;
+            n++;
+            prompt += c->prompt_tokens;
+            cached += c->cached_tokens;
+            generated += c->generated_tokens;
+        }
+        printf("%-8s %llu calls, %llu prompt tokens (%llu cached), %llu generated\n", ops[i], n,
+               prompt, cached, generated);
+    }
+    printf("longest  %llu dependent decode steps\n", (unsigned long long)r->usage.sequential);
+}
+
+void cli_show_result(const struct cli *cli, const struct pd_job *job, const struct pd_result *r,
+                     const struct cli_shown *what)
+{
+    FILE *f = stdout;
+    bool brief = !what->tree && !what->steps;
+    struct pd_err err;
+
+    if (brief) {
+        if (r->answer) {
+            cli_text(f, pd_str_of(r->answer), 0);
+            putchar('\n');
+        }
+        if (!what->usage)
+            return;
+    }
+    if (what->tree && cli_tree(f, &r->trace, &err) < 0)
+        cli_message(cli, "warning", err.text);
+    if (what->tree)
+        putchar('\n');
+    if (what->steps)
+        step_lines(r);
+    if (!brief) {
+        printf("answer   %s", cli_bold(f));
+        cli_text(f, pd_str_of(r->answer ? r->answer : "none"), 9);
+        printf("%s%s\n", cli_plain(f),
+               r->correct == 1   ? "  (correct)"
+               : r->correct == 0 ? "  (wrong)"
+                                 : "");
+        printf("support  %u of %u lines agree\n", r->agree, r->of);
+    }
+    ledger(job, r);
+    if (what->usage)
+        usage_by_operation(r);
+    printf("digest   %s\n", r->digest);
+    if (!what->traced)
+        return;
+    printf("trace    %s\n", job->id);
+    if (cli->quiet || brief)
+        return;
+    printf("\n%snext     ponder trace show %s        every line of thought\n"
+           "         ponder replay %s --verify  compute it again and compare\n",
+           cli_dim(f), job->id, job->id);
+    printf("         ponder solve --seed %llu …, or -o vote=none\n%s",
+           (unsigned long long)job->seed + 1, cli_plain(f));
+}
+
+void cli_result_json(struct pd_jw *w, const struct pd_job *job, const struct pd_result *r,
+                     bool traced)
+{
+    const struct pd_usage *u = &r->usage;
+
+    pd_jw_key(w, "answer");
+    pd_jw_strz(w, r->answer);
+    pd_jw_key(w, "key");
+    pd_jw_strz(w, r->key);
+    pd_jw_key(w, "strategy");
+    pd_jw_strz(w, job->strategy->name);
+    pd_jw_key(w, "model");
+    pd_jw_strz(w, job->model);
+    pd_jw_key(w, "scorer");
+    pd_jw_strz(w, job->scorer);
+    pd_jw_key(w, "status");
+    pd_jw_strz(w, r->status);
+    pd_jw_key(w, "stopped_by");
+    pd_jw_strz(w, r->stopped_by);
+    pd_jw_key(w, "support");
+    pd_jw_object(w);
+    pd_jw_key(w, "agree");
+    pd_jw_uint(w, r->agree);
+    pd_jw_key(w, "of");
+    pd_jw_uint(w, r->of);
+    pd_jw_end_object(w);
+    pd_jw_key(w, "steps");
+    pd_jw_array(w);
+    for (size_t i = 0; i < r->n_steps; i++) {
+        pd_jw_object(w);
+        pd_jw_key(w, "text");
+        pd_jw_str(w, r->steps[i].text);
+        pd_jw_key(w, "score");
+        if (r->steps[i].score >= 0)
+            pd_jw_double(w, r->steps[i].score);
+        else
+            pd_jw_null(w);
+        pd_jw_key(w, "tokens");
+        pd_jw_uint(w, r->steps[i].n_tokens);
+        pd_jw_end_object(w);
+    }
+    pd_jw_end_array(w);
+    pd_jw_key(w, "usage");
+    pd_jw_object(w);
+    pd_jw_key(w, "generated");
+    pd_jw_uint(w, u->generated);
+    pd_jw_key(w, "discarded");
+    pd_jw_uint(w, u->discarded);
+    pd_jw_key(w, "prefilled");
+    pd_jw_uint(w, u->prefilled);
+    pd_jw_key(w, "cached");
+    pd_jw_uint(w, u->cached);
+    pd_jw_key(w, "scored");
+    pd_jw_uint(w, u->scored);
+    pd_jw_key(w, "sequential");
+    pd_jw_uint(w, u->sequential);
+    pd_jw_end_object(w);
+    pd_jw_key(w, "seed");
+    pd_jw_uint(w, job->seed);
+    if (r->correct >= 0) {
+        pd_jw_key(w, "correct");
+        pd_jw_bool(w, r->correct == 1);
+    }
+    pd_jw_key(w, "digest");
+    pd_jw_strz(w, r->digest);
+    pd_jw_key(w, "trace");
+    pd_jw_strz(w, traced ? job->id : NULL);
+    pd_jw_key(w, "elapsed_ms");
+    pd_jw_int(w, r->elapsed_ns / PD_NS_PER_MS);
+}

@@ -1,0 +1,288 @@
+#include "cli/cli.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#define SEED_MAX    ((UINT64_C(1) << 53) - 1)
+#define THREADS_MAX 1024
+
+struct solve {
+    const char *file, *problem, *model, *strategy, *scorer, *wrap_up, *system, *show, *expect,
+        *data_dir, *resume;
+    struct cli_list options;
+    uint64_t budget_tokens, budget_samples, seed, repeat, threads, prefill_chunk, memory_limit;
+    double budget_seconds;
+    bool usage, no_trace, strategies;
+    /* of a bundled problem */
+    char *question, *answer;
+    struct pd_buf text;
+};
+
+static const struct cli_usage usage_text = {
+    "solve [QUESTION] [options]",
+    "Answers one question: the argument, else -f FILE, else a bundled problem, else standard "
+    "input.",
+};
+
+static void list_strategies(bool json)
+{
+    struct pd_buf out = PD_BUF_INIT(1u << 20);
+    struct pd_jw w;
+
+    pd_jw_init(&w, &out);
+    if (json)
+        pd_jw_array(&w);
+    for (size_t i = 0; pd_strategies[i]; i++) {
+        const struct pd_strategy *s = pd_strategies[i];
+        struct pd_buf options = PD_BUF_INIT(65536);
+
+        pd_params_help(s->params, &options);
+        if (json) {
+            pd_jw_object(&w);
+            pd_jw_key(&w, "name");
+            pd_jw_strz(&w, s->name);
+            pd_jw_key(&w, "summary");
+            pd_jw_strz(&w, s->summary);
+            pd_jw_key(&w, "paper");
+            pd_jw_strz(&w, s->paper);
+            pd_jw_key(&w, "options");
+            pd_jw_str(&w, pd_buf_str(&options));
+            pd_jw_end_object(&w);
+        } else {
+            printf("%s: %s\n  %s\n%s\n", s->name, s->summary, s->paper ? s->paper : "",
+                   pd_buf_str(&options).ptr);
+        }
+        pd_buf_done(&options);
+    }
+    if (json) {
+        pd_jw_end_array(&w);
+        cli_print_json(&out);
+    } else {
+        pd_params_help(pd_common_params, &out);
+        printf("every strategy:\n%s", pd_buf_str(&out).ptr);
+    }
+    pd_buf_done(&out);
+}
+
+static bool given(const struct cli_option *table, const char *name)
+{
+    while (table->name && strcmp(table->name, name) != 0)
+        table++;
+    return table->name && table->given;
+}
+
+/* Argument, -f, bundled problem, standard input. What stands on the command line beats a variable.
+ */
+static int find_question(struct solve *o, const struct cli_option *table, const char *operand,
+                         struct pd_err *err)
+{
+    bool from_file = o->file && (!given(table, "problem") || given(table, "file"));
+    struct pd_str trimmed;
+    char *text;
+    int rc;
+
+    if (!operand && !from_file && o->problem)
+        return app_find_problem(o->problem, &o->question, &o->answer, err);
+    if (!operand && !from_file && isatty(STDIN_FILENO))
+        return pd_fail(err, PD_EINVAL,
+                       "no question: give it as an argument, with -f FILE, -p ID or on "
+                       "standard input (see ponder solve --help)");
+    rc = cli_input(operand, from_file ? o->file : NULL, &o->text, err);
+    if (rc < 0)
+        return rc;
+    trimmed = pd_str_trim(pd_buf_str(&o->text));
+    if (trimmed.len == 0)
+        return pd_fail(err, PD_EINVAL, "no question: the text is empty (see ponder solve --help)");
+    if (!pd_utf8_valid(trimmed) || memchr(trimmed.ptr, '\0', trimmed.len))
+        return pd_fail(err, PD_EFORMAT, "the question is not valid UTF-8 text");
+    o->problem = NULL;
+    text = pd_str_dup(trimmed);
+    if (!text)
+        return cli_no_memory(err);
+    o->question = text;
+    return 0;
+}
+
+static int new_job(const struct solve *o, struct app *a, struct app_job **out, struct pd_err *err)
+{
+    struct app_request r = {
+        .question = o->question,
+        .system = o->system,
+        .problem_key = o->problem,
+        .expect = o->expect ? o->expect : o->answer,
+        .model = o->model,
+        .scorer = o->scorer,
+        .strategy = o->strategy,
+        .options = o->options.items,
+        .n_options = o->options.n,
+        .seed = o->seed,
+        .repeat = (uint32_t)o->repeat,
+        .budget = {.tokens = o->budget_tokens, .seconds = o->budget_seconds, .wrap_up = o->wrap_up},
+        .budget_samples = o->budget_samples,
+    };
+
+    return app_job_new(a, &r, out, err);
+}
+
+/* What a job that was stopped leaves: its id, to go on. */
+static int stopped(const struct cli *cli, const struct pd_job *job, bool traced, int sig, int rc)
+{
+    char line[128];
+
+    if (sig == 0)
+        return rc;
+    if (traced) {
+        snprintf(line, sizeof(line), "resumable: ponder solve --resume %s", job->id);
+        cli_message(cli, "info", line);
+    }
+    return CLI_EXIT_SIGNAL + sig;
+}
+
+static int print_result(const struct cli *cli, const struct solve *o, const struct pd_job *job,
+                        const struct pd_result *r, bool traced, struct pd_err *err)
+{
+    const char *show = o->show ? o->show : "steps";
+    struct cli_shown what = {
+        .traced = traced,
+        .usage = o->usage,
+        .tree = strcmp(show, "tree") == 0,
+        .steps = strcmp(show, "answer") != 0,
+    };
+    struct pd_buf b = PD_BUF_INIT(SIZE_MAX - 1);
+    struct pd_jw w;
+    int rc = 0;
+
+    if (!cli->json) {
+        cli_show_result(cli, job, r, &what);
+        return 0;
+    }
+    pd_jw_init(&w, &b);
+    pd_jw_object(&w);
+    cli_result_json(&w, job, r, traced);
+    pd_jw_end_object(&w);
+    if (pd_buf_rc(&b) < 0)
+        rc = cli_no_memory(err);
+    else
+        cli_print_json(&b);
+    pd_buf_done(&b);
+    return rc;
+}
+
+static int solve(struct cli *cli, const struct solve *o, struct pd_err *err)
+{
+    const struct app_config config = {
+        .n_threads = (unsigned)o->threads,
+        .prefill_chunk = (unsigned)o->prefill_chunk,
+        .kv_bytes = o->memory_limit,
+        .data_dir = o->data_dir,
+        .no_trace = o->no_trace && !o->resume,
+    };
+    const struct pd_result *r = NULL;
+    struct app *a = NULL;
+    struct app_job *j = NULL;
+    const struct pd_job *job;
+    int rc, printed, sig = 0;
+
+    cli_block_signals();
+    rc = app_open(&config, &a, err);
+    if (rc == 0)
+        rc = o->resume ? app_job_stored(a, o->resume, PD_JOB_RUN, &j, err) : new_job(o, a, &j, err);
+    if (rc == 0) {
+        job = app_job_core(j);
+        rc = cli_run_job(cli, j, &r, &sig, err);
+        if (rc == 0 || (rc == PD_ECANCEL && r && cli->json)) {
+            printed = print_result(cli, o, job, r, !config.no_trace, err);
+            rc = printed < 0 ? printed : rc;
+        }
+        if (rc == PD_ECANCEL)
+            rc = stopped(cli, job, !config.no_trace, sig, rc);
+        else if (rc == 0 && !r->answer)
+            rc = pd_fail(err, PD_EBUDGET, "no answer: stopped by %s", r->stopped_by);
+        else if (rc == 0 && o->expect && r->correct != 1)
+            rc = CLI_EXIT_NEGATIVE;
+    }
+    app_job_free(j);
+    app_close(a);
+    return rc;
+}
+
+int cli_solve(struct cli *cli, int argc, char **argv, struct pd_err *err)
+{
+    struct solve o = {.seed = 1};
+    struct cli_option table[] = {
+        {"file", 'f', CLI_TEXT, &o.file, "FILE",
+         "read the question from FILE (- is standard input)", 0, 0, true, false},
+        {"problem", 'p', CLI_TEXT, &o.problem, "ID", "a bundled problem, such as dev-0002", 0, 0,
+         true, false},
+        {"model", 'm', CLI_TEXT, &o.model, "MODEL", "name or GGUF file (tiny-base)", 0, 0, true,
+         false},
+        {"strategy", 's', CLI_TEXT, &o.strategy, "NAME", "how to search (best_of_n)", 0, 0, true,
+         false},
+        {"option", 'o', CLI_LIST, &o.options, "KEY=VALUE", "option of the strategy (repeatable)", 0,
+         0, true, false},
+        {"scorer", 0, CLI_TEXT, &o.scorer, "MODEL", "reward model, name or GGUF file (tiny-prm)", 0,
+         0, true, false},
+        {"budget-tokens", 0, CLI_NUMBER, &o.budget_tokens, "N", "generate at most N tokens", 1,
+         SEED_MAX, true, false},
+        {"budget-seconds", 0, CLI_SECONDS, &o.budget_seconds, "S", "search for at most S seconds",
+         0, 0, true, false},
+        {"budget-samples", 0, CLI_NUMBER, &o.budget_samples, "N", "at most N samples", 1,
+         UINT32_MAX, true, false},
+        {"wrap-up", 0, CLI_TEXT, &o.wrap_up, "TEXT", "forces an answer when the budget ends", 0, 0,
+         true, false},
+        {"seed", 0, CLI_NUMBER, &o.seed, "N", "same seed, same result (1)", 0, SEED_MAX, true,
+         false},
+        {"repeat", 0, CLI_NUMBER, &o.repeat, "N", "which repetition under this seed (0)", 0,
+         UINT32_MAX, true, false},
+        {"system", 0, CLI_TEXT, &o.system, "TEXT", "system message", 0, 0, true, false},
+        {"expect", 0, CLI_TEXT, &o.expect, "ANSWER", "exit 1 when the answer differs", 0, 0, true,
+         false},
+        {"no-trace", 0, CLI_FLAG, &o.no_trace, NULL, "record nothing", 0, 0, true, false},
+        {"resume", 0, CLI_TEXT, &o.resume, "ID", "go on with a stored job", 0, 0, false, false},
+        {"show", 0, CLI_CHOICE, &o.show, "tree|steps|answer", "how much to print", 0, 0, false,
+         false},
+        {"usage", 0, CLI_FLAG, &o.usage, NULL, "print the work by operation", 0, 0, false, false},
+        {"data-dir", 0, CLI_TEXT, &o.data_dir, "DIR", "where traces are kept", 0, 0, false, false},
+        {"threads", 0, CLI_NUMBER, &o.threads, "N", "compute threads (0: all CPUs)", 0, THREADS_MAX,
+         false, false},
+        {"prefill-chunk", 0, CLI_NUMBER, &o.prefill_chunk, "N", "prompt tokens a step (64)", 1,
+         4096, false, false},
+        {"memory-limit", 0, CLI_SIZE, &o.memory_limit, "SIZE", "ceiling of the KV cache (1GiB)", 1,
+         INT64_MAX, false, false},
+        {"strategies", 0, CLI_FLAG, &o.strategies, NULL, "list strategies and their options", 0, 0,
+         false, false},
+        {NULL, 0, CLI_FLAG, NULL, NULL, NULL, 0, 0, false, false},
+    };
+    int n = cli_options(cli, argc, argv, table, &usage_text, err);
+    int rc = n < 0 ? n : 0;
+
+    if (rc == 0 && cli->help)
+        goto out;
+    if (rc == 0 && o.strategies) {
+        list_strategies(cli->json);
+        goto out;
+    }
+    if (rc == 0 && n > 1)
+        rc = pd_fail(err, PD_EINVAL,
+                     "one question only: put it in quotes (see ponder solve --help)");
+    for (size_t i = 0; rc == 0 && o.resume && table[i].name; i++)
+        if (table[i].of_job && table[i].given)
+            rc = pd_fail(err, PD_EINVAL, "--%s cannot be changed with --resume", table[i].name);
+    if (rc == 0 && o.resume && n > 0)
+        rc = pd_fail(err, PD_EINVAL, "--resume takes no question: the job has its own");
+    if (rc == 0 && !o.resume)
+        rc = find_question(&o, table, n > 0 ? argv[1] : NULL, err);
+    if (rc == 0 && o.problem && !o.resume && !cli->json) {
+        cli_text(stdout, pd_str_of(o.question), 0);
+        fputs("\n\n", stdout);
+        fflush(stdout);
+    }
+    if (rc == 0)
+        rc = solve(cli, &o, err);
+out:
+    free(o.options.owned);
+    free(o.question);
+    free(o.answer);
+    pd_buf_done(&o.text);
+    return rc;
+}

@@ -1,0 +1,421 @@
+#include "cli/cli.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+#define LIST_DEFAULT   20
+#define ANSWER_CHARS   12
+#define QUESTION_CHARS 48
+
+struct trace {
+    const char *data_dir, *format;
+    uint64_t limit;
+    bool digest;
+};
+
+static const struct cli_usage usage_text = {
+    "trace ls | show ID | export ID | verify",
+    "What jobs did: the newest ones, one as a tree, one as JSON Lines, a check of the database.",
+};
+
+/* ---- records as JSON ------------------------------------------------------------------------ */
+
+static void text_member(struct pd_jw *w, const char *key, const char *value)
+{
+    pd_jw_key(w, key);
+    pd_jw_strz(w, value);
+}
+
+static void int_member(struct pd_jw *w, const char *key, int64_t value)
+{
+    pd_jw_key(w, key);
+    pd_jw_int(w, value);
+}
+
+/* A number that may pass 2^53 (a branch key): a decimal string, exact everywhere. */
+static void key_member(struct pd_jw *w, const char *key, uint64_t value)
+{
+    char text[24];
+
+    snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
+    text_member(w, key, text);
+}
+
+static void raw_member(struct pd_jw *w, const char *key, struct pd_str json)
+{
+    pd_jw_key(w, key);
+    if (json.len > 0)
+        pd_jw_raw(w, json);
+    else
+        pd_jw_null(w);
+}
+
+/* -1 (none) is null */
+static void index_member(struct pd_jw *w, const char *key, int64_t value)
+{
+    pd_jw_key(w, key);
+    if (value >= 0)
+        pd_jw_int(w, value);
+    else
+        pd_jw_null(w);
+}
+
+static void open_record(struct pd_jw *w, const char *type)
+{
+    pd_jw_object(w);
+    text_member(w, "type", type);
+}
+
+static void job_json(struct pd_jw *w, const struct pd_job_rec *r)
+{
+    open_record(w, "job");
+    text_member(w, "id", r->id);
+    text_member(w, "problem", r->problem_key);
+    int_member(w, "repeat", r->repeat);
+    text_member(w, "strategy", r->strategy);
+    raw_member(w, "options", pd_str_of(r->options));
+    text_member(w, "model", r->model);
+    text_member(w, "scorer", r->scorer);
+    pd_jw_key(w, "seed");
+    pd_jw_uint(w, r->seed);
+    text_member(w, "status", r->status);
+    text_member(w, "stopped_by", r->stopped_by);
+    raw_member(w, "request", r->request);
+    raw_member(w, "budget", pd_str_of(r->budget));
+    int_member(w, "created_ms", r->created_ms);
+    int_member(w, "started_ms", r->started_ms);
+    int_member(w, "finished_ms", r->finished_ms);
+    index_member(w, "answer_node", r->answer_node);
+    text_member(w, "answer", r->answer);
+    pd_jw_key(w, "correct");
+    if (r->correct < 0)
+        pd_jw_null(w);
+    else
+        pd_jw_bool(w, r->correct == 1);
+    text_member(w, "error", r->error);
+    text_member(w, "digest", r->digest);
+    pd_jw_end_object(w);
+}
+
+static void node_json(struct pd_jw *w, const struct pd_node_rec *r)
+{
+    open_record(w, "node");
+    int_member(w, "id", r->id);
+    int_member(w, "parent", r->parent);
+    int_member(w, "depth", r->depth);
+    int_member(w, "step", r->step);
+    text_member(w, "status", r->status);
+    text_member(w, "prune_reason", r->prune_reason);
+    pd_jw_key(w, "text");
+    pd_jw_str(w, r->text);
+    pd_jw_key(w, "tokens");
+    pd_jw_array(w);
+    for (uint32_t i = 0; i < r->n_tokens; i++)
+        pd_jw_int(w, r->tokens[i]);
+    pd_jw_end_array(w);
+    pd_jw_key(w, "logprobs");
+    if (r->logprobs) {
+        pd_jw_array(w);
+        for (uint32_t i = 0; i < r->n_tokens; i++)
+            pd_jw_double(w, (double)r->logprobs[i]);
+        pd_jw_end_array(w);
+    } else {
+        pd_jw_null(w);
+    }
+    pd_jw_key(w, "logprob");
+    pd_jw_double(w, r->logprob);
+    text_member(w, "finish", r->finish);
+    text_member(w, "stop", r->stop);
+    key_member(w, "seed", r->seed);
+    int_member(w, "created_ms", r->created_ms);
+    index_member(w, "call", r->call_id);
+    pd_jw_end_object(w);
+}
+
+static void score_json(struct pd_jw *w, const struct pd_score_rec *r)
+{
+    open_record(w, "score");
+    int_member(w, "node", r->node_id);
+    text_member(w, "scorer", r->scorer);
+    text_member(w, "kind", r->kind);
+    pd_jw_key(w, "value");
+    pd_jw_double(w, r->value);
+    pd_jw_key(w, "steps");
+    pd_jw_array(w);
+    for (uint32_t i = 0; i < r->n_steps; i++)
+        pd_jw_double(w, r->steps[i]);
+    pd_jw_end_array(w);
+    index_member(w, "call", r->call_id);
+    pd_jw_end_object(w);
+}
+
+static void call_json(struct pd_jw *w, const struct pd_call_rec *r, size_t seq)
+{
+    open_record(w, "call");
+    int_member(w, "seq", (int64_t)seq);
+    text_member(w, "engine", r->engine);
+    text_member(w, "dialect", r->dialect);
+    text_member(w, "op", r->op);
+    text_member(w, "model", r->model);
+    text_member(w, "outcome", r->outcome);
+    int_member(w, "prompt_tokens", (int64_t)r->prompt_tokens);
+    int_member(w, "cached_tokens", (int64_t)r->cached_tokens);
+    int_member(w, "generated_tokens", (int64_t)r->generated_tokens);
+    int_member(w, "started_ms", r->started_ms);
+    int_member(w, "ended_ms", r->ended_ms);
+    text_member(w, "error", r->error);
+    pd_jw_end_object(w);
+}
+
+static void event_json(struct pd_jw *w, const struct pd_event_rec *r)
+{
+    open_record(w, "event");
+    int_member(w, "seq", (int64_t)r->seq);
+    int_member(w, "t_ms", r->t_ms);
+    text_member(w, "event", r->type);
+    raw_member(w, "data", pd_str_of(r->data));
+    pd_jw_end_object(w);
+}
+
+/* Every record of the trace in order: one a line, or the elements of one array. */
+static int records(const struct pd_trace *t, bool lines, struct pd_err *err)
+{
+    struct pd_buf b = PD_BUF_INIT(SIZE_MAX - 1);
+    size_t n = 1 + t->n_nodes + t->n_scores + t->n_calls + t->n_events;
+    struct pd_jw w;
+    int rc = 0;
+
+    if (!lines)
+        putchar('[');
+    for (size_t k = 0; k < n && rc == 0; k++) {
+        size_t i = k;
+
+        pd_buf_clear(&b);
+        pd_jw_init(&w, &b);
+        if (i == 0)
+            job_json(&w, &t->job);
+        else if ((i -= 1) < t->n_nodes)
+            node_json(&w, &t->nodes[i]);
+        else if ((i -= t->n_nodes) < t->n_scores)
+            score_json(&w, &t->scores[i]);
+        else if ((i -= t->n_scores) < t->n_calls)
+            call_json(&w, &t->calls[i], i);
+        else
+            event_json(&w, &t->events[i - t->n_calls]);
+        if (pd_buf_rc(&b) < 0)
+            rc = cli_no_memory(err);
+        else if (!lines && k > 0)
+            putchar(',');
+        if (rc == 0)
+            cli_print_json(&b);
+    }
+    if (!lines)
+        puts("]");
+    pd_buf_done(&b);
+    return rc;
+}
+
+/* ---- the verbs ---------------------------------------------------------------------------------
+ */
+
+static void show_time(int64_t unix_ms, char out[32])
+{
+    time_t seconds = (time_t)(unix_ms / 1000);
+    struct tm tm;
+
+    if (!localtime_r(&seconds, &tm) || strftime(out, 32, "%Y-%m-%d %H:%M:%S", &tm) == 0)
+        snprintf(out, 32, "?");
+}
+
+static int row_json(const struct store_job_row *r, struct pd_err *err)
+{
+    struct pd_buf b = PD_BUF_INIT(SIZE_MAX - 1);
+    struct pd_jw w;
+    int rc = 0;
+
+    pd_jw_init(&w, &b);
+    pd_jw_object(&w);
+    text_member(&w, "id", r->id);
+    int_member(&w, "created_ms", r->created_ms);
+    text_member(&w, "strategy", r->strategy);
+    text_member(&w, "model", r->model);
+    text_member(&w, "scorer", r->scorer);
+    int_member(&w, "seed", (int64_t)r->seed);
+    text_member(&w, "status", r->status);
+    text_member(&w, "stopped_by", r->stopped_by);
+    text_member(&w, "answer", r->answer);
+    text_member(&w, "problem", r->problem_key);
+    text_member(&w, "question", r->question);
+    int_member(&w, "nodes", (int64_t)r->n_nodes);
+    int_member(&w, "generated", (int64_t)r->generated);
+    pd_jw_end_object(&w);
+    if (pd_buf_rc(&b) < 0)
+        rc = cli_no_memory(err);
+    else
+        cli_print_json(&b);
+    pd_buf_done(&b);
+    return rc;
+}
+
+static int list(const struct cli *cli, struct store *s, const struct trace *o, struct pd_err *err)
+{
+    struct store_job_row *rows = NULL;
+    size_t n = 0;
+    int rc = store_job_list(s, (size_t)o->limit, &rows, &n, err);
+
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        const struct store_job_row *r = &rows[i];
+        char when[32];
+
+        if (cli->json) {
+            rc = row_json(r, err);
+            continue;
+        }
+        show_time(r->created_ms, when);
+        printf("%s  %s  %-9s %s  %llu nodes  %llu tokens  ", r->id, when, r->status, r->strategy,
+               (unsigned long long)r->n_nodes, (unsigned long long)r->generated);
+        cli_text_line(stdout, pd_str_of(r->answer ? r->answer : "-"), ANSWER_CHARS);
+        fputs("  ", stdout);
+        cli_text_line(stdout, pd_str_of(r->question), QUESTION_CHARS);
+        putchar('\n');
+    }
+    store_job_list_free(rows, n);
+    return rc;
+}
+
+static void show_question(const struct pd_job_rec *job)
+{
+    struct pd_json *request = NULL;
+    const char *question = NULL;
+
+    if (pd_json_parse(job->request, &request, NULL) == 0)
+        question = pd_json_string(pd_json_get(request, "question"));
+    if (question) {
+        fputs("question ", stdout);
+        cli_text(stdout, pd_str_of(question), 9);
+        putchar('\n');
+    }
+    pd_json_free(request);
+}
+
+static int show(const struct cli *cli, const struct pd_trace *t, const struct trace *o,
+                struct pd_err *err)
+{
+    const struct pd_job_rec *job = &t->job;
+    char digest[65], when[32];
+    int rc;
+
+    pd_trace_digest(t, digest);
+    if (o->digest) {
+        puts(digest);
+        return 0;
+    }
+    if (cli->json)
+        return records(t, false, err);
+    show_time(job->created_ms, when);
+    printf("trace    %s  %s  %s%s%s\n", job->id, when, job->status,
+           job->stopped_by ? ", stopped by " : "", job->stopped_by ? job->stopped_by : "");
+    show_question(job);
+    printf("search   %s %s on %s%s%s, seed %llu\n", job->strategy, job->options ? job->options : "",
+           job->model, job->scorer ? " scored by " : "", job->scorer ? job->scorer : "",
+           (unsigned long long)job->seed);
+    printf("answer   ");
+    cli_text(stdout, pd_str_of(job->answer ? job->answer : "none"), 9);
+    printf("%s\n", job->correct == 1 ? "  (correct)" : job->correct == 0 ? "  (wrong)" : "");
+    if (job->error) {
+        printf("error    ");
+        cli_text(stdout, pd_str_of(job->error), 9);
+        putchar('\n');
+    }
+    printf("digest   %s\n\n", digest);
+    rc = cli_tree(stdout, t, err);
+    printf("\n%zu nodes, %zu scores, %zu calls\n", t->n_nodes, t->n_scores, t->n_calls);
+    return rc;
+}
+
+static int verify(const struct cli *cli, struct store *s, struct pd_err *err)
+{
+    struct pd_buf report = PD_BUF_INIT(1u << 20);
+    int rc = store_verify(s, &report, err);
+
+    if (rc == 0 || rc == PD_EDIFFER) {
+        if (cli->json) {
+            struct pd_buf b = PD_BUF_INIT(4u << 20);
+            struct pd_jw w;
+
+            pd_jw_init(&w, &b);
+            pd_jw_object(&w);
+            pd_jw_key(&w, "ok");
+            pd_jw_bool(&w, rc == 0);
+            text_member(&w, "database", store_path(s));
+            pd_jw_key(&w, "report");
+            pd_jw_str(&w, pd_buf_str(&report));
+            pd_jw_end_object(&w);
+            cli_print_json(&b);
+            pd_buf_done(&b);
+        } else if (rc == 0) {
+            printf("ok: %s\n", store_path(s));
+        } else {
+            cli_text(stdout, pd_buf_str(&report), 0);
+        }
+    }
+    if (rc == PD_EDIFFER && err->text[0] == '\0')
+        pd_fail(err, PD_EDIFFER, "the database is damaged: %s", store_path(s));
+    pd_buf_done(&report);
+    return rc;
+}
+
+static int with_store(const struct cli *cli, const struct trace *o, const char *verb,
+                      const char *id, struct pd_err *err)
+{
+    char *path = app_db_path(o->data_dir);
+    struct store *s = NULL;
+    struct pd_trace *t = NULL;
+    int rc = path ? store_open(path, STORE_READ, &s, err) : cli_no_memory(err);
+
+    if (rc == 0 && id)
+        rc = store_trace_load(s, id, &t, err);
+    if (rc == 0 && strcmp(verb, "ls") == 0)
+        rc = list(cli, s, o, err);
+    else if (rc == 0 && strcmp(verb, "verify") == 0)
+        rc = verify(cli, s, err);
+    else if (rc == 0 && strcmp(verb, "show") == 0)
+        rc = show(cli, t, o, err);
+    else if (rc == 0)
+        rc = records(t, true, err);
+    if (t)
+        store_trace_free(t);
+    store_close(s);
+    free(path);
+    return rc;
+}
+
+int cli_trace(struct cli *cli, int argc, char **argv, struct pd_err *err)
+{
+    struct trace o = {.limit = LIST_DEFAULT};
+    struct cli_option table[] = {
+        {"limit", 0, CLI_NUMBER, &o.limit, "N", "ls: the newest N jobs (20; 0: all)", 0, INT64_MAX,
+         false, false},
+        {"digest", 0, CLI_FLAG, &o.digest, NULL, "show: only the hash over what must repeat", 0, 0,
+         false, false},
+        {"format", 0, CLI_CHOICE, &o.format, "jsonl", "export: form of the output (jsonl)", 0, 0,
+         false, false},
+        {"data-dir", 0, CLI_TEXT, &o.data_dir, "DIR", "where traces are kept", 0, 0, false, false},
+        {NULL, 0, CLI_FLAG, NULL, NULL, NULL, 0, 0, false, false},
+    };
+    int n = cli_options(cli, argc, argv, table, &usage_text, err);
+    const char *verb = n > 0 ? argv[1] : "";
+    bool needs_id = strcmp(verb, "show") == 0 || strcmp(verb, "export") == 0;
+
+    if (n < 0 || cli->help)
+        return n < 0 ? n : CLI_EXIT_OK;
+    if (!needs_id && strcmp(verb, "ls") != 0 && strcmp(verb, "verify") != 0)
+        return pd_fail(err, PD_EINVAL,
+                       "trace needs ls, show, export or verify (see ponder trace --help)");
+    if (n != (needs_id ? 2 : 1))
+        return pd_fail(err, PD_EINVAL,
+                       needs_id ? "trace %s needs one id (see ponder trace ls)"
+                                : "trace %s takes no arguments",
+                       verb);
+    return with_store(cli, &o, verb, needs_id ? argv[2] : NULL, err);
+}
