@@ -16,9 +16,13 @@ UNIT_TESTS = \
 	tests/unit/test_base_queue \
 	tests/unit/test_base_rng \
 	tests/unit/test_base_str \
+	tests/unit/test_core_answer \
 	tests/unit/test_engine_gguf \
+	tests/unit/test_engine_ctx \
 	tests/unit/test_engine_kernels \
 	tests/unit/test_engine_pool \
+	tests/unit/test_engine_reference \
+	tests/unit/test_engine_sched \
 	tests/unit/test_engine_tokenizer \
 	tests/unit/test_storage
 PROP_TESTS = \
@@ -32,7 +36,7 @@ SCRIPT_TESTS = \
 LDADD = $(PONDER_ARCHIVES) $(PONDER_LIBS)
 TESTS = $(SCRIPT_TESTS)
 EXTRA_DIST += $(SCRIPT_TESTS) $(FUZZ_TESTS:=.in)
-EXTRA_DIST += tests/gguf_builder.h
+EXTRA_DIST += tests/gguf_builder.h tests/unit/engine_fixture.h
 
 if FUZZING
 noinst_PROGRAMS += $(FUZZ_TESTS)

@@ -12,6 +12,7 @@
 
 #define MATCH_LIMIT 100000 /* steps of the matcher: enough for any answer, bounded for hostile text */
 #define KEY_MAX 4096
+#define BOXED_TRIES 16 /* unclosed boxes at the end of a text before we give up on it: keeps hostile text linear */
 
 /* Last match of pattern in text: group 1. len 0 when there is none or a limit was hit. */
 static struct pd_str last_match(const char *pattern, struct pd_str text)
@@ -45,7 +46,7 @@ static struct pd_str last_boxed(struct pd_str text)
     struct pd_str open = PD_STR("\\boxed{"), head = text;
     ptrdiff_t at;
 
-    while ((at = pd_str_rfind(head, open)) >= 0) {
+    for (int tries = 0; tries < BOXED_TRIES && (at = pd_str_rfind(head, open)) >= 0; tries++) {
         size_t from = (size_t)at + open.len;
         int depth = 1;
 
@@ -146,6 +147,8 @@ int pd_answer_key(struct pd_str answer, struct pd_buf *out)
         } else if (pd_str_starts(rest, PD_STR("\\dfrac")) || pd_str_starts(rest, PD_STR("\\tfrac"))) {
             pd_buf_addz(&t, "\\frac");
             i += 6;
+        } else if (pd_str_starts(rest, PD_STR("\\%"))) {
+            i++;
         } else {
             pd_buf_addc(&t, (char)tolower((unsigned char)s.ptr[i++]));
         }
@@ -155,7 +158,7 @@ int pd_answer_key(struct pd_str answer, struct pd_buf *out)
         s = pd_str_trim(pd_str_sub(s, 0, s.len - 1));
     /* \frac{a}{b} of plain integers reads as a/b; a trailing unit word ("42 apples") is not part of a number */
     struct pd_str frac = last_match("^\\\\frac\\{(-?\\d+\\}\\{\\d+)\\}$", s);
-    struct pd_str plain = last_match("^([-+]?[\\d.,/]+)(?:\\s*[a-z%\\\\][a-z\\\\{} ]*)?$", s);
+    struct pd_str plain = last_match("^([-+]?[\\d.,/]+)(?:\\s*[a-z\\\\][a-z\\\\{} ]*)?$", s);
     struct pd_buf f = PD_BUF_INIT(KEY_MAX);
 
     if (frac.len) {
