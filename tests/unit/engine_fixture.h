@@ -1,0 +1,119 @@
+/* What the engine's tests share: opening models, contexts and requests or failing the test. */
+#ifndef PD_TESTS_ENGINE_FIXTURE_H
+#define PD_TESTS_ENGINE_FIXTURE_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/engine.h"
+
+static inline const char *fx_path(const char *name)
+{
+    static char path[4096];
+    const char *dir = getenv("PONDER_MODELS_DIR");
+
+    snprintf(path, sizeof(path), "%s/%s", dir ? dir : "recipes/models", name);
+    return path;
+}
+
+static inline void fx_ok(int rc, const struct pd_err *err)
+{
+    if (rc < 0)
+        fail_msg("%d: %s", rc, err->text);
+}
+
+static inline struct eng *fx_eng(const char *isa, unsigned n_threads, unsigned chunk, unsigned max_rows)
+{
+    struct eng_config c = {.n_threads = n_threads, .isa = isa, .kv_bytes = UINT64_C(256) << 20,
+                           .prefill_chunk = chunk, .max_rows = max_rows};
+    struct pd_err err = {0};
+    struct eng *e = NULL;
+
+    fx_ok(eng_open(&c, &e, &err), &err);
+    return e;
+}
+
+static inline struct eng_model *fx_model(struct eng *e, const char *name)
+{
+    struct pd_err err = {0};
+    struct eng_model *m = NULL;
+
+    fx_ok(eng_model_open(e, fx_path(name), &m, &err), &err);
+    return m;
+}
+
+static inline struct eng_ctx *fx_ctx(struct eng *e, struct eng_model *m, const int32_t *ids, size_t n)
+{
+    struct pd_err err = {0};
+    struct eng_ctx *c = NULL;
+
+    fx_ok(eng_ctx_new(e, m, &c, &err), &err);
+    fx_ok(eng_ctx_append(c, ids, n, &err), &err);
+    return c;
+}
+
+static inline struct eng_ctx *fx_fork(struct eng_ctx *c)
+{
+    struct pd_err err = {0};
+    struct eng_ctx *d = NULL;
+
+    fx_ok(eng_ctx_fork(c, &d, &err), &err);
+    return d;
+}
+
+/* The prompt of a question, as ids (malloc'ed). */
+static inline int32_t *fx_prompt(const struct eng_model *m, const char *question, size_t *n)
+{
+    struct eng_message msg = {"user", pd_str_of(question)};
+    struct pd_err err = {0};
+    int32_t *ids = NULL;
+
+    *n = 0;
+    fx_ok(eng_chat(eng_model_tokenizer(m), &msg, 1, &ids, n, &err), &err);
+    return ids;
+}
+
+static inline struct eng_req fx_generate(struct eng_ctx *c, float temperature, uint64_t key, uint32_t max_tokens)
+{
+    return (struct eng_req){.op = ENG_GENERATE, .ctx = c, .sampling = {temperature, 0, 1.0f, 0.0f}, .key = key,
+                            .max_tokens = max_tokens};
+}
+
+static inline void fx_run(struct eng *e, struct eng_req *reqs, size_t n)
+{
+    struct eng_req *list[256];
+    struct pd_err err = {0};
+
+    assert_true(n <= 256);
+    for (size_t i = 0; i < n; i++)
+        list[i] = &reqs[i];
+    fx_ok(eng_run(e, list, n, &err), &err);
+}
+
+static inline void fx_same(const struct eng_req *a, const struct eng_req *b)
+{
+    assert_int_equal(a->n_tokens, b->n_tokens);
+    assert_int_equal(a->finish, b->finish);
+    assert_memory_equal(a->tokens, b->tokens, a->n_tokens * sizeof(*a->tokens));
+    assert_memory_equal(a->logprobs, b->logprobs, a->n_tokens * sizeof(*a->logprobs));
+}
+
+static inline void fx_no_pages(struct eng *e)
+{
+    struct eng_stats s;
+
+    eng_stats(e, &s);
+    assert_int_equal(s.kv_pages_used, 0);
+    assert_int_equal(s.kv_page_bytes_used, 0);
+}
+
+#endif
