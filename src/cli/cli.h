@@ -109,6 +109,7 @@ int cli_run_job(const struct cli *cli, struct app_job *job, const struct pd_resu
 
 struct cli_shown {
     bool traced;      /* it is in the database */
+    bool replayed;    /* not new: no hints, and its time says nothing */
     bool usage;       /* more about the work */
     bool tree, steps; /* neither: the answer alone */
 };
@@ -117,6 +118,7 @@ void cli_show_result(const struct cli *cli, const struct pd_job *job, const stru
 /* Writes the members of the result into an open object. */
 void cli_result_json(struct pd_jw *w, const struct pd_job *job, const struct pd_result *r,
                      bool traced);
+const char *cli_verdict(const char *answer, int correct); /* "  (correct)", "  (wrong)" or "" */
 int cli_tree(FILE *f, const struct pd_trace *t, struct pd_err *err);
 
 #endif

@@ -79,11 +79,10 @@ int main(int argc, char **argv)
                     err.text[0] != '\0' ? err.text : "internal error, please report it");
         rc = cli_exit_code(rc);
     }
-    if (ferror(stdout) || fflush(stdout) != 0) {
+    if (fflush(stdout) != 0 || ferror(stdout)) {
         pd_fail_errno(&err, errno, "cannot write to standard output");
         cli_message(&cli, "error", err.text);
-        if (rc == CLI_EXIT_OK)
-            rc = cli_exit_code(PD_EIO);
+        rc = rc == CLI_EXIT_OK ? cli_exit_code(PD_EIO) : rc;
     }
     return rc;
 }

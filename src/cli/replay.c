@@ -17,7 +17,7 @@ static const struct cli_usage usage_text = {
 static int print(const struct cli *cli, const struct replay *o, const struct pd_job *job,
                  const struct pd_result *r, bool identical, struct pd_err *err)
 {
-    const struct cli_shown what = {.traced = true, .steps = true};
+    const struct cli_shown what = {.traced = true, .replayed = !o->live, .steps = true};
     struct pd_buf b = PD_BUF_INIT(SIZE_MAX - 1);
     struct pd_jw w;
     int rc = 0;

@@ -20,7 +20,12 @@ static void step_lines(const struct pd_result *r)
         putchar('\n');
 }
 
-static void ledger(const struct pd_job *job, const struct pd_result *r)
+const char *cli_verdict(const char *answer, int correct)
+{
+    return !answer || correct < 0 ? "" : correct == 1 ? "  (correct)" : "  (wrong)";
+}
+
+static void ledger(const struct pd_job *job, const struct pd_result *r, bool replayed)
 {
     const struct pd_usage *u = &r->usage;
     double seconds = (double)r->elapsed_ns / (double)PD_NS_PER_S;
@@ -29,8 +34,9 @@ static void ledger(const struct pd_job *job, const struct pd_result *r)
            (unsigned long long)u->generated, (unsigned long long)u->discarded,
            (unsigned long long)u->prefilled, (unsigned long long)u->cached,
            (unsigned long long)u->scored);
-    printf("time     %.2f s, %.0f tokens/s\n", seconds,
-           seconds > 0 ? (double)u->generated / seconds : 0.0);
+    if (!replayed)
+        printf("time     %.2f s, %.0f tokens/s\n", seconds,
+               seconds > 0 ? (double)u->generated / seconds : 0.0);
     printf("search   %s on %s%s%s, seed %llu, stopped by %s\n", job->strategy->name, job->model,
            job->scorer ? " scored by " : "", job->scorer ? job->scorer : "",
            (unsigned long long)job->seed, r->stopped_by ? r->stopped_by : "nothing");
@@ -57,6 +63,23 @@ static void usage_by_operation(const struct pd_result *r)
                prompt, cached, generated);
     }
     printf("longest  %llu dependent decode steps\n", (unsigned long long)r->usage.sequential);
+}
+
+static bool has_option(const struct pd_strategy *s, const char *name)
+{
+    const struct pd_param *p = s->params;
+
+    while (p && p->type != PD_PARAM_END && strcmp(p->name, name) != 0)
+        p++;
+    return p && p->type != PD_PARAM_END;
+}
+
+static void hints(const struct pd_job *job)
+{
+    printf("\n%snext     ponder trace show %s\n         ponder replay %s --verify\n"
+           "         another seed: --seed %llu%s%s\n",
+           cli_dim(stdout), job->id, job->id, (unsigned long long)job->seed + 1,
+           has_option(job->strategy, "vote") ? "; no vote: -o vote=none" : "", cli_plain(stdout));
 }
 
 void cli_show_result(const struct cli *cli, const struct pd_job *job, const struct pd_result *r,
@@ -89,20 +112,15 @@ void cli_show_result(const struct cli *cli, const struct pd_job *job, const stru
                                  : "");
         printf("support  %u of %u lines agree\n", r->agree, r->of);
     }
-    ledger(job, r);
+    ledger(job, r, what->replayed);
     if (what->usage)
         usage_by_operation(r);
     printf("digest   %s\n", r->digest);
     if (!what->traced)
         return;
     printf("trace    %s\n", job->id);
-    if (cli->quiet || brief)
-        return;
-    printf("\n%snext     ponder trace show %s        every line of thought\n"
-           "         ponder replay %s --verify  compute it again and compare\n",
-           cli_dim(f), job->id, job->id);
-    printf("         ponder solve --seed %llu …, or -o vote=none\n%s",
-           (unsigned long long)job->seed + 1, cli_plain(f));
+    if (!cli->quiet && !brief && !what->replayed)
+        hints(job);
 }
 
 void cli_result_json(struct pd_jw *w, const struct pd_job *job, const struct pd_result *r,

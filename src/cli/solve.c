@@ -49,8 +49,8 @@ static void list_strategies(bool json)
             pd_jw_str(&w, pd_buf_str(&options));
             pd_jw_end_object(&w);
         } else {
-            printf("%s: %s\n  %s\n%s\n", s->name, s->summary, s->paper ? s->paper : "",
-                   pd_buf_str(&options).ptr);
+            printf("%s: %s%s%s\n%s\n", s->name, s->summary, s->paper ? ", " : "",
+                   s->paper ? s->paper : "", pd_buf_str(&options).ptr);
         }
         pd_buf_done(&options);
     }

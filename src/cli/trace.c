@@ -321,7 +321,7 @@ static int show(const struct cli *cli, const struct pd_trace *t, const struct tr
            (unsigned long long)job->seed);
     printf("answer   ");
     cli_text(stdout, pd_str_of(job->answer ? job->answer : "none"), 9);
-    printf("%s\n", job->correct == 1 ? "  (correct)" : job->correct == 0 ? "  (wrong)" : "");
+    printf("%s\n", cli_verdict(job->answer, job->correct));
     if (job->error) {
         printf("error    ");
         cli_text(stdout, pd_str_of(job->error), 9);

@@ -90,7 +90,10 @@ static void draw(FILE *f, const struct pd_trace *t, const struct branch *b, uint
     if (b[i].has_score)
         fprintf(f, "[%.2f] ", b[i].score);
     fputs(cli_plain(f), f);
-    cli_text_line(f, pd_str_trim(n->text), TEXT_CHARS);
+    if (n->text.len > 0)
+        cli_text_line(f, pd_str_trim(n->text), TEXT_CHARS);
+    else
+        fprintf(f, "(%s)", n->finish ? n->finish : "empty");
     fprintf(f, "%s  %u tok", cli_dim(f), n->n_tokens);
     if (n->status && strcmp(n->status, "open") != 0)
         fprintf(f, ", %s", n->status);

@@ -205,7 +205,7 @@ static int finish(struct search *s, struct pd_result *r, int rc, struct pd_err *
     uint32_t line = 0;
     int rc2;
 
-    r->stopped_by = s->stopped && !s->answered ? s->stopped : a ? "answer" : s->stopped ? s->stopped : "no_candidates";
+    r->stopped_by = s->stopped && !s->answered ? s->stopped : a ? "answer" : s->stopped ? s->stopped : s->cut ? s->cut : "no_candidates";
     if (rc == 0 && a) {
         struct pd_str text = pd_answer_extract(search_line(s, a));
 

@@ -441,6 +441,8 @@ static int serve_stored(struct search *s, struct node *n, const struct pd_node_r
         n->status = strcmp(r->finish, "eos") == 0                                    ? NODE_FINISHED
                     : strcmp(r->finish, "cut") == 0 || strcmp(r->finish, "abort") == 0 ? NODE_TRUNCATED
                                                                                      : NODE_OPEN;
+    if (n->stop && (strcmp(n->stop, "tokens") == 0 || strcmp(n->stop, "seconds") == 0))
+        s->cut = n->stop;
     n->call = r->call_id;
     n->created_ms = r->created_ms;
     return settle(s, n, err);
@@ -496,6 +498,8 @@ static int each_sprout(struct search *s, struct pd_lane *lane, struct pd_err *er
         break;
     case PD_END_LENGTH:
         n->stop = sp->why;
+        if (strcmp(sp->why, "tokens") == 0)
+            s->cut = "tokens";
         if (strcmp(sp->why, "max_step_tokens") == 0) {
             n->finish = "length"; /* the next step goes on in mid-sentence */
             n->status = NODE_OPEN;
@@ -508,7 +512,7 @@ static int each_sprout(struct search *s, struct pd_lane *lane, struct pd_err *er
         n->stop = "context";
         break;
     default:
-        n->stop = s->stopped ? s->stopped : "cancel";
+        n->stop = s->cut = s->stopped ? s->stopped : "cancel";
         break;
     }
     rc = node_text(s, n, err);
@@ -630,6 +634,8 @@ static int grow(struct search *s, struct node *const *parents, int n, int race_m
             sp->node->status = NODE_TRUNCATED;
             sp->node->finish = "cut";
             sp->node->stop = sp->why;
+            if (strcmp(sp->why, "tokens") == 0)
+                s->cut = "tokens";
             sp->node->text = PD_STR("");
             sp->node->logprobs = search_alloc(s, sizeof(float));
             rc = settle(s, sp->node, err);

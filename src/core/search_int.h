@@ -45,7 +45,8 @@ struct search {
     uint64_t search_key; /* branch "search" */
     struct pd_usage usage;
     int64_t started_ns, deadline_ns;
-    const char *stopped; /* the budget that ran out */
+    const char *stopped; /* the budget that ran out before a verb */
+    const char *cut;     /* the budget that cut a line short */
     struct pd_scorer scorer;
     bool scorer_open, oom;
     struct pd_call_rec *calls; /* of this run and, on resume, of earlier ones */
