@@ -31,6 +31,7 @@ FUZZ_TESTS = \
 	tests/fuzz/fuzz_gguf \
 	tests/fuzz/fuzz_tokenizer
 SCRIPT_TESTS = \
+	tests/cli/kill9.sh \
 	tests/include_direction.sh
 
 LDADD = $(PONDER_ARCHIVES) $(PONDER_LIBS)

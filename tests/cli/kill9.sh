@@ -1,0 +1,57 @@
+#!/bin/sh
+# kill -9 at random moments of a 16-sample job, resumed each time: the final digest is that of the undisturbed job,
+# and the database stays whole. TAP. PONDER_TEST_KILLS: how many kills (50).
+ponder=${PONDER:-$PONDER_TEST_BUILDDIR/ponder}
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+export PONDER_DATA_DIR="$dir"
+kills=${PONDER_TEST_KILLS:-50}
+
+digest()
+{
+    sed -n 's/.*"digest":"\([0-9a-f]*\)".*/\1/p'
+}
+
+# killed DELAY ARGS…: runs a solve and kills it
+killed()
+{
+    delay=$1
+    shift
+    "$ponder" solve "$@" --json >/dev/null 2>&1 &
+    pid=$!
+    sleep "$delay"
+    kill -9 "$pid" 2>/dev/null
+    wait "$pid" 2>/dev/null
+}
+
+echo 1..3
+set -- --problem dev-0008 -o samples=16 -o max_tokens=300 --seed 9
+want=$("$ponder" solve "$@" --json 2>/dev/null | digest)
+[ -n "$want" ] && echo "ok 1 - undisturbed" || echo "not ok 1 - undisturbed"
+
+same=1
+resumed=0
+n=0
+while [ "$n" -lt "$kills" ]; do
+    killed "0.0$((n * 7 % 10))$((n * 3 % 10))" "$@"
+    n=$((n + 1))
+    id=$("$ponder" trace ls --json 2>/dev/null | grep '"status":"running"' | head -n 1 |
+        sed 's/.*"id":"\([^"]*\)".*/\1/')
+    [ -n "$id" ] || continue # killed before it was acknowledged, or after its end
+    while [ "$n" -lt "$kills" ] && [ $((n % 3)) -ne 0 ]; do
+        killed "0.0$((n * 3 % 10))$((n * 7 % 10))" --resume "$id"
+        n=$((n + 1))
+    done
+    got=$("$ponder" solve --resume "$id" --json 2>"$dir/err" | digest)
+    resumed=$((resumed + 1))
+    if [ "$got" != "$want" ]; then
+        same=0
+        echo "# job $id after kill $n: digest '$got', expected '$want'"
+        sed 's/^/# /' "$dir/err"
+    fi
+done
+echo "# $n kills, $resumed jobs resumed"
+[ "$same" = 1 ] && [ "$resumed" -gt 0 ] && echo "ok 2 - same digest after every kill" ||
+    echo "not ok 2 - same digest after every kill"
+"$ponder" trace verify >/dev/null 2>&1 && echo "ok 3 - the database is whole" ||
+    echo "not ok 3 - the database is whole"
