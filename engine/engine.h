@@ -112,7 +112,7 @@ struct eng_sampling {
 };
 
 enum eng_finish {
-    ENG_FINISH_NONE,
+    ENG_FINISH_NONE,   /* a PREFILL or SCORE that was done in full */
     ENG_FINISH_EOS,    /* an end token was drawn; it is the last of the tokens */
     ENG_FINISH_STOP,   /* a stop string was completed; its text stays */
     ENG_FINISH_LENGTH, /* max_tokens */
@@ -155,7 +155,7 @@ struct eng_req {
 
     /* out: valid when done is called; arrays are malloc'ed, eng_req_done frees */
     int32_t *tokens; /* GENERATE [n_tokens]; appended to ctx as well (the last one pending) */
-    float *logprobs; /* GENERATE: of each token under the model at temperature 1 unfiltered; SCORE if wanted: of each evaluated token ([n_evaluated], the first of a context is 0) */
+    float *logprobs; /* GENERATE: of each token under the model at temperature 1 unfiltered; SCORE if wanted: of each evaluated token ([n_prompt - n_cached]; the first of a context is 0; of the first behind evaluated tokens NAN unless PREFILL kept their logits) */
     float *logits;   /* SCORE [n_at][n_labels] */
     uint32_t n_tokens;
     enum eng_finish finish;

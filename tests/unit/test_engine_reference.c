@@ -47,7 +47,7 @@ static size_t ints(const struct pd_json *a, int32_t *out, size_t max)
 
 static double number(const struct pd_json *v)
 {
-    double x = NAN;
+    double x = -1e300;
 
     assert_true(pd_json_number(v, &x));
     return x;
