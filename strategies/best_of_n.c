@@ -15,23 +15,25 @@ static int run(struct search *s, const void *params, struct pd_err *err)
     const struct bon_params *p = params;
     struct node **lane = search_array(s, p->samples), *best = NULL;
     struct tally *votes = tally_new(s);
-    int rc;
+    int rc, n = 0;
 
-    /* 1. Sample n lines and score the finished ones. */
+    /* 1. Sample n lines and score those that finished with an answer. */
     rc = search_sample(s, search_root(s), p->samples, UNTIL_END, lane, err);
-    if (rc == 0)
-        rc = search_score(s, lane, p->samples, err);
+    for (int i = 0; i < p->samples && rc == 0; i++)
+        if (search_finished(lane[i]) && search_key(lane[i])[0])
+            lane[n++] = lane[i];
+    if (rc == 0 && n)
+        rc = search_score(s, lane, n, err);
     if (rc < 0)
         return rc;
     /* 2. vote=none: the line of greatest reward, ties to the lowest id. */
-    for (int i = 0; i < p->samples; i++) {
+    for (int i = 0; i < n; i++) {
         double a = search_value(lane[i], (enum search_aggregate)p->aggregate);
 
-        if (!search_finished(lane[i]) || !search_key(lane[i])[0])
-            continue;
         if (!best || a > search_value(best, (enum search_aggregate)p->aggregate))
             best = lane[i];
-        tally_vote(votes, lane[i], p->vote == VOTE_MAJORITY ? 1.0 : a);
+        /* a line too long for the reward model has no reward: it weighs nothing, but may still win alone */
+        tally_vote(votes, lane[i], p->vote == VOTE_MAJORITY ? 1.0 : search_scored(lane[i]) ? a : 0);
     }
     /* 3. Otherwise the answer of greatest weight. */
     return search_answer(s, p->vote == VOTE_NONE ? best : tally_winner(votes), err);

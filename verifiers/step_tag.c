@@ -89,9 +89,6 @@ static int line_ids(struct pd_scorer *s, const struct pd_candidate *c, int32_t *
         grown[(*n)++] = t->tag;
         ends[k] = *n;
     }
-    if (*n > s->gen->ops->n_ctx(s->gen))
-        return pd_fail(err, PD_ELIMIT, "a line of %zu tokens does not fit the scorer's context of %u", *n,
-                       s->gen->ops->n_ctx(s->gen));
     return 0;
 }
 
@@ -135,7 +132,7 @@ static int prepare(struct pd_scorer *s, struct pd_candidate *c, struct reading *
     if (!l || !ends || !c->values || !r->at)
         return pd_fail(err, PD_ENOMEM, "out of memory for the scorer");
     rc = line_ids(s, c, &ids, &n, ends, err);
-    if (rc < 0)
+    if (rc < 0 || n > g->ops->n_ctx(g)) /* too long for the reward model: no score rather than part of one */
         goto out;
     l->ids = pd_arena_memdup(s->arena, ids, n * sizeof *ids);
     l->n_ids = n;
@@ -179,6 +176,7 @@ static int prepare(struct pd_scorer *s, struct pd_candidate *c, struct reading *
     r->lane = (struct pd_lane){.op = PD_LANE_READ, .ctx = l->ctx, .at = r->at, .n_at = (uint32_t)(c->n_steps - r->first),
                                .labels = t->labels, .n_labels = 2};
     c->state = l;
+    c->n_values = c->n_steps;
 out:
     free(ids);
     return rc;

@@ -818,7 +818,7 @@ int search_score(struct search *s, struct node *const *nodes, int n, struct pd_e
             continue;
         }
         m->values = cands[i].values;
-        m->n_values = cands[i].n_steps;
+        m->n_values = cands[i].n_values;
         m->vstate = cands[i].state;
         m->score_call = (int64_t)s->n_calls - 1; /* the batch's last call */
         rc = s->job->mode == PD_JOB_VERIFY ? verify_score(s, m, err) : record_score(s, m, err);

@@ -15,7 +15,8 @@ struct pd_candidate {
     void *parent_state; /* what the verifier left at the nearest scored ancestor, or NULL */
     /* out */
     void *state;    /* the verifier's, for descendants; in the job's arena */
-    double *values; /* [n_steps] in [0,1], in the job's arena */
+    double *values; /* [n_values] in [0,1], in the job's arena */
+    size_t n_values; /* n_steps, or 0: the line cannot be scored (it does not fit); never a part of it */
 };
 
 struct pd_verifier {
