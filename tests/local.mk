@@ -31,7 +31,9 @@ FUZZ_TESTS = \
 	tests/fuzz/fuzz_gguf \
 	tests/fuzz/fuzz_tokenizer
 SCRIPT_TESTS = \
+	tests/cli/errors.sh \
 	tests/cli/kill9.sh \
+	tests/cli/verbs.sh \
 	tests/include_direction.sh
 
 LDADD = $(PONDER_ARCHIVES) $(PONDER_LIBS)

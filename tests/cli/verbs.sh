@@ -1,0 +1,121 @@
+#!/bin/sh
+# Every verb of `ponder` does what its help says. TAP.
+ponder=${PONDER_TEST_BUILDDIR:-.}/ponder
+tmp=$(mktemp -d) || exit 1
+trap 'rm -rf "$tmp"' EXIT
+export PONDER_DATA_DIR="$tmp/data" PONDER_THREADS=2
+unset PONDER_PROBLEM PONDER_SEED PONDER_STRATEGY PONDER_OPTION NO_COLOR
+
+n=0
+failed=0
+point() # NAME STATUS
+{
+    n=$((n + 1))
+    if [ "$2" -eq 0 ]; then
+        echo "ok $n - $1"
+        return
+    fi
+    failed=1
+    echo "not ok $n - $1"
+    head -n 5 "$tmp/out" "$tmp/err" | sed 's/^/# /'
+}
+run() { "$ponder" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null; }
+field() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" "$tmp/out"; }
+
+run --version && grep -q '^ponder [0-9]' "$tmp/out"; point 'version' $?
+status=0
+for verb in '' solve replay trace model tokenize detokenize doctor; do
+    # shellcheck disable=SC2086
+    run $verb --help && grep -q "^usage: ponder ${verb:-VERB}" "$tmp/out" || status=1
+done
+point 'help of every verb' $status
+
+run solve -p dev-0001 -o samples=4
+point 'solve a bundled problem' $?
+status=0
+for line in 'Zoe has 9 stamps' '^ 1\. \[[01]\.[0-9][0-9]\] ' '^answer ' '^support .* of 4 lines agree' \
+    '^tokens .* generated .*discarded.* prefilled.* cached.* scored' '^time ' '^trace    job_' \
+    'ponder trace show job_' 'ponder replay job_.* --verify'; do
+    grep -q "$line" "$tmp/out" || { status=1; echo "# missing: $line"; }
+done
+point 'what solve prints' $status
+[ -s "$tmp/err" ] && status=1
+point 'no progress off the terminal in a short job' $status
+
+run solve --json -p dev-0001 -o samples=4
+point 'solve --json' $?
+status=0
+[ "$(wc -l <"$tmp/out")" -eq 1 ] || status=1
+for key in answer strategy stopped_by support agree of steps text score tokens usage generated \
+    discarded prefilled cached scored seed digest trace elapsed_ms correct; do
+    grep -q "\"$key\":" "$tmp/out" || { status=1; echo "# missing: $key"; }
+done
+point 'the members of its one object' $status
+id=$(field trace)
+digest=$(field digest)
+
+run trace show "$id" --digest && [ "$(cat "$tmp/out")" = "$digest" ]
+point 'trace show --digest is the digest of solve' $?
+run trace show "$id" && grep -q '└─ ' "$tmp/out" && grep -q '<- answer' "$tmp/out"
+point 'trace show draws the tree' $?
+run trace show "$id" --json && head -c 1 "$tmp/out" | grep -q '\['
+point 'trace show --json' $?
+run trace export "$id" --format jsonl && head -n 1 "$tmp/out" | grep -q '^{"type":"job",' &&
+    [ "$(grep -c '^{"type":"node",' "$tmp/out")" -eq 5 ] && grep -q '^{"type":"score"' "$tmp/out" &&
+    grep -q '^{"type":"call"' "$tmp/out" && ! grep -qv '^{"type":".*}$' "$tmp/out"
+point 'trace export' $?
+run trace ls --limit 1 && [ "$(wc -l <"$tmp/out")" -eq 1 ] && grep -q "^$id " "$tmp/out"
+point 'trace ls shows the newest first' $?
+run trace verify && grep -q '^ok: ' "$tmp/out"; point 'trace verify' $?
+
+run replay "$id" --verify && [ "$(cat "$tmp/out")" = "identical: digest $digest" ]
+point 'replay --verify computes the same' $?
+PONDER_MODELS_DIR="$tmp/none" run replay "$id" --verify --engine recorded && grep -q "$digest" "$tmp/out"
+point 'replay from the record' $?
+run replay "$id" --json && [ "$(field digest)" = "$digest" ] && grep -q '"identical":true' "$tmp/out"
+point 'replay --json' $?
+
+PONDER_SEED=7 PONDER_STRATEGY=single run solve --json -p dev-0001 && grep -q '"seed":7,' "$tmp/out" &&
+    grep -q '"strategy":"single"' "$tmp/out"
+point 'options from variables' $?
+PONDER_SEED=7 run solve --json -s single --seed 8 -p dev-0001 && grep -q '"seed":8,' "$tmp/out"
+point 'an option wins over its variable' $?
+PONDER_PROBLEM=dev-0001 run solve --show answer -s single 'Ann has 2 cups. She finds 3 more. How many?'
+! grep -q Zoe "$tmp/out"; point 'a given question wins over PONDER_PROBLEM' $?
+echo 'Ann has 2 cups. She finds 3 more. How many cups does Ann have now?' >"$tmp/q"
+"$ponder" solve --json -s single -o temperature=0 <"$tmp/q" >"$tmp/out" 2>"$tmp/err" &&
+    first=$(field digest) && run solve --json -s single -o temperature=0 -f "$tmp/q" &&
+    [ "$first" = "$(field digest)" ]
+point 'the question from standard input and from a file' $?
+run solve --no-trace --data-dir "$tmp/unused" -s single -p dev-0001 && [ ! -e "$tmp/unused" ]
+point 'no trace' $?
+run solve --strategies && grep -q '^best_of_n: ' "$tmp/out" && grep -q 'vote=weighted' "$tmp/out"
+point 'solve --strategies' $?
+
+run solve --json -s single -o temperature=0 -p dev-0001
+answer=$(field answer)
+run solve -s single -o temperature=0 -p dev-0001 --expect "$answer"; point 'expected answer' $?
+run solve -s single -o temperature=0 -p dev-0001 --expect 123456; [ $? -eq 1 ]
+point 'exit 1 for another answer' $?
+
+run model ls && grep -q '^tiny-base' "$tmp/out" && run model ls --json && ! grep -qv '^{.*}$' "$tmp/out"
+point 'model ls' $?
+run model show tiny-base && grep -q '^general.architecture = llama' "$tmp/out" &&
+    grep -qE '^sha256   [0-9a-f]{64}$' "$tmp/out"
+point 'model show' $?
+
+run tokenize --json 'a ÷' && grep -qF '{"id":195,"piece":[195]}' "$tmp/out"
+point 'pieces that are not UTF-8 are byte arrays' $?
+head -c 4096 /dev/urandom >"$tmp/random"
+"$ponder" tokenize -f "$tmp/random" >"$tmp/ids" 2>"$tmp/err" &&
+    "$ponder" detokenize -f "$tmp/ids" >"$tmp/out" 2>>"$tmp/err" && cmp -s "$tmp/random" "$tmp/out"
+point 'tokenize and detokenize give random bytes back' $?
+# shellcheck disable=SC2046
+run detokenize $("$ponder" tokenize 'It is 9 / 3 = 3.') && [ "$(cat "$tmp/out")" = 'It is 9 / 3 = 3.' ]
+point 'ids as arguments' $?
+
+run doctor && grep -q '^ok    cpu ' "$tmp/out" && grep -q 'SQLite 3.*PCRE2 10' "$tmp/out"
+point 'doctor' $?
+
+echo "1..$n"
+exit $failed
