@@ -129,7 +129,8 @@ struct pd_str search_line(struct search *s, const struct node *n)
         len += p->text.len;
     text = search_alloc(s, len + 1);
     for (const struct node *p = n; p->parent; p = p->parent)
-        memcpy(text + (len -= p->text.len), p->text.ptr, p->text.len);
+        if (p->text.len) /* a cancelled lane has no text yet */
+            memcpy(text + (len -= p->text.len), p->text.ptr, p->text.len);
     return pd_str_of(text);
 }
 
