@@ -221,6 +221,11 @@ int store_flush(struct store *s, struct pd_err *err)
     return rc;
 }
 
+const char *store_sqlite_version(void)
+{
+    return sqlite3_libversion();
+}
+
 const char *store_path(const struct store *s)
 {
     return s->path;

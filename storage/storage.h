@@ -36,6 +36,7 @@ int store_open(const char *path, enum store_open mode, struct store **out, struc
 /* Flushes; NULL is fine. Who has to know whether the flush worked calls store_flush before. */
 void store_close(struct store *s);
 const char *store_path(const struct store *s);
+const char *store_sqlite_version(void); /* of the library that is loaded */
 
 /* Appends: copy what they are given, queue it for the writer, return at once (block only while the
  * bounded inbox is full). An earlier write error is returned by every later call. */

@@ -39,7 +39,7 @@ struct app_request {
     uint64_t seed;
     uint32_t repeat;
     struct pd_budget budget;
-    uint64_t budget_samples; /* 0: none; else a ceiling on the strategy's "samples" */
+    uint64_t budget_samples; /* 0: the strategy's own; else its option "samples" */
 };
 
 struct app; /* an engine with its loaded models, and the open database */

@@ -12,6 +12,7 @@
 #include "app/app_int.h"
 #include "app/generator_local.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/hash.h"
 #include "base/json.h"
 
@@ -134,6 +135,10 @@ static int parse_options(struct app_job *j, const struct app_request *r, struct 
     if (rc == 0 && r->budget_samples) {
         char n[32];
 
+        for (size_t i = 0; i < r->n_options; i++)
+            if (strncmp(r->options[i], "samples=", 8) == 0)
+                return pd_fail(err, PD_EINVAL, "the number of samples is given twice: as the budget and as -o %s",
+                               r->options[i]);
         snprintf(n, sizeof n, "%" PRIu64, r->budget_samples);
         rc = st->params ? pd_params_set(st->params, params, PD_STR("samples"), pd_str_of(n), err) : 0;
         rc = rc == PD_ENOENT ? 0 : rc; /* a strategy without samples draws one */
@@ -176,6 +181,31 @@ static void put_text(struct pd_jw *w, const char *key, const char *text)
     }
 }
 
+static int budget_json(struct app_job *j, struct pd_err *err)
+{
+    const struct pd_budget *budget = &j->core.budget;
+    struct pd_buf b = PD_BUF_INIT(REQUEST_MAX_BYTES);
+    struct pd_jw w;
+    int rc;
+
+    pd_jw_init(&w, &b);
+    pd_jw_object(&w);
+    pd_jw_key(&w, "tokens");
+    pd_jw_uint(&w, budget->tokens);
+    pd_jw_key(&w, "seconds");
+    pd_jw_double(&w, budget->seconds);
+    pd_jw_key(&w, "nodes");
+    pd_jw_uint(&w, budget->nodes);
+    put_text(&w, "wrap_up", budget->wrap_up);
+    pd_jw_key(&w, "wrap_reserve");
+    pd_jw_uint(&w, budget->wrap_reserve);
+    pd_jw_end_object(&w);
+    j->core.budget_json = pd_arena_dup(&j->arena, pd_buf_str(&b));
+    rc = pd_buf_rc(&b) || !j->core.budget_json ? pd_fail(err, PD_ELIMIT, "the request is too large") : 0;
+    pd_buf_done(&b);
+    return rc;
+}
+
 static int build_request(struct app_job *j, const struct app_request *r, const char *paths[2], struct eng_model *models[2],
                          struct pd_err *err)
 {
@@ -195,17 +225,7 @@ static int build_request(struct app_job *j, const struct app_request *r, const c
     pd_jw_key(&w, "options");
     pd_jw_raw(&w, pd_str_of(j->core.options));
     pd_jw_key(&w, "budget");
-    pd_jw_object(&w);
-    pd_jw_key(&w, "tokens");
-    pd_jw_uint(&w, r->budget.tokens);
-    pd_jw_key(&w, "seconds");
-    pd_jw_double(&w, r->budget.seconds);
-    pd_jw_key(&w, "nodes");
-    pd_jw_uint(&w, r->budget.nodes);
-    put_text(&w, "wrap_up", r->budget.wrap_up);
-    pd_jw_key(&w, "wrap_reserve");
-    pd_jw_uint(&w, r->budget.wrap_reserve);
-    pd_jw_end_object(&w);
+    pd_jw_raw(&w, pd_str_of(j->core.budget_json));
     put_text(&w, "version", PONDER_VERSION);
     pd_jw_end_object(&w);
     j->core.request = pd_arena_dup(&j->arena, pd_buf_str(&b));
@@ -269,22 +289,6 @@ static int load_models(struct app_job *j, const char *model, const char *scorer,
     return rc;
 }
 
-static int store_first(struct app_job *j, struct pd_err *err)
-{
-    struct pd_job_rec rec = {.id = j->core.id, .problem_key = j->core.problem_key, .repeat = j->core.repeat,
-                             .strategy = j->core.strategy->name, .options = j->core.options, .model = j->core.model,
-                             .scorer = j->core.verifier ? j->core.scorer : NULL, .seed = j->core.seed,
-                             .status = "running", .request = pd_str_of(j->core.request), .budget = "{}",
-                             .created_ms = j->core.created_ms, .started_ms = j->core.created_ms, .answer_node = -1,
-                             .correct = -1};
-    int rc;
-
-    if (!j->app->store)
-        return 0;
-    rc = store_job_put(j->app->store, &rec, err);
-    return rc < 0 ? rc : store_flush(j->app->store, err);
-}
-
 int app_job_new(struct app *a, const struct app_request *r, struct app_job **out, struct pd_err *err)
 {
     char *paths[2] = {NULL, NULL};
@@ -313,9 +317,11 @@ int app_job_new(struct app *a, const struct app_request *r, struct app_job **out
         rc = load_models(j, j->core.model, scorer, paths, models, err);
     }
     if (rc == 0)
+        rc = budget_json(j, err);
+    if (rc == 0)
         rc = build_request(j, r, (const char *[2]){paths[0], paths[1]}, models, err);
     if (rc == 0)
-        rc = store_first(j, err);
+        rc = pd_job_store(&j->core, err);
     free(paths[0]);
     free(paths[1]);
     if (rc < 0) {
@@ -421,11 +427,13 @@ int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct 
         j->core.scorer = copy(j, rec->scorer);
         j->core.verifier = rec->scorer ? pd_verifiers[0] : NULL;
         j->core.request = pd_arena_dup(&j->arena, rec->request);
+        j->core.budget_json = copy(j, rec->budget);
         if (!r.question || !mf || (rec->scorer && !sf))
             rc = pd_fail(err, PD_EFORMAT, "the stored request of %s is not complete", rec->id);
         if (rc == 0 && mode != PD_JOB_RECORDED) {
-            /* the file may have moved: fall back to the name */
-            rc = load_models(j, mf, rec->scorer ? sf : NULL, paths, models, err);
+            /* where the file was, or by its name when it has moved; check_model compares the content */
+            rc = load_models(j, pd_file_exists(mf) ? mf : rec->model,
+                             !rec->scorer ? NULL : pd_file_exists(sf) ? sf : rec->scorer, paths, models, err);
             if (rc == 0)
                 rc = check_model(mj, models[0], err);
             if (rc == 0 && models[1])

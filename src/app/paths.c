@@ -71,7 +71,7 @@ int app_find_model(const char *name, char **out_path, struct pd_err *err)
     if (strchr(name, '/') || pd_str_ends(pd_str_of(name), PD_STR(".gguf"))) {
         if (!pd_file_exists(name))
             return pd_fail(err, PD_ENOENT, "no model file '%s'", name);
-        *out_path = strdup(name);
+        *out_path = realpath(name, NULL);
         return *out_path ? 0 : pd_fail(err, PD_ENOMEM, "out of memory");
     }
     for (int i = 0; (folder = data_folder("models", i)); i++) {
@@ -81,8 +81,9 @@ int app_find_model(const char *name, char **out_path, struct pd_err *err)
             free(stem);
             if (path && pd_file_exists(path)) {
                 free(folder);
-                *out_path = path;
-                return 0;
+                *out_path = realpath(path, NULL); /* it goes into the trace: the same from any folder */
+                free(path);
+                return *out_path ? 0 : pd_fail(err, PD_ENOMEM, "out of memory");
             }
             free(path);
         }

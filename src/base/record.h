@@ -79,7 +79,7 @@ struct pd_trace {
     struct pd_job_rec job;
     struct pd_node_rec *nodes; /* ascending id */
     size_t n_nodes;
-    struct pd_score_rec *scores; /* in order of storing */
+    struct pd_score_rec *scores; /* in the order of their nodes */
     size_t n_scores;
     struct pd_call_rec *calls;
     size_t n_calls;

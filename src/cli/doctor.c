@@ -11,9 +11,6 @@
 #define DISK_WARN_BYTES (UINT64_C(1) << 30)
 #define DISK_FAIL_BYTES (UINT64_C(64) << 20)
 
-/* SQLite's header belongs to storage/; its version is all that is wanted here. */
-const char *sqlite3_libversion(void);
-
 static const struct cli_usage usage_text = {
     "doctor [options]",
     "Checks this machine and installation; exits 1 when something fails.",
@@ -172,7 +169,7 @@ static void check_versions(struct doctor *d)
     char pcre2[64] = "?";
 
     pcre2_config(PCRE2_CONFIG_VERSION, pcre2);
-    say(d, "versions", OK, "ponder %s, SQLite %s, PCRE2 %s", PONDER_VERSION, sqlite3_libversion(),
+    say(d, "versions", OK, "ponder %s, SQLite %s, PCRE2 %s", PONDER_VERSION, store_sqlite_version(),
         pcre2);
 }
 

@@ -80,8 +80,11 @@ int main(int argc, char **argv)
         rc = cli_exit_code(rc);
     }
     if (fflush(stdout) != 0 || ferror(stdout)) {
-        pd_fail_errno(&err, errno, "cannot write to standard output");
-        cli_message(&cli, "error", err.text);
+        int e = errno;
+
+        pd_fail_errno(&err, e, "cannot write to standard output");
+        if (e != EPIPE) /* `| head` has seen enough: that is no news */
+            cli_message(&cli, "error", err.text);
         rc = rc == CLI_EXIT_OK ? cli_exit_code(PD_EIO) : rc;
     }
     return rc;

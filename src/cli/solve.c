@@ -226,7 +226,7 @@ int cli_solve(struct cli *cli, int argc, char **argv, struct pd_err *err)
          SEED_MAX, true, false},
         {"budget-seconds", 0, CLI_SECONDS, &o.budget_seconds, "S", "search for at most S seconds",
          0, 0, true, false},
-        {"budget-samples", 0, CLI_NUMBER, &o.budget_samples, "N", "at most N samples", 1,
+        {"budget-samples", 0, CLI_NUMBER, &o.budget_samples, "N", "draw N samples", 1,
          UINT32_MAX, true, false},
         {"wrap-up", 0, CLI_TEXT, &o.wrap_up, "TEXT", "forces an answer when the budget ends", 0, 0,
          true, false},

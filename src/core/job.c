@@ -20,7 +20,8 @@ const struct pd_param pd_common_params[] = {
     PD_INT(pd_common, top_k, 0, 0, 1000000, "keep the k likeliest tokens; 0: off"),
     PD_INT(pd_common, max_tokens, 2048, 1, 1 << 20, "most tokens of one line of thought"),
     PD_INT(pd_common, max_step_tokens, 256, 1, 1 << 20, "most tokens of one step"),
-    PD_INT(pd_common, max_steps, 40, 1, 10000, "most steps of one line of thought"),
+    PD_INT(pd_common, max_steps, 40, 1, 10000, "steps of one line of thought; the last runs to the line's end"),
+    PD_INT(pd_common, repeat_guard, 3, 0, 1000, "give up a line after this many equal steps; 0: off"),
     {0},
 };
 
@@ -185,21 +186,30 @@ static void fill_trace(struct search *s, struct pd_result *r)
     t->n_events = s->n_events;
 }
 
-static void job_rec(const struct search *s, const struct pd_result *r, struct pd_job_rec *out)
+static void job_rec(const struct pd_job *j, struct pd_job_rec *out)
 {
-    const struct pd_job *j = s->job;
-
     *out = (struct pd_job_rec){
         .id = j->id, .problem_key = j->problem_key, .repeat = j->repeat, .strategy = j->strategy->name,
         .options = j->options, .model = j->model, .scorer = j->verifier ? j->scorer : NULL, .seed = j->seed,
-        .status = r->status, .stopped_by = r->stopped_by, .request = pd_str_of(j->request),
-        .budget = "{}", .created_ms = j->created_ms, .started_ms = j->created_ms,
-        .finished_ms = strcmp(r->status, "running") == 0 ? 0 : pd_clock_unix_ms(), .answer_node = r->answer_node,
-        .answer = r->answer, .correct = r->correct, .digest = r->digest[0] ? r->digest : NULL};
+        .status = "running", .request = pd_str_of(j->request), .budget = j->budget_json,
+        .created_ms = j->created_ms, .started_ms = j->created_ms, .answer_node = -1, .correct = -1};
+}
+
+int pd_job_store(const struct pd_job *j, struct pd_err *err)
+{
+    struct pd_job_rec rec;
+    int rc;
+
+    if (!j->sink)
+        return 0;
+    job_rec(j, &rec);
+    rc = j->sink->job(j->sink->self, &rec, err);
+    return rc < 0 ? rc : j->sink->flush(j->sink->self, err);
 }
 
 static int finish(struct search *s, struct pd_result *r, int rc, struct pd_err *err)
 {
+    struct pd_job_rec *rec = &r->trace.job;
     struct node *a = s->answer, *shown;
     struct pd_buf key = PD_BUF_INIT(4096);
     uint32_t line = 0;
@@ -233,10 +243,16 @@ static int finish(struct search *s, struct pd_result *r, int rc, struct pd_err *
             r->usage.sequential = s->nodes[i]->path_tokens;
     r->status = rc == 0 ? "done" : rc == PD_ECANCEL ? "cancelled" : "failed";
     fill_trace(s, r);
-    job_rec(s, r, &r->trace.job);
+    job_rec(s->job, rec);
+    rec->status = r->status;
+    rec->stopped_by = r->stopped_by;
+    rec->finished_ms = pd_clock_unix_ms();
+    rec->answer_node = r->answer_node;
+    rec->answer = r->answer;
+    rec->correct = r->correct;
     if (rc == 0) {
         pd_trace_digest(&r->trace, r->digest);
-        job_rec(s, r, &r->trace.job);
+        rec->digest = r->digest;
     }
     return rc;
 }

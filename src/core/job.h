@@ -21,7 +21,7 @@ struct pd_budget {
 /* Options every strategy has; the table is pd_common_params. */
 struct pd_common {
     double temperature, top_p, min_p;
-    int top_k, max_tokens, max_step_tokens, max_steps;
+    int top_k, max_tokens, max_step_tokens, max_steps, repeat_guard;
 };
 extern const struct pd_param pd_common_params[];
 
@@ -67,6 +67,7 @@ struct pd_job {
     const char *model, *scorer;         /* names */
     const char *request;                /* JSON: all that determines the result */
     const char *options;                /* JSON, after defaulting */
+    const char *budget_json;            /* the budget as it is stored */
     int64_t created_ms;
     struct pd_generator *gen, *scorer_gen;
     const struct pd_sink *sink;
@@ -99,6 +100,8 @@ struct pd_result {
     struct pd_trace trace; /* of this run, in memory */
 };
 
+/* The job's first row, durable on return: from here on it can be resumed. */
+int pd_job_store(const struct pd_job *job, struct pd_err *err);
 /* Returns 0 also when the budget ended the search without an answer (result.answer is NULL then).
  * PD_ECANCEL: cancelled, what was recorded stays and the job can be resumed. result is always to be freed. */
 int pd_job_run(struct pd_job *job, struct pd_result *out, struct pd_err *err);

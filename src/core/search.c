@@ -199,14 +199,20 @@ static const struct pd_node_rec *stored_node(const struct search *s, uint32_t id
     return t && lo < t->n_nodes && t->nodes[lo].id == id ? &t->nodes[lo] : NULL;
 }
 
-static const struct pd_score_rec *stored_score(const struct search *s, uint32_t id)
+static const struct pd_score_rec *stored_score(const struct search *s, uint32_t node_id)
 {
     const struct pd_trace *t = s->job->stored;
+    size_t lo = 0, hi = t ? t->n_scores : 0;
 
-    for (size_t i = t ? t->n_scores : 0; i-- > 0;)
-        if (t->scores[i].node_id == id)
-            return &t->scores[i];
-    return NULL;
+    while (lo < hi) {
+        size_t mid = (lo + hi) / 2;
+
+        if (t->scores[mid].node_id < node_id)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return t && lo < t->n_scores && t->scores[lo].node_id == node_id ? &t->scores[lo] : NULL;
 }
 
 int search_event(struct search *s, const char *type, const char *json, struct pd_err *err)
@@ -434,6 +440,7 @@ static int serve_stored(struct search *s, struct node *n, const struct pd_node_r
     n->text = (struct pd_str){pd_arena_dup(s->arena, r->text), r->text.len};
     n->finish = pd_arena_dup(s->arena, pd_str_of(r->finish));
     n->stop = r->stop ? pd_arena_dup(s->arena, pd_str_of(r->stop)) : NULL;
+    n->prune_reason = strcmp(r->status, "failed") == 0 ? pd_arena_dup(s->arena, pd_str_of(r->prune_reason)) : NULL;
     n->status = NODE_TRUNCATED;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (strcmp(r->status, search_status_name(all[i])) == 0)
@@ -467,6 +474,26 @@ static int differs(struct search *s, const struct node *n, const struct pd_node_
         return pd_fail(err, PD_EDIFFER, "node %" PRIu32 ": %" PRIu32 " tokens, %s now; %" PRIu32 ", %s stored", n->id,
                        n->n_tokens, n->finish, r->n_tokens, r->finish);
     return 0;
+}
+
+/* strategies.md §1.2: an empty step, or the last of `guard` equal ones, is a failed expansion. */
+static void guard_step(struct node *n, int guard)
+{
+    struct pd_str text = pd_str_trim(n->text);
+    const struct node *p = n;
+    int equal = 0;
+
+    if (text.len == 0) {
+        n->status = NODE_FAILED;
+        n->prune_reason = "empty_step";
+        return;
+    }
+    for (; equal < guard && p->parent && pd_str_eq(pd_str_trim(p->text), text); p = p->parent)
+        equal++;
+    if (guard && equal == guard) {
+        n->status = NODE_FAILED;
+        n->prune_reason = "repeat";
+    }
 }
 
 /* A lane has ended: turn it into its node. */
@@ -517,10 +544,8 @@ static int each_sprout(struct search *s, struct pd_lane *lane, struct pd_err *er
         break;
     }
     rc = node_text(s, n, err);
-    if (rc == 0 && sp->until == UNTIL_STEP && n->status == NODE_OPEN && pd_str_trim(n->text).len == 0) {
-        n->status = NODE_FAILED; /* §1.2: an empty step is a failed expansion */
-        n->prune_reason = "empty_step";
-    }
+    if (rc == 0 && sp->until == UNTIL_STEP && n->status == NODE_OPEN)
+        guard_step(n, s->job->common.repeat_guard);
     if (rc == 0)
         rc = settle(s, n, err);
     if (rc == 0 && s->job->mode == PD_JOB_VERIFY) {
@@ -598,11 +623,12 @@ static int grow(struct search *s, struct node *const *parents, int n, int race_m
         uint32_t path = parents[i]->path_tokens, room;
 
         out[i] = sp->node = c;
-        sp->until = until;
+        /* the last step that a line may have runs to the line's end */
+        sp->until = c->depth >= (uint32_t)job->common.max_steps ? UNTIL_END : until;
         room = (uint32_t)job->common.max_tokens > path ? (uint32_t)job->common.max_tokens - path : 0;
         sp->cap = room;
         sp->why = "max_tokens";
-        if (until == UNTIL_STEP && (uint32_t)job->common.max_step_tokens < sp->cap) {
+        if (sp->until == UNTIL_STEP && (uint32_t)job->common.max_step_tokens < sp->cap) {
             sp->cap = (uint32_t)job->common.max_step_tokens;
             sp->why = "max_step_tokens";
         }
@@ -652,7 +678,7 @@ static int grow(struct search *s, struct node *const *parents, int n, int race_m
         sp->sampling = (struct pd_sampling){job->common.temperature, job->common.top_k, job->common.top_p,
                                             job->common.min_p};
         sp->lane = (struct pd_lane){.op = PD_LANE_GENERATE, .sampling = &sp->sampling, .key = sp->node->key,
-                                    .max_tokens = sp->cap, .stop = until == UNTIL_STEP ? PD_STEP_DELIMITER : NULL,
+                                    .max_tokens = sp->cap, .stop = sp->until == UNTIL_STEP ? PD_STEP_DELIMITER : NULL,
                                     .race_m = (uint32_t)race_m, .user = sp};
         lanes[n_lanes++] = &sp->lane;
         /* a parent of several children is evaluated once, and they start from its logits */

@@ -15,6 +15,7 @@ void pd_trace_digest(const struct pd_trace *t, char hex[65])
 {
     struct pd_sha256 *h = pd_sha256_new();
     uint8_t sum[PD_SHA256_BYTES] = {0};
+    size_t k = 0; /* the next score: they are in the order of their nodes */
 
     hex[0] = 0;
     if (!h)
@@ -37,11 +38,9 @@ void pd_trace_digest(const struct pd_trace *t, char hex[65])
         pd_sha256_add_u64(h, n->logprobs != NULL);
         if (n->logprobs)
             pd_sha256_add(h, n->logprobs, n->n_tokens * sizeof *n->logprobs);
-        for (size_t k = 0; k < t->n_scores; k++) { /* at most a few scorers a node */
+        for (; k < t->n_scores && t->scores[k].node_id <= n->id; k++) {
             const struct pd_score_rec *sc = &t->scores[k];
 
-            if (sc->node_id != n->id)
-                continue;
             pd_sha256_add_str(h, pd_str_of(sc->kind));
             pd_sha256_add_u64(h, sc->n_steps);
             for (uint32_t j = 0; j < sc->n_steps; j++)

@@ -266,17 +266,17 @@ static void check_everything(struct store *s, const char *id)
     assert_int_equal(n->created_ms, 12);
     assert_int_equal(n->call_id, 1);
 
-    assert_int_equal(t->n_scores, 2);
-    assert_int_equal(t->scores[0].node_id, 7);
-    assert_z(t->scores[0].scorer, "prm");
-    assert_z(t->scores[0].kind, "step");
-    assert_true(t->scores[0].value == 1.0 / 3.0);
-    assert_int_equal(t->scores[0].n_steps, 4);
-    assert_memory_equal(t->scores[0].steps, steps, sizeof(steps));
-    assert_int_equal(t->scores[0].call_id, 2);
-    assert_null(t->scores[1].steps);
-    assert_true(t->scores[1].value == (double)-INFINITY);
-    assert_int_equal(t->scores[1].call_id, -1);
+    assert_int_equal(t->n_scores, 2); /* in the order of their nodes */
+    assert_int_equal(t->scores[1].node_id, 7);
+    assert_z(t->scores[1].scorer, "prm");
+    assert_z(t->scores[1].kind, "step");
+    assert_true(t->scores[1].value == 1.0 / 3.0);
+    assert_int_equal(t->scores[1].n_steps, 4);
+    assert_memory_equal(t->scores[1].steps, steps, sizeof(steps));
+    assert_int_equal(t->scores[1].call_id, 2);
+    assert_null(t->scores[0].steps);
+    assert_true(t->scores[0].value == (double)-INFINITY);
+    assert_int_equal(t->scores[0].call_id, -1);
 
     assert_int_equal(t->n_calls, 3);
     assert_z(t->calls[0].op, "prefill");
@@ -356,8 +356,8 @@ static void test_put_again_replaces(void **state)
     assert_z(t->nodes[1].text.ptr, "other");
     assert_null(t->nodes[1].tokens);
     assert_int_equal(t->n_scores, 2); /* the node's replacement did not take its scores along */
-    assert_true(t->scores[0].value == 9);
-    assert_null(t->scores[0].steps);
+    assert_true(t->scores[1].value == 9);
+    assert_null(t->scores[1].steps);
     assert_int_equal(t->n_events, 2);
     assert_z(t->events[1].type, "again");
     assert_z(t->events[1].data, "{}");
