@@ -1,6 +1,6 @@
 # engine: model files, tokenizer, KV cache, scheduler. Door: engine/engine.h.
 engine_libengine_a_SOURCES = \
-	engine/gguf.c engine/gguf.h engine/model.c engine/model.h engine/model_int.h \
+	engine/engine.h engine/gguf.c engine/gguf.h engine/model.c engine/model.h engine/model_int.h \
 	engine/tokenizer.c engine/tokenizer.h engine/tokenizer_int.h engine/chat.c \
 	engine/pretok.c engine/pretok.h \
 	engine/kv.c engine/kv.h engine/ctx.c engine/forward.c engine/forward.h \
