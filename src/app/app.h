@@ -13,8 +13,8 @@
  * ~/.local/state/ponder/ponder.db. data_dir overrides all (may be NULL). malloc'ed. */
 char *app_db_path(const char *data_dir);
 /* A model: a path (contains '/' or ends in .gguf and exists), else NAME.gguf, NAME-Q8_0.gguf, NAME-F16.gguf in:
- * PONDER_MODELS_DIR, $XDG_DATA_HOME/ponder/models, the build tree (recipes/models beside the program's source),
- * PONDER_PKGDATADIR/models. PD_ENOENT names what was tried. malloc'ed. */
+ * PONDER_MODELS_DIR, $XDG_DATA_HOME/ponder/models, PONDER_PKGDATADIR/models (run from the build tree: the
+ * source tree's recipes/models). PD_ENOENT names what was tried. malloc'ed. */
 int app_find_model(const char *name, char **out_path, struct pd_err *err);
 struct app_model_file {
     char *name, *path;

@@ -1,5 +1,5 @@
 # src/app: the wiring between core, engine and storage.
-src_app_libapp_a_CPPFLAGS = $(AM_CPPFLAGS) -DPONDER_SOURCE_RECIPES='"$(abs_top_srcdir)/recipes"'
+src_app_libapp_a_CPPFLAGS = $(AM_CPPFLAGS) -DPONDER_TOP_SRCDIR='"$(top_srcdir)"'
 src_app_libapp_a_SOURCES = \
 	src/app/app.c \
 	src/app/app.h \

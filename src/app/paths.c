@@ -1,8 +1,10 @@
 /* Where things are: database, models, bundled problems. */
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "app/app.h"
 #include "base/file.h"
@@ -36,6 +38,29 @@ char *app_db_path(const char *data_dir)
     return join(env("HOME") ? env("HOME") : ".", "/", ".local/state/ponder/ponder.db");
 }
 
+/* The bundled files: of the source tree when the program runs in the build tree that made it (also when the
+ * trees have moved together), of the installed place otherwise. */
+static char *bundle_folder(void)
+{
+    char exe[PATH_MAX], *status, *tree, *found;
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+
+    exe[n > 0 ? n : 0] = '\0';
+    if (strrchr(exe, '/'))
+        *strrchr(exe, '/') = '\0';
+    status = join(exe, "/", "config.status");
+    if (!status || !pd_file_exists(status)) {
+        free(status);
+        return strdup(PONDER_PKGDATADIR);
+    }
+    free(status);
+    tree = PONDER_TOP_SRCDIR[0] == '/' ? strdup(PONDER_TOP_SRCDIR "/recipes")
+                                       : join(exe, "/", PONDER_TOP_SRCDIR "/recipes");
+    found = tree ? realpath(tree, NULL) : NULL;
+    free(tree);
+    return found;
+}
+
 /* Folder number i of kind ("models", "problems"), NULL past the last. malloc'ed. */
 static char *data_folder(const char *kind, int i)
 {
@@ -51,11 +76,14 @@ static char *data_folder(const char *kind, int i)
         else
             s = join(env("HOME") ? env("HOME") : "", "/.local/share/ponder/", kind);
         break;
-    case 2: /* run from the build tree: the bundled files of the source tree */
-        s = join(PONDER_SOURCE_RECIPES, "/", kind);
-        break;
-    case 3:
-        s = join(PONDER_PKGDATADIR, "/", kind);
+    case 2:
+        s = bundle_folder();
+        if (s) {
+            char *folder = join(s, "/", kind);
+
+            free(s);
+            s = folder;
+        }
         break;
     default:
         break;
