@@ -1,9 +1,10 @@
-/* Chat templates. There is no Jinja here: the template is read for its structure, and only what is ChatML in
- * every branch that eng_chat can reach is accepted. From the template come the generation prompt, a default
- * system message if there is one, and whether the text starts with the BOS token.
+/* Chat templates. There is no Jinja here: the template is read for its structure, and only what is
+ * ChatML in every branch that eng_chat can reach is accepted. From the template come the generation
+ * prompt, a default system message if there is one, and whether the text starts with the BOS token.
  *
- * The template becomes two strings: what its main part prints and what `if add_generation_prompt` prints,
- * with the role, the content and everything unknown as single bytes. In them ChatML is a plain search. */
+ * The template becomes two strings: what its main part prints and what `if add_generation_prompt`
+ * prints, with the role, the content and everything unknown as single bytes. In them ChatML is a
+ * plain search. */
 #include "engine/tokenizer_int.h"
 
 #include <stdlib.h>
@@ -25,13 +26,14 @@ struct reader {
     struct chatml *out;
     unsigned depth; /* of ifs within `if add_generation_prompt`, 0: outside */
     unsigned mute;  /* depth from which on the text is of a branch not taken, 0: none */
-    bool trim_left, trim_line; /* of the next text: all white space (`-%}`), one newline (trim_blocks) */
+    bool trim_left,
+        trim_line; /* of the next text: all white space (`-%}`), one newline (trim_blocks) */
 };
 
 static int refuse(struct pd_err *err, const char *why)
 {
-    return pd_fail(err, PD_EFORMAT, "this build knows ChatML templates only: the model's chat template %s",
-                   why);
+    return pd_fail(err, PD_EFORMAT,
+                   "this build knows ChatML templates only: the model's chat template %s", why);
 }
 
 static bool has(struct pd_str s, const char *what)
@@ -52,8 +54,8 @@ static void emit_mark(struct reader *r, enum mark mark)
     emit(r, (struct pd_str){&c, 1});
 }
 
-/* A string literal at the start of s: prints it and returns its length with quotes, 0 when it is none or
- * holds an escape other than \n \t \\ \' \". */
+/* A string literal at the start of s: prints it and returns its length with quotes, 0 when it is
+ * none or holds an escape other than \n \t \\ \' \". */
 static size_t literal(struct reader *r, struct pd_str s)
 {
     char quote = s.len > 0 ? s.ptr[0] : '\0';
@@ -92,7 +94,8 @@ static bool is_one_of(struct pd_str s, const char *const *names)
 /* {{ a + b + … }} */
 static void expression(struct reader *r, struct pd_str s)
 {
-    static const char *const roles[] = {"message.role", "message['role']", "message[\"role\"]", NULL};
+    static const char *const roles[] = {"message.role", "message['role']", "message[\"role\"]",
+                                        NULL};
     static const char *const contents[] = {"message.content", "message['content']",
                                            "message[\"content\"]", "content", NULL};
 
@@ -106,10 +109,10 @@ static void expression(struct reader *r, struct pd_str s)
             while (n < s.len && s.ptr[n] != '+')
                 n++;
             term = pd_str_trim(pd_str_sub(s, 0, n));
-            emit_mark(r, is_one_of(term, roles)                  ? MARK_ROLE
-                         : is_one_of(term, contents)             ? MARK_CONTENT
+            emit_mark(r, is_one_of(term, roles)                 ? MARK_ROLE
+                         : is_one_of(term, contents)            ? MARK_CONTENT
                          : pd_str_eq(term, PD_STR("bos_token")) ? MARK_BOS
-                                                                 : MARK_UNKNOWN);
+                                                                : MARK_UNKNOWN);
         }
         s = pd_str_trim(pd_str_sub(s, n, s.len));
         if (s.len == 0)
@@ -163,8 +166,8 @@ static int statement(struct reader *r, struct pd_str s, struct pd_err *err)
     return r->mute > 0 && r->mute < r->depth ? 0 : refuse(err, "computes its generation prompt");
 }
 
-/* Text outside of braces, up to the next tag; the white space around tags goes as in the usual renderers
- * (trim_blocks and lstrip_blocks). */
+/* Text outside of braces, up to the next tag; the white space around tags goes as in the usual
+ * renderers (trim_blocks and lstrip_blocks). */
 static void plain_text(struct reader *r, size_t end)
 {
     struct pd_str s = pd_str_sub(r->text, r->at, end);
@@ -190,7 +193,8 @@ static void plain_text(struct reader *r, size_t end)
     emit(r, s);
 }
 
-/* Where the tag that starts at `at` ends (offset of its closing brace pair), or the text's length. */
+/* Where the tag that starts at `at` ends (offset of its closing brace pair), or the text's length.
+ */
 static size_t tag_end(struct pd_str text, size_t at, char kind)
 {
     char close = kind == '{' ? '}' : kind, quote = '\0';
@@ -219,9 +223,8 @@ static int read_template(struct reader *r, struct pd_err *err)
         char kind;
         int rc;
 
-        while (open < r->text.len &&
-               !(r->text.ptr[open] == '{' && open + 1 < r->text.len &&
-                 memchr("{%#", r->text.ptr[open + 1], 3) != NULL))
+        while (open < r->text.len && !(r->text.ptr[open] == '{' && open + 1 < r->text.len &&
+                                       memchr("{%#", r->text.ptr[open + 1], 3) != NULL))
             open++;
         plain_text(r, open);
         if (open == r->text.len)
@@ -281,9 +284,9 @@ static void chatml_done(struct chatml *c)
 
 static int chatml_read(struct pd_str template, struct chatml *c, struct pd_err *err)
 {
-    static const char message[] = {'<', '|', 'i', 'm', '_', 's', 't', 'a', 'r', 't', '|', '>', MARK_ROLE,
-                                   '\n', MARK_CONTENT, '<', '|', 'i', 'm', '_', 'e', 'n', 'd', '|', '>',
-                                   '\n'};
+    static const char message[] = {'<', '|', 'i', 'm',       '_',  's',          't', 'a', 'r',
+                                   't', '|', '>', MARK_ROLE, '\n', MARK_CONTENT, '<', '|', 'i',
+                                   'm', '_', 'e', 'n',       'd',  '|',          '>', '\n'};
     struct reader r = {.text = template, .out = c};
     struct pd_str main;
     size_t n = 0;
@@ -307,15 +310,17 @@ static int chatml_read(struct pd_str template, struct chatml *c, struct pd_err *
     for (size_t i = 0; i < c->generation.len; i++)
         if ((unsigned char)c->generation.data[i] < MARK_END)
             return refuse(err, "computes its generation prompt");
-    while (n < main.len && (main.ptr[n] == MARK_STATEMENT || main.ptr[n] == '\n' || main.ptr[n] == ' '))
+    while (n < main.len &&
+           (main.ptr[n] == MARK_STATEMENT || main.ptr[n] == '\n' || main.ptr[n] == ' '))
         n++;
     c->bos = n < main.len && main.ptr[n] == MARK_BOS;
-    c->rewrites_assistant = has(template, "</think>") || has(template, "reasoning_content") ||
-                            has(template, "split(");
+    c->rewrites_assistant =
+        has(template, "</think>") || has(template, "reasoning_content") || has(template, "split(");
     return find_system(c, template, err);
 }
 
-/* ---- rendering ---------------------------------------------------------------------------------- */
+/* ---- rendering ----------------------------------------------------------------------------------
+ */
 
 static int add_id(int32_t **io_ids, size_t *io_n, int32_t id, struct pd_err *err)
 {
@@ -329,8 +334,9 @@ static int add_id(int32_t **io_ids, size_t *io_n, int32_t id, struct pd_err *err
 }
 
 /* `role\ncontent` is cut and merged as one text, as it is when a rendered template is tokenised. */
-static int add_message(const struct eng_tokenizer *t, const char *role, struct pd_str content, int32_t start,
-                       int32_t end, int32_t **io_ids, size_t *io_n, struct pd_err *err)
+static int add_message(const struct eng_tokenizer *t, const char *role, struct pd_str content,
+                       int32_t start, int32_t end, int32_t **io_ids, size_t *io_n,
+                       struct pd_err *err)
 {
     struct pd_buf text = PD_BUF_INIT(SIZE_MAX / 2); /* the tokenizer has its own ceiling */
     int rc;
@@ -352,9 +358,10 @@ int eng_chat(const struct eng_tokenizer *t, const struct eng_message *messages, 
              int32_t **io_ids, size_t *io_n, struct pd_err *err)
 {
     static const char *const roles[] = {"system", "user", "assistant", NULL};
-    struct chatml c = {PD_BUF_INIT(TEMPLATE_MAX_BYTES), PD_BUF_INIT(TEMPLATE_MAX_BYTES), {NULL, 0}, false,
-                       false};
-    int32_t start = eng_token_find(t, PD_STR("<|im_start|>")), end = eng_token_find(t, PD_STR("<|im_end|>"));
+    struct chatml c = {
+        PD_BUF_INIT(TEMPLATE_MAX_BYTES), PD_BUF_INIT(TEMPLATE_MAX_BYTES), {NULL, 0}, false, false};
+    int32_t start = eng_token_find(t, PD_STR("<|im_start|>")),
+            end = eng_token_find(t, PD_STR("<|im_end|>"));
     size_t n_before = *io_n;
     int rc;
 
@@ -369,14 +376,16 @@ int eng_chat(const struct eng_tokenizer *t, const struct eng_message *messages, 
     if (rc < 0)
         goto out;
     if (start < 0 || end < 0 || t->types[start] == TOK_NORMAL || t->types[end] == TOK_NORMAL) {
-        rc = pd_fail(err, PD_EFORMAT, "the chat template is ChatML, but the vocabulary has no special "
-                                      "tokens <|im_start|> and <|im_end|>");
+        rc = pd_fail(err, PD_EFORMAT,
+                     "the chat template is ChatML, but the vocabulary has no special "
+                     "tokens <|im_start|> and <|im_end|>");
         goto out;
     }
     for (size_t i = 0; i < n_messages; i++) {
         if (!is_one_of(pd_str_of(messages[i].role), roles)) {
-            rc = pd_fail(err, PD_EINVAL, "message %zu has the role '%.32s' (known: system, user, assistant)",
-                         i, messages[i].role != NULL ? messages[i].role : "");
+            rc = pd_fail(err, PD_EINVAL,
+                         "message %zu has the role '%.32s' (known: system, user, assistant)", i,
+                         messages[i].role != NULL ? messages[i].role : "");
             goto out;
         }
         if (c.rewrites_assistant && strcmp(messages[i].role, "assistant") == 0) {
@@ -385,7 +394,8 @@ int eng_chat(const struct eng_tokenizer *t, const struct eng_message *messages, 
         }
     }
     if (c.bos && t->bos < 0) {
-        rc = pd_fail(err, PD_EFORMAT, "the chat template wants a BOS token, but the model names none");
+        rc = pd_fail(err, PD_EFORMAT,
+                     "the chat template wants a BOS token, but the model names none");
         goto out;
     }
     if ((c.bos || t->add_bos) && (rc = add_id(io_ids, io_n, t->bos, err)) < 0)
@@ -394,7 +404,8 @@ int eng_chat(const struct eng_tokenizer *t, const struct eng_message *messages, 
         (rc = add_message(t, "system", c.system, start, end, io_ids, io_n, err)) < 0)
         goto out;
     for (size_t i = 0; i < n_messages; i++)
-        if ((rc = add_message(t, messages[i].role, messages[i].content, start, end, io_ids, io_n, err)) < 0)
+        if ((rc = add_message(t, messages[i].role, messages[i].content, start, end, io_ids, io_n,
+                              err)) < 0)
             goto out;
     rc = eng_tokenize(t, pd_buf_str(&c.generation), ENG_PARSE_SPECIAL, io_ids, io_n, err);
 out:

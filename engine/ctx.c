@@ -72,11 +72,13 @@ int eng_ctx_append(struct eng_ctx *c, const int32_t *ids, size_t n, struct pd_er
     const struct eng_model_info *info = &c->fwd->model->info;
 
     if (n > info->n_ctx - eng_ctx_n_tokens(c))
-        return pd_fail(err, PD_ELIMIT, "%zu tokens do not fit behind %zu: the context of '%s' holds %u", n,
+        return pd_fail(err, PD_ELIMIT,
+                       "%zu tokens do not fit behind %zu: the context of '%s' holds %u", n,
                        eng_ctx_n_tokens(c), info->name ? info->name : "the model", info->n_ctx);
     for (size_t i = 0; i < n; i++) {
         if (ids[i] < 0 || (uint32_t)ids[i] >= info->n_vocab)
-            return pd_fail(err, PD_EINVAL, "token id %d is outside the vocabulary of %u", ids[i], info->n_vocab);
+            return pd_fail(err, PD_EINVAL, "token id %d is outside the vocabulary of %u", ids[i],
+                           info->n_vocab);
     }
     if (c->n_pending + n + 1 > c->cap_pending) {
         size_t cap = c->cap_pending;
@@ -99,8 +101,8 @@ int eng_ctx_append(struct eng_ctx *c, const int32_t *ids, size_t n, struct pd_er
 int eng_ctx_rollback(struct eng_ctx *c, size_t n_tokens, struct pd_err *err)
 {
     if (n_tokens > eng_ctx_n_tokens(c))
-        return pd_fail(err, PD_EINVAL, "cannot roll back to %zu tokens: the context has %zu", n_tokens,
-                       eng_ctx_n_tokens(c));
+        return pd_fail(err, PD_EINVAL, "cannot roll back to %zu tokens: the context has %zu",
+                       n_tokens, eng_ctx_n_tokens(c));
     if (n_tokens >= c->n_kv) {
         c->n_pending = n_tokens - c->n_kv;
         return 0;

@@ -1,12 +1,12 @@
-/* The engine: local GGUF models, their tokenizers, a shared paged KV cache, and one scheduler thread
- * that batches every request of every loaded model. This header is the folder's only door.
+/* The engine: local GGUF models, their tokenizers, a shared paged KV cache, and one scheduler
+ * thread that batches every request of every loaded model. This header is the folder's only door.
  *
- * Threads: any thread may call anything here unless it says otherwise; one context may only be touched
- * by one thread at a time and not while a request on it is in flight.
+ * Threads: any thread may call anything here unless it says otherwise; one context may only be
+ * touched by one thread at a time and not while a request on it is in flight.
  *
- * One arithmetic (docs/design/engine.md): results are a pure function of the model file, the tokens of the
- * context and the sampling key; never of batch company, thread count, ISA, prefill chunking or whether a
- * prefix came from the cache. */
+ * One arithmetic (docs/design/engine.md): results are a pure function of the model file, the tokens
+ * of the context and the sampling key; never of batch company, thread count, ISA, prefill chunking
+ * or whether a prefix came from the cache. */
 #ifndef PD_ENGINE_ENGINE_H
 #define PD_ENGINE_ENGINE_H
 
@@ -27,9 +27,10 @@ struct eng_ctx;       /* a token sequence with its KV: tail of a tree of segment
 enum eng_isa { ENG_ISA_SCALAR, ENG_ISA_AVX2, ENG_ISA_AVX512, ENG_N_ISA };
 
 struct eng_config {
-    unsigned n_threads;     /* compute threads; 0 = PONDER_THREADS, else the CPUs this process may use */
-    const char *isa;        /* scalar avx2 avx512; NULL = PONDER_ISA, else the best the CPU has */
-    uint64_t kv_bytes;      /* ceiling of the page pool; 0 = 1 GiB */
+    unsigned
+        n_threads;     /* compute threads; 0 = PONDER_THREADS, else the CPUs this process may use */
+    const char *isa;   /* scalar avx2 avx512; NULL = PONDER_ISA, else the best the CPU has */
+    uint64_t kv_bytes; /* ceiling of the page pool; 0 = 1 GiB */
     unsigned prefill_chunk; /* most prompt tokens of one request in one step; 0 = 64 */
     unsigned max_rows;      /* most rows in one step; 0 = 512 */
 };
@@ -46,63 +47,80 @@ struct eng_stats {
 };
 void eng_stats(const struct eng *e, struct eng_stats *out);
 
-/* ---- models ------------------------------------------------------------------------------------ */
+/* ---- models ------------------------------------------------------------------------------------
+ */
 
 struct eng_model_info {
-    const char *path, *name, *arch, *file_type; /* file_type: "Q8_0", "F16", … (most common matrix type) */
+    const char *path, *name, *arch,
+        *file_type; /* file_type: "Q8_0", "F16", … (most common matrix type) */
     uint64_t n_params, file_bytes;
     uint32_t n_vocab, n_ctx, n_embd, n_layer, n_head, n_head_kv, head_dim, n_ff;
     uint8_t sha256[32]; /* of the whole file */
 };
 
-/* Maps and validates the file in full before use. PD_ENOENT, PD_EFORMAT with the reason, PD_ENOMEM. */
-int eng_model_open(struct eng *e, const char *path, struct eng_model **out_model, struct pd_err *err);
+/* Maps and validates the file in full before use. PD_ENOENT, PD_EFORMAT with the reason, PD_ENOMEM.
+ */
+int eng_model_open(struct eng *e, const char *path, struct eng_model **out_model,
+                   struct pd_err *err);
 struct eng_model *eng_model_ref(struct eng_model *m);
 void eng_model_unref(struct eng_model *m);
 const struct eng_model_info *eng_model_info(const struct eng_model *m); /* lives as long as m */
 const struct eng_tokenizer *eng_model_tokenizer(const struct eng_model *m);
-/* Metadata without loading weights: `ponder model ls|show`. Prints "key = value" lines when kv is not NULL. */
-int eng_model_peek(const char *path, struct eng_model_info *out, struct pd_buf *kv, struct pd_err *err);
+/* Metadata without loading weights: `ponder model ls|show`. Prints "key = value" lines when kv is
+ * not NULL. */
+int eng_model_peek(const char *path, struct eng_model_info *out, struct pd_buf *kv,
+                   struct pd_err *err);
 void eng_model_info_done(struct eng_model_info *info); /* of eng_model_peek only */
 
-/* ---- tokenizer --------------------------------------------------------------------------------- */
+/* ---- tokenizer ---------------------------------------------------------------------------------
+ */
 
 /* From any GGUF, also a vocabulary-only one. */
 int eng_tokenizer_open(const char *path, struct eng_tokenizer **out, struct pd_err *err);
 void eng_tokenizer_free(struct eng_tokenizer *t);
-enum eng_parse { ENG_PARSE_PLAIN, ENG_PARSE_SPECIAL }; /* PLAIN: control tokens' text is ordinary text; user-defined tokens are always found */
+enum eng_parse {
+    ENG_PARSE_PLAIN,
+    ENG_PARSE_SPECIAL
+}; /* PLAIN: control tokens' text is ordinary text; user-defined tokens are always found */
 /* Appends ids to *io_ids (malloc'ed, grown; *io_n counts). text may be any bytes. */
-int eng_tokenize(const struct eng_tokenizer *t, struct pd_str text, enum eng_parse parse, int32_t **io_ids,
-                 size_t *io_n, struct pd_err *err);
-/* Exact bytes of a token ("" for control tokens unless special). PD_EINVAL when id is out of range. */
+int eng_tokenize(const struct eng_tokenizer *t, struct pd_str text, enum eng_parse parse,
+                 int32_t **io_ids, size_t *io_n, struct pd_err *err);
+/* Exact bytes of a token ("" for control tokens unless special). PD_EINVAL when id is out of range.
+ */
 int eng_detokenize(const struct eng_tokenizer *t, const int32_t *ids, size_t n, bool special,
                    struct pd_buf *out, struct pd_err *err);
-int32_t eng_token_find(const struct eng_tokenizer *t, struct pd_str text); /* the id whose exact text it is, -1 */
-bool eng_token_is_end(const struct eng_tokenizer *t, int32_t id);          /* eos, eot, eom */
+int32_t eng_token_find(const struct eng_tokenizer *t,
+                       struct pd_str text); /* the id whose exact text it is, -1 */
+bool eng_token_is_end(const struct eng_tokenizer *t, int32_t id); /* eos, eot, eom */
 bool eng_token_is_control(const struct eng_tokenizer *t, int32_t id);
 uint32_t eng_n_vocab(const struct eng_tokenizer *t);
 struct eng_message {
     const char *role; /* system user assistant */
     struct pd_str content;
 };
-/* The chat template of the file, rendered with the generation prompt and tokenised; message contents are
- * tokenised PLAIN. Only ChatML-shaped templates are known; others are PD_EFORMAT, never a different prompt. */
-int eng_chat(const struct eng_tokenizer *t, const struct eng_message *messages, size_t n_messages, int32_t **io_ids,
-             size_t *io_n, struct pd_err *err);
+/* The chat template of the file, rendered with the generation prompt and tokenised; message
+ * contents are tokenised PLAIN. Only ChatML-shaped templates are known; others are PD_EFORMAT,
+ * never a different prompt. */
+int eng_chat(const struct eng_tokenizer *t, const struct eng_message *messages, size_t n_messages,
+             int32_t **io_ids, size_t *io_n, struct pd_err *err);
 
-/* ---- contexts ---------------------------------------------------------------------------------- */
+/* ---- contexts ----------------------------------------------------------------------------------
+ */
 
 int eng_ctx_new(struct eng *e, struct eng_model *m, struct eng_ctx **out_ctx, struct pd_err *err);
 void eng_ctx_free(struct eng_ctx *c);
 /* O(1): shares every page with c; both may go on independently (copy on write). */
 int eng_ctx_fork(struct eng_ctx *c, struct eng_ctx **out_ctx, struct pd_err *err);
-/* Puts tokens behind the context; they are evaluated by the next request. PD_ELIMIT past the model's n_ctx. */
+/* Puts tokens behind the context; they are evaluated by the next request. PD_ELIMIT past the
+ * model's n_ctx. */
 int eng_ctx_append(struct eng_ctx *c, const int32_t *ids, size_t n, struct pd_err *err);
-int eng_ctx_rollback(struct eng_ctx *c, size_t n_tokens, struct pd_err *err); /* keep the first n_tokens */
+int eng_ctx_rollback(struct eng_ctx *c, size_t n_tokens,
+                     struct pd_err *err); /* keep the first n_tokens */
 size_t eng_ctx_n_tokens(const struct eng_ctx *c);
 size_t eng_ctx_n_cached(const struct eng_ctx *c); /* of them, with KV */
 
-/* ---- requests ---------------------------------------------------------------------------------- */
+/* ---- requests ----------------------------------------------------------------------------------
+ */
 
 struct eng_sampling {
     float temperature; /* 0: the arg-max, equal logits → lowest id */
@@ -125,11 +143,13 @@ enum eng_finish {
 enum eng_op {
     ENG_PREFILL,  /* evaluate all pending tokens and keep the last one's logits in the context */
     ENG_GENERATE, /* draw up to max_tokens */
-    ENG_SCORE,    /* evaluate pending tokens, read out logits of chosen ids at chosen positions, and log-probabilities */
+    ENG_SCORE,    /* evaluate pending tokens, read out logits of chosen ids at chosen positions, and
+                     log-probabilities */
 };
 
-/* Requests that share a race advance in lockstep, one token each a step, and end together as soon as m of
- * them have finished (EOS or STOP): logical time. All must be submitted in one eng_submit call. */
+/* Requests that share a race advance in lockstep, one token each a step, and end together as soon
+ * as m of them have finished (EOS or STOP): logical time. All must be submitted in one eng_submit
+ * call. */
 struct eng_race {
     unsigned m;
     unsigned n_finished; /* the scheduler's */
@@ -140,26 +160,31 @@ struct eng_req {
     enum eng_op op;
     struct eng_ctx *ctx; /* extended in place */
     struct eng_sampling sampling;
-    uint64_t key;        /* of the branch; the counter is the absolute token position */
-    uint32_t max_tokens; /* GENERATE: at least 1 */
+    uint64_t key;             /* of the branch; the counter is the absolute token position */
+    uint32_t max_tokens;      /* GENERATE: at least 1 */
     const char *const *stops; /* NULL-terminated strings, or NULL */
     struct eng_race *race;    /* or NULL */
-    const uint32_t *at;       /* SCORE: positions (ascending, absolute, not yet evaluated) after which to read */
+    const uint32_t
+        *at; /* SCORE: positions (ascending, absolute, not yet evaluated) after which to read */
     uint32_t n_at;
     const int32_t *labels; /* SCORE: ids whose logits are read at each of them */
     uint32_t n_labels;
     bool want_logprobs; /* SCORE: log-probability of each pending token but the context's first */
-    void (*done)(struct eng_req *req); /* on the scheduler's thread; must not block. Typically pushes to a queue */
+    void (*done)(struct eng_req *req); /* on the scheduler's thread; must not block. Typically
+                                          pushes to a queue */
     struct pd_link link;               /* for done's use */
     void *user;
 
     /* out: valid when done is called; arrays are malloc'ed, eng_req_done frees */
     int32_t *tokens; /* GENERATE [n_tokens]; appended to ctx as well (the last one pending) */
-    float *logprobs; /* GENERATE: of each token under the model at temperature 1 unfiltered; SCORE if wanted: of each evaluated token ([n_prompt - n_cached]; the first of a context is 0; of the first behind evaluated tokens NAN unless PREFILL kept their logits) */
+    float *logprobs; /* GENERATE: of each token under the model at temperature 1 unfiltered; SCORE
+                        if wanted: of each evaluated token ([n_prompt - n_cached]; the first of a
+                        context is 0; of the first behind evaluated tokens NAN unless PREFILL kept
+                        their logits) */
     float *logits;   /* SCORE [n_at][n_labels] */
     uint32_t n_tokens;
     enum eng_finish finish;
-    const char *stop; /* which of stops */
+    const char *stop;            /* which of stops */
     uint32_t n_prompt, n_cached; /* context tokens at the start; of them already evaluated */
     struct pd_err err;
     atomic_uint progress; /* tokens so far; anyone may read */
@@ -170,9 +195,11 @@ struct eng_req {
     atomic_bool cancelled;
 };
 
-/* All or none is accepted. Fails with PD_EINVAL (nothing to do, context full…), PD_ECANCEL (closing). */
+/* All or none is accepted. Fails with PD_EINVAL (nothing to do, context full…), PD_ECANCEL
+ * (closing). */
 int eng_submit(struct eng *e, struct eng_req *const *reqs, size_t n, struct pd_err *err);
-/* Takes effect within one step; done is still called, with ENG_FINISH_CANCEL unless it was finished already. */
+/* Takes effect within one step; done is still called, with ENG_FINISH_CANCEL unless it was finished
+ * already. */
 void eng_cancel(struct eng *e, struct eng_req *req);
 void eng_req_done(struct eng_req *req); /* frees the outputs */
 /* Submit and wait, for those who have nothing else to do. */

@@ -1,9 +1,9 @@
 /* The transformer step of the llama family, on the scheduler's thread and the compute pool.
  *
- * Per layer: norm, quantise → q,k,v → rope, K and V of all rows into their pages → attention → o → add,
- * norm, quantise → gate,up → swiglu, quantise → down; the last addition is folded into the next norm.
- * Invariant: all K and V of the batch are in the pages before any attention of the layer starts, so that
- * prefill and decode see the same memory. */
+ * Per layer: norm, quantise → q,k,v → rope, K and V of all rows into their pages → attention → o →
+ * add, norm, quantise → gate,up → swiglu, quantise → down; the last addition is folded into the
+ * next norm. Invariant: all K and V of the batch are in the pages before any attention of the layer
+ * starts, so that prefill and decode see the same memory. */
 #include "engine/forward.h"
 
 #include <math.h>
@@ -13,7 +13,7 @@
 #include "engine/sample.h"
 
 /* Least work worth waking another thread for, in multiply-adds or comparable element operations. */
-#define GRAIN_MACS 32768u
+#define GRAIN_MACS  32768u
 #define GRAIN_ELEMS 4096u
 
 static void *scratch(size_t n, size_t elem)
@@ -66,8 +66,8 @@ void fwd_free(struct fwd *f)
     free(f);
 }
 
-int fwd_new(struct eng_model *m, const struct eng_kernels *k, struct eng_pool *pool, struct kv_pool *kv,
-            unsigned max_rows, struct fwd **out, struct pd_err *err)
+int fwd_new(struct eng_model *m, const struct eng_kernels *k, struct eng_pool *pool,
+            struct kv_pool *kv, unsigned max_rows, struct fwd **out, struct pd_err *err)
 {
     const struct eng_model_info *i = &m->info;
     size_t n_q = (size_t)i->n_head * i->head_dim, n_kv = (size_t)i->n_head_kv * i->head_dim;
@@ -103,9 +103,9 @@ int fwd_new(struct eng_model *m, const struct eng_kernels *k, struct eng_pool *p
     f->logits = scratch((size_t)FWD_LOGIT_ROWS * i->n_vocab, sizeof(float));
     f->attn = calloc(f->n_threads, sizeof(*f->attn));
     f->sample = calloc(f->n_threads, sizeof(*f->sample));
-    if (!f->cls || !f->x || !f->h || !f->q || !f->kv_k || !f->kv_v || !f->att || !f->gate || !f->up || !f->cosv ||
-        !f->sinv || !f->half || !f->act_q || !f->act_d || !f->act_s || !f->blocks || !f->logit_rows ||
-        !f->logits || !f->attn || !f->sample)
+    if (!f->cls || !f->x || !f->h || !f->q || !f->kv_k || !f->kv_v || !f->att || !f->gate ||
+        !f->up || !f->cosv || !f->sinv || !f->half || !f->act_q || !f->act_d || !f->act_s ||
+        !f->blocks || !f->logit_rows || !f->logits || !f->attn || !f->sample)
         goto nomem;
     for (unsigned t = 0; t < f->n_threads; t++) {
         f->attn[t].acc = calloc(n_acc, sizeof(*f->attn[t].acc));
@@ -119,10 +119,12 @@ int fwd_new(struct eng_model *m, const struct eng_kernels *k, struct eng_pool *p
     return 0;
 nomem:
     fwd_free(f);
-    return pd_fail(err, PD_ENOMEM, "out of memory for the working space of '%s'", i->name ? i->name : i->path);
+    return pd_fail(err, PD_ENOMEM, "out of memory for the working space of '%s'",
+                   i->name ? i->name : i->path);
 }
 
-/* ---- phases: pool functions over rows, tiles or (block, head) items -------------------------------- */
+/* ---- phases: pool functions over rows, tiles or (block, head) items
+ * -------------------------------- */
 
 struct phase {
     struct fwd *f;
@@ -218,7 +220,8 @@ static void norm_rows(void *arg, size_t begin, size_t end, unsigned thread)
     }
 }
 
-static uint16_t *head_of(const struct eng_model_info *i, struct kv_page *page, size_t layer, size_t head)
+static uint16_t *head_of(const struct eng_model_info *i, struct kv_page *page, size_t layer,
+                         size_t head)
 {
     return page->data + (layer * i->n_head_kv + head) * i->head_dim * ENG_PAGE * 2;
 }
@@ -229,7 +232,8 @@ static void kv_rows(void *arg, size_t begin, size_t end, unsigned thread)
     const struct phase *p = arg;
     struct fwd *f = p->f;
     const struct eng_model_info *i = &f->model->info;
-    size_t hd = i->head_dim, n_q = i->n_head * hd, n_kv = i->n_head_kv * hd, n_rot = f->model->n_rot;
+    size_t hd = i->head_dim, n_q = i->n_head * hd, n_kv = i->n_head_kv * hd,
+           n_rot = f->model->n_rot;
     const float scale = 1.0f / sqrtf((float)hd);
 
     (void)thread;
@@ -287,7 +291,8 @@ static void attn_items(void *arg, size_t begin, size_t end, unsigned thread)
 
                 s->n_valid[j] = (uint8_t)(left < ENG_PAGE ? left : ENG_PAGE);
             }
-            f->k->attn_page(s->q + done, n - done, k, k + hd * ENG_PAGE, s->n_valid + done, hd, s->acc + done);
+            f->k->attn_page(s->q + done, n - done, k, k + hd * ENG_PAGE, s->n_valid + done, hd,
+                            s->acc + done);
             /* Positions ascend, so those that end in this page are in front. */
             while (done < n && f->rows[r0 + done / group].pos / ENG_PAGE == page)
                 done++;
@@ -323,7 +328,8 @@ static void glu_rows(void *arg, size_t begin, size_t end, unsigned thread)
     }
 }
 
-/* ---- the step ------------------------------------------------------------------------------------ */
+/* ---- the step
+ * ------------------------------------------------------------------------------------ */
 
 static void find_blocks(struct fwd *f, const struct fwd_row *rows, size_t n)
 {
@@ -362,7 +368,8 @@ void fwd_step(struct fwd *f, const struct fwd_row *rows, size_t n)
         p.q8 = w->q.quant->wants_q8 || w->k.quant->wants_q8 || w->v.quant->wants_q8;
         run_rows(&p, n, i->n_embd, norm_rows);
         x = act_of(f, f->h, n, i->n_embd);
-        run_mm(f, &(struct mm_job){.w = {&w->q, &w->k, &w->v}, .y = {f->q, f->kv_k, f->kv_v}, .n = 3, .x = &x});
+        run_mm(f, &(struct mm_job){
+                      .w = {&w->q, &w->k, &w->v}, .y = {f->q, f->kv_k, f->kv_v}, .n = 3, .x = &x});
         run_rows(&p, n, n_q, kv_rows);
         eng_pool_run(f->pool, f->n_blocks * i->n_head_kv, 1, attn_items, &p);
         if (w->o.quant->wants_q8)
@@ -374,7 +381,8 @@ void fwd_step(struct fwd *f, const struct fwd_row *rows, size_t n)
         p.q8 = w->gate.quant->wants_q8 || w->up.quant->wants_q8;
         run_rows(&p, n, i->n_embd, norm_rows);
         x = act_of(f, f->h, n, i->n_embd);
-        run_mm(f, &(struct mm_job){.w = {&w->gate, &w->up}, .y = {f->gate, f->up}, .n = 2, .x = &x});
+        run_mm(f,
+               &(struct mm_job){.w = {&w->gate, &w->up}, .y = {f->gate, f->up}, .n = 2, .x = &x});
         p.q8 = w->down.quant->wants_q8;
         run_rows(&p, n, i->n_ff, glu_rows);
         x = act_of(f, f->gate, n, i->n_ff);

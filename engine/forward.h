@@ -1,9 +1,9 @@
-/* One batch through one model (private to the engine). A session `fwd` is a model with the scratch memory
- * of its steps; it lives as long as there are contexts of the model. Used by the scheduler thread only,
- * but for its reference count (the engine's lock). No allocation inside a step.
+/* One batch through one model (private to the engine). A session `fwd` is a model with the scratch
+ * memory of its steps; it lives as long as there are contexts of the model. Used by the scheduler
+ * thread only, but for its reference count (the engine's lock). No allocation inside a step.
  *
- * A row's numbers depend on its own inputs only: every phase works on output tiles, rows or (row, head)
- * items, and each item's order of operations is fixed by the kernels. */
+ * A row's numbers depend on its own inputs only: every phase works on output tiles, rows or (row,
+ * head) items, and each item's order of operations is fixed by the kernels. */
 #ifndef PD_ENGINE_FORWARD_H
 #define PD_ENGINE_FORWARD_H
 
@@ -11,8 +11,10 @@
 #include "engine/kv.h"
 #include "engine/model.h"
 
-#define FWD_LOGIT_ROWS 64 /* rows whose logits exist at the same time: bounds memory for large vocabularies */
-#define FWD_ATTN_ROWS 8   /* consecutive rows of one context whose attention shares the loading of a page */
+#define FWD_LOGIT_ROWS                                                                             \
+    64 /* rows whose logits exist at the same time: bounds memory for large vocabularies */
+#define FWD_ATTN_ROWS                                                                              \
+    8 /* consecutive rows of one context whose attention shares the loading of a page */
 
 struct fwd_row {
     struct eng_ctx *ctx; /* kv_extend has been called for all its rows */
@@ -50,17 +52,19 @@ struct fwd {
         struct eng_attn *acc;
         const float **q;
         uint8_t *n_valid;
-    } *attn;
+    } * attn;
     struct sample_scratch *sample;
     unsigned n_threads;
 };
 
-int fwd_new(struct eng_model *m, const struct eng_kernels *k, struct eng_pool *pool, struct kv_pool *kv,
-            unsigned max_rows, struct fwd **out, struct pd_err *err);
+int fwd_new(struct eng_model *m, const struct eng_kernels *k, struct eng_pool *pool,
+            struct kv_pool *kv, unsigned max_rows, struct fwd **out, struct pd_err *err);
 void fwd_free(struct fwd *f);
-/* Evaluates the rows: their K and V are in the pages, the hidden states in the scratch. n ≤ max_rows. */
+/* Evaluates the rows: their K and V are in the pages, the hidden states in the scratch. n ≤
+ * max_rows. */
 void fwd_step(struct fwd *f, const struct fwd_row *rows, size_t n);
-/* Logits of the i0-th … of the rows that want them (f->logit_rows); at most FWD_LOGIT_ROWS: returns how many. */
+/* Logits of the i0-th … of the rows that want them (f->logit_rows); at most FWD_LOGIT_ROWS: returns
+ * how many. */
 size_t fwd_logits(struct fwd *f, size_t i0);
 
 /* What the engine (sched.c) lends to contexts. */

@@ -1,9 +1,9 @@
-/* GGUF container: one pass over the header checks everything, then sorted indexes make look-ups and the
- * search for duplicates cheap. Nothing of the file is copied; strings and tensors point into the mapping.
- * Any thread may read an open gguf; open and close are the owner's.
+/* GGUF container: one pass over the header checks everything, then sorted indexes make look-ups and
+ * the search for duplicates cheap. Nothing of the file is copied; strings and tensors point into
+ * the mapping. Any thread may read an open gguf; open and close are the owner's.
  *
- * A file that another process truncates while it is mapped ends this process (SIGBUS), as with every mapped
- * file: model files are replaced by rename, not rewritten. */
+ * A file that another process truncates while it is mapped ends this process (SIGBUS), as with
+ * every mapped file: model files are replaced by rename, not rewritten. */
 #include "engine/gguf.h"
 
 #include <assert.h>
@@ -20,14 +20,14 @@
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "GGUF values are read in place");
 
-#define NAME_MAX_BYTES      65535u /* the format's limit for keys */
-#define ALIGNMENT_DEFAULT   32u
-#define ALIGNMENT_MIN       8u
-#define ALIGNMENT_MAX       (1u << 20) /* beyond, padding would be all the file */
-#define KV_MIN_BYTES        14u /* key length, one byte of key, type, one byte of value */
-#define TENSOR_MIN_BYTES    33u /* name length, one byte of name, n_dims, one extent, type, offset */
-#define SHOW_BYTES          100u
-#define SHOW_BUF            (4 * SHOW_BYTES + 4)
+#define NAME_MAX_BYTES    65535u /* the format's limit for keys */
+#define ALIGNMENT_DEFAULT 32u
+#define ALIGNMENT_MIN     8u
+#define ALIGNMENT_MAX     (1u << 20) /* beyond, padding would be all the file */
+#define KV_MIN_BYTES      14u        /* key length, one byte of key, type, one byte of value */
+#define TENSOR_MIN_BYTES  33u /* name length, one byte of name, n_dims, one extent, type, offset */
+#define SHOW_BYTES        100u
+#define SHOW_BUF          (4 * SHOW_BYTES + 4)
 
 struct file { /* what gguf_open hands out is its first member */
     struct gguf g;
@@ -45,19 +45,21 @@ static const struct {
     const char *name;
     uint8_t bytes; /* 0: not fixed */
 } types[GGUF_N_TYPES] = {
-    [GGUF_U8] = {"u8", 1},   [GGUF_I8] = {"i8", 1},   [GGUF_U16] = {"u16", 2},  [GGUF_I16] = {"i16", 2},
-    [GGUF_U32] = {"u32", 4}, [GGUF_I32] = {"i32", 4}, [GGUF_F32] = {"f32", 4},  [GGUF_BOOL] = {"bool", 1},
-    [GGUF_STR] = {"str", 0}, [GGUF_ARR] = {"arr", 0}, [GGUF_U64] = {"u64", 8},  [GGUF_I64] = {"i64", 8},
+    [GGUF_U8] = {"u8", 1},   [GGUF_I8] = {"i8", 1},     [GGUF_U16] = {"u16", 2},
+    [GGUF_I16] = {"i16", 2}, [GGUF_U32] = {"u32", 4},   [GGUF_I32] = {"i32", 4},
+    [GGUF_F32] = {"f32", 4}, [GGUF_BOOL] = {"bool", 1}, [GGUF_STR] = {"str", 0},
+    [GGUF_ARR] = {"arr", 0}, [GGUF_U64] = {"u64", 8},   [GGUF_I64] = {"i64", 8},
     [GGUF_F64] = {"f64", 8},
 };
 
 /* Names for error texts only; what this build can compute is the quant table's business. */
 static const char *const ggml_names[] = {
-    "F32",     "F16",    "Q4_0",     "Q4_1",     "Q4_2",     "Q4_3",     "Q5_0",     "Q5_1",
-    "Q8_0",    "Q8_1",   "Q2_K",     "Q3_K",     "Q4_K",     "Q5_K",     "Q6_K",     "Q8_K",
-    "IQ2_XXS", "IQ2_XS", "IQ3_XXS",  "IQ1_S",    "IQ4_NL",   "IQ3_S",    "IQ2_S",    "IQ4_XS",
-    "I8",      "I16",    "I32",      "I64",      "F64",      "IQ1_M",    "BF16",     "Q4_0_4_4",
-    "Q4_0_4_8", "Q4_0_8_8", "TQ1_0", "TQ2_0",    "IQ4_NL_4_4", "IQ4_NL_4_8", "IQ4_NL_8_8", "MXFP4",
+    "F32",   "F16",        "Q4_0",       "Q4_1",       "Q4_2",     "Q4_3",     "Q5_0",
+    "Q5_1",  "Q8_0",       "Q8_1",       "Q2_K",       "Q3_K",     "Q4_K",     "Q5_K",
+    "Q6_K",  "Q8_K",       "IQ2_XXS",    "IQ2_XS",     "IQ3_XXS",  "IQ1_S",    "IQ4_NL",
+    "IQ3_S", "IQ2_S",      "IQ4_XS",     "I8",         "I16",      "I32",      "I64",
+    "F64",   "IQ1_M",      "BF16",       "Q4_0_4_4",   "Q4_0_4_8", "Q4_0_8_8", "TQ1_0",
+    "TQ2_0", "IQ4_NL_4_4", "IQ4_NL_4_8", "IQ4_NL_8_8", "MXFP4",
 };
 
 /* s for a message: at most SHOW_BYTES of it, bytes outside printable ASCII escaped. */
@@ -84,9 +86,10 @@ static const char *show(struct pd_str s, char out[SHOW_BUF])
 
 static int truncated(const struct reader *r, const char *what, struct pd_err *err)
 {
-    return pd_fail(err, PD_EFORMAT,
-                   "the file ends inside %s (byte %zu of %zu); it is truncated or damaged, fetch it again", what,
-                   r->at, r->n);
+    return pd_fail(
+        err, PD_EFORMAT,
+        "the file ends inside %s (byte %zu of %zu); it is truncated or damaged, fetch it again",
+        what, r->at, r->n);
 }
 
 static size_t left(const struct reader *r)
@@ -127,7 +130,8 @@ static int read_str(struct reader *r, const char *what, struct pd_str *out, stru
 }
 
 /* A key or a tensor's name: not empty, UTF-8, at most NAME_MAX_BYTES. */
-static int read_name(struct reader *r, const char *what, size_t i, struct pd_str *out, struct pd_err *err)
+static int read_name(struct reader *r, const char *what, size_t i, struct pd_str *out,
+                     struct pd_err *err)
 {
     size_t at = r->at;
     char shown[SHOW_BUF];
@@ -136,22 +140,27 @@ static int read_name(struct reader *r, const char *what, size_t i, struct pd_str
     if (rc < 0)
         return rc;
     if (out->len == 0)
-        return pd_fail(err, PD_EFORMAT, "%s %zu at byte %zu is empty; the file is damaged", what, i, at);
+        return pd_fail(err, PD_EFORMAT, "%s %zu at byte %zu is empty; the file is damaged", what, i,
+                       at);
     if (out->len > NAME_MAX_BYTES)
-        return pd_fail(err, PD_EFORMAT, "%s %zu at byte %zu has %zu bytes, more than the %u allowed", what, i, at,
+        return pd_fail(err, PD_EFORMAT,
+                       "%s %zu at byte %zu has %zu bytes, more than the %u allowed", what, i, at,
                        out->len, NAME_MAX_BYTES);
     if (!pd_utf8_valid(*out))
-        return pd_fail(err, PD_EFORMAT, "%s %zu at byte %zu is not UTF-8: '%s'", what, i, at, show(*out, shown));
+        return pd_fail(err, PD_EFORMAT, "%s %zu at byte %zu is not UTF-8: '%s'", what, i, at,
+                       show(*out, shown));
     return 0;
 }
 
-static int check_bools(const uint8_t *p, uint64_t n, struct pd_str key, size_t at, struct pd_err *err)
+static int check_bools(const uint8_t *p, uint64_t n, struct pd_str key, size_t at,
+                       struct pd_err *err)
 {
     char shown[SHOW_BUF];
 
     for (uint64_t i = 0; i < n; i++) {
         if (p[i] > 1)
-            return pd_fail(err, PD_EFORMAT, "key '%s' at byte %zu: a bool has the value %u instead of 0 or 1",
+            return pd_fail(err, PD_EFORMAT,
+                           "key '%s' at byte %zu: a bool has the value %u instead of 0 or 1",
                            show(key, shown), at, p[i]);
     }
     return 0;
@@ -181,23 +190,26 @@ static int read_array(struct reader *r, struct gguf_kv *kv, struct pd_err *err)
     if (elem != GGUF_STR) {
         if (kv->n > left(r) / types[elem].bytes)
             return pd_fail(err, PD_EFORMAT,
-                           "key '%s' at byte %zu: an array of %llu %s does not fit into the %zu bytes left; the file "
+                           "key '%s' at byte %zu: an array of %llu %s does not fit into the %zu "
+                           "bytes left; the file "
                            "is truncated or damaged",
-                           show(kv->key, shown), at, (unsigned long long)kv->n, types[elem].name, left(r));
+                           show(kv->key, shown), at, (unsigned long long)kv->n, types[elem].name,
+                           left(r));
         r->at += (size_t)kv->n * types[elem].bytes;
         return elem == GGUF_BOOL ? check_bools(kv->data, kv->n, kv->key, at, err) : 0;
     }
     if (kv->n > left(r) / 8)
         return pd_fail(err, PD_EFORMAT,
-                       "key '%s' at byte %zu: an array of %llu strings does not fit into the %zu bytes left; the file "
+                       "key '%s' at byte %zu: an array of %llu strings does not fit into the %zu "
+                       "bytes left; the file "
                        "is truncated or damaged",
                        show(kv->key, shown), at, (unsigned long long)kv->n, left(r));
     if (kv->n == 0)
         return 0;
     kv->strs = calloc((size_t)kv->n, sizeof(*kv->strs));
     if (!kv->strs)
-        return pd_fail(err, PD_ENOMEM, "out of memory for the %llu strings of key '%s'", (unsigned long long)kv->n,
-                       show(kv->key, shown));
+        return pd_fail(err, PD_ENOMEM, "out of memory for the %llu strings of key '%s'",
+                       (unsigned long long)kv->n, show(kv->key, shown));
     for (uint64_t i = 0; i < kv->n; i++) {
         rc = read_str(r, "an array of strings", &kv->strs[i], err);
         if (rc < 0) {
@@ -223,8 +235,8 @@ static int read_kv(struct reader *r, size_t i, struct gguf_kv *kv, struct pd_err
     if (rc < 0)
         return rc;
     if (type >= GGUF_N_TYPES)
-        return pd_fail(err, PD_EFORMAT, "key '%s' at byte %zu has the unknown value type %u", show(kv->key, shown), at,
-                       type);
+        return pd_fail(err, PD_EFORMAT, "key '%s' at byte %zu has the unknown value type %u",
+                       show(kv->key, shown), at, type);
     kv->type = (enum gguf_type)type;
     if (type == GGUF_ARR)
         return read_array(r, kv, err);
@@ -247,7 +259,8 @@ static int read_kv(struct reader *r, size_t i, struct gguf_kv *kv, struct pd_err
 }
 
 /* A directory entry; its data pointer is set by place_tensors. */
-static int read_tensor(struct reader *r, size_t i, struct gguf_tensor *t, uint64_t *out_offset, struct pd_err *err)
+static int read_tensor(struct reader *r, size_t i, struct gguf_tensor *t, uint64_t *out_offset,
+                       struct pd_err *err)
 {
     char shown[SHOW_BUF];
     const struct eng_quant *q;
@@ -263,7 +276,8 @@ static int read_tensor(struct reader *r, size_t i, struct gguf_tensor *t, uint64
     if (rc < 0)
         return rc;
     if (t->n_dims < 1 || t->n_dims > 4)
-        return pd_fail(err, PD_EFORMAT, "tensor '%s' at byte %zu has %u dimensions; 1 to 4 are possible",
+        return pd_fail(err, PD_EFORMAT,
+                       "tensor '%s' at byte %zu has %u dimensions; 1 to 4 are possible",
                        show(t->name, shown), at, t->n_dims);
     for (uint32_t d = 0; d < 4; d++)
         t->dims[d] = 1;
@@ -272,9 +286,11 @@ static int read_tensor(struct reader *r, size_t i, struct gguf_tensor *t, uint64
         if (rc < 0)
             return rc;
         if (t->dims[d] == 0)
-            return pd_fail(err, PD_EFORMAT, "tensor '%s' at byte %zu: dimension %u is 0", show(t->name, shown), at, d);
+            return pd_fail(err, PD_EFORMAT, "tensor '%s' at byte %zu: dimension %u is 0",
+                           show(t->name, shown), at, d);
         if (__builtin_mul_overflow(n, t->dims[d], &n) || n > INT64_MAX)
-            return pd_fail(err, PD_EFORMAT, "tensor '%s' at byte %zu: its dimensions multiply to more than 2^63",
+            return pd_fail(err, PD_EFORMAT,
+                           "tensor '%s' at byte %zu: its dimensions multiply to more than 2^63",
                            show(t->name, shown), at);
     }
     rc = read_u32(r, "a tensor's entry", &t->type, err);
@@ -285,16 +301,21 @@ static int read_tensor(struct reader *r, size_t i, struct gguf_tensor *t, uint64
         return rc;
     q = eng_quant_find(t->type);
     if (!q) {
-        const char *name = t->type < sizeof(ggml_names) / sizeof(*ggml_names) ? ggml_names[t->type] : "unknown";
+        const char *name =
+            t->type < sizeof(ggml_names) / sizeof(*ggml_names) ? ggml_names[t->type] : "unknown";
 
         return pd_fail(err, PD_EFORMAT,
-                       "tensor '%s' has type %s (%u), which this build cannot read; use a file of another quantisation",
+                       "tensor '%s' has type %s (%u), which this build cannot read; use a file of "
+                       "another quantisation",
                        show(t->name, shown), name, t->type);
     }
     if (t->dims[0] % q->block_elems != 0)
-        return pd_fail(err, PD_EFORMAT, "tensor '%s' has rows of %llu elements, not a multiple of %s's block of %u",
-                       show(t->name, shown), (unsigned long long)t->dims[0], q->name, q->block_elems);
-    if (__builtin_mul_overflow(n / q->block_elems, (uint64_t)q->block_bytes, &bytes) || bytes > INT64_MAX)
+        return pd_fail(err, PD_EFORMAT,
+                       "tensor '%s' has rows of %llu elements, not a multiple of %s's block of %u",
+                       show(t->name, shown), (unsigned long long)t->dims[0], q->name,
+                       q->block_elems);
+    if (__builtin_mul_overflow(n / q->block_elems, (uint64_t)q->block_bytes, &bytes) ||
+        bytes > INT64_MAX)
         return pd_fail(err, PD_EFORMAT, "tensor '%s' at byte %zu would have more than 2^63 bytes",
                        show(t->name, shown), at);
     t->bytes = bytes;
@@ -311,12 +332,14 @@ static int compare_str(struct pd_str a, struct pd_str b)
 
 static int compare_kvs(const void *a, const void *b)
 {
-    return compare_str((*(const struct gguf_kv *const *)a)->key, (*(const struct gguf_kv *const *)b)->key);
+    return compare_str((*(const struct gguf_kv *const *)a)->key,
+                       (*(const struct gguf_kv *const *)b)->key);
 }
 
 static int compare_tensors(const void *a, const void *b)
 {
-    return compare_str((*(const struct gguf_tensor *const *)a)->name, (*(const struct gguf_tensor *const *)b)->name);
+    return compare_str((*(const struct gguf_tensor *const *)a)->name,
+                       (*(const struct gguf_tensor *const *)b)->name);
 }
 
 static int compare_places(const void *a, const void *b)
@@ -356,25 +379,29 @@ static int read_alignment(struct gguf *g, struct pd_err *err)
     if (rc < 0)
         return rc;
     if (a < ALIGNMENT_MIN || a > ALIGNMENT_MAX || (a & (a - 1)) != 0)
-        return pd_fail(err, PD_EFORMAT, "general.alignment is %u; a power of two from %u to %u is needed", a,
+        return pd_fail(err, PD_EFORMAT,
+                       "general.alignment is %u; a power of two from %u to %u is needed", a,
                        ALIGNMENT_MIN, ALIGNMENT_MAX);
     g->alignment = a;
     return 0;
 }
 
-/* Offsets become pointers once each tensor is known to lie inside the file, then names are indexed and the
- * places checked against each other. */
-static int place_tensors(struct file *f, const uint64_t *offsets, size_t header_bytes, struct pd_err *err)
+/* Offsets become pointers once each tensor is known to lie inside the file, then names are indexed
+ * and the places checked against each other. */
+static int place_tensors(struct file *f, const uint64_t *offsets, size_t header_bytes,
+                         struct pd_err *err)
 {
     struct gguf *g = &f->g;
-    size_t n = g->n_tensors, pad = (g->alignment - header_bytes % g->alignment) % g->alignment, base;
+    size_t n = g->n_tensors, pad = (g->alignment - header_bytes % g->alignment) % g->alignment,
+           base;
     char a[SHOW_BUF], b[SHOW_BUF];
 
     if (n == 0)
         return 0; /* a vocabulary: the padding may be missing too */
     if (pad > g->map_bytes - header_bytes)
         return pd_fail(err, PD_EFORMAT,
-                       "the file ends before the tensor data (byte %zu of %zu); it is truncated, fetch it again",
+                       "the file ends before the tensor data (byte %zu of %zu); it is truncated, "
+                       "fetch it again",
                        header_bytes, g->map_bytes);
     base = header_bytes + pad;
     for (size_t i = 0; i < n; i++) {
@@ -382,13 +409,16 @@ static int place_tensors(struct file *f, const uint64_t *offsets, size_t header_
         size_t room = g->map_bytes - base;
 
         if (offsets[i] % g->alignment != 0)
-            return pd_fail(err, PD_EFORMAT, "tensor '%s' starts at offset %llu, not a multiple of the alignment %u",
+            return pd_fail(err, PD_EFORMAT,
+                           "tensor '%s' starts at offset %llu, not a multiple of the alignment %u",
                            show(t->name, a), (unsigned long long)offsets[i], g->alignment);
         if (offsets[i] > room || t->bytes > room - offsets[i])
             return pd_fail(err, PD_EFORMAT,
-                           "tensor '%s' (offset %llu, %llu bytes) reaches past the end of the file (%zu bytes of "
+                           "tensor '%s' (offset %llu, %llu bytes) reaches past the end of the file "
+                           "(%zu bytes of "
                            "tensor data); it is truncated, fetch it again",
-                           show(t->name, a), (unsigned long long)offsets[i], (unsigned long long)t->bytes, room);
+                           show(t->name, a), (unsigned long long)offsets[i],
+                           (unsigned long long)t->bytes, room);
         t->data = g->map + base + (size_t)offsets[i];
     }
     f->tensor_index = calloc(n, sizeof(*f->tensor_index));
@@ -401,7 +431,8 @@ static int place_tensors(struct file *f, const uint64_t *offsets, size_t header_
         const struct gguf_tensor *prev = f->tensor_index[i - 1], *t = f->tensor_index[i];
 
         if (prev->bytes > (size_t)(t->data - prev->data))
-            return pd_fail(err, PD_EFORMAT, "tensors '%s' and '%s' overlap at byte %zu; the file is damaged",
+            return pd_fail(err, PD_EFORMAT,
+                           "tensors '%s' and '%s' overlap at byte %zu; the file is damaged",
                            show(prev->name, a), show(t->name, b), (size_t)(t->data - g->map));
     }
     qsort(f->tensor_index, n, sizeof(*f->tensor_index), compare_tensors);
@@ -413,22 +444,25 @@ static int place_tensors(struct file *f, const uint64_t *offsets, size_t header_
     return 0;
 }
 
-static int read_header(struct reader *r, struct gguf *g, uint64_t *out_n_tensors, uint64_t *out_n_kvs,
-                       struct pd_err *err)
+static int read_header(struct reader *r, struct gguf *g, uint64_t *out_n_tensors,
+                       uint64_t *out_n_kvs, struct pd_err *err)
 {
     int rc;
 
     if (r->n < 4 || memcmp(r->bytes, "GGUF", 4) != 0)
-        return pd_fail(err, PD_EFORMAT, "not a GGUF file (it does not begin with 'GGUF'); give a GGUF model");
+        return pd_fail(err, PD_EFORMAT,
+                       "not a GGUF file (it does not begin with 'GGUF'); give a GGUF model");
     r->at = 4;
     rc = read_u32(r, "the header", &g->version, err);
     if (rc < 0)
         return rc;
     if (g->version != 0 && (g->version & 0xffff) == 0)
         return pd_fail(err, PD_EFORMAT,
-                       "a big-endian GGUF file; this build reads little-endian ones, convert it or fetch the other");
+                       "a big-endian GGUF file; this build reads little-endian ones, convert it or "
+                       "fetch the other");
     if (g->version != 2 && g->version != 3)
-        return pd_fail(err, PD_EFORMAT, "GGUF version %u; this build reads 2 and 3, convert the model again",
+        return pd_fail(err, PD_EFORMAT,
+                       "GGUF version %u; this build reads 2 and 3, convert the model again",
                        g->version);
     rc = read_u64(r, "the header", out_n_tensors, err);
     if (rc < 0)
@@ -437,10 +471,12 @@ static int read_header(struct reader *r, struct gguf *g, uint64_t *out_n_tensors
     if (rc < 0)
         return rc;
     if (*out_n_kvs > left(r) / KV_MIN_BYTES)
-        return pd_fail(err, PD_EFORMAT, "%llu keys cannot fit into %zu bytes; the file is truncated or damaged",
+        return pd_fail(err, PD_EFORMAT,
+                       "%llu keys cannot fit into %zu bytes; the file is truncated or damaged",
                        (unsigned long long)*out_n_kvs, r->n);
     if (*out_n_tensors > left(r) / TENSOR_MIN_BYTES)
-        return pd_fail(err, PD_EFORMAT, "%llu tensors cannot fit into %zu bytes; the file is truncated or damaged",
+        return pd_fail(err, PD_EFORMAT,
+                       "%llu tensors cannot fit into %zu bytes; the file is truncated or damaged",
                        (unsigned long long)*out_n_tensors, r->n);
     return 0;
 }
@@ -458,7 +494,8 @@ static int parse(struct file *f, struct pd_err *err)
     if (n_kvs) {
         g->kvs = calloc((size_t)n_kvs, sizeof(*g->kvs));
         if (!g->kvs)
-            return pd_fail(err, PD_ENOMEM, "out of memory for %llu keys", (unsigned long long)n_kvs);
+            return pd_fail(err, PD_ENOMEM, "out of memory for %llu keys",
+                           (unsigned long long)n_kvs);
         g->n_kvs = (size_t)n_kvs;
     }
     for (size_t i = 0; i < g->n_kvs; i++) {
@@ -476,7 +513,8 @@ static int parse(struct file *f, struct pd_err *err)
         g->tensors = calloc((size_t)n_tensors, sizeof(*g->tensors));
         offsets = calloc((size_t)n_tensors, sizeof(*offsets));
         if (!g->tensors || !offsets) {
-            rc = pd_fail(err, PD_ENOMEM, "out of memory for %llu tensors", (unsigned long long)n_tensors);
+            rc = pd_fail(err, PD_ENOMEM, "out of memory for %llu tensors",
+                         (unsigned long long)n_tensors);
             goto out;
         }
         g->n_tensors = (size_t)n_tensors;
@@ -493,8 +531,8 @@ out:
 }
 
 /* Takes the mapping (unless NULL) also when it fails. */
-static int open_common(const char *path, void *mapping, const void *bytes, size_t n, struct gguf **out,
-                       struct pd_err *err)
+static int open_common(const char *path, void *mapping, const void *bytes, size_t n,
+                       struct gguf **out, struct pd_err *err)
 {
     struct file *f = calloc(1, sizeof(*f));
     int rc;
@@ -536,7 +574,8 @@ int gguf_open(const char *path, struct gguf **out, struct pd_err *err)
         goto out;
     }
     if (!S_ISREG(st.st_mode)) {
-        rc = pd_fail(err, PD_EFORMAT, "'%s' is not a regular file; give the path of a GGUF file", path);
+        rc = pd_fail(err, PD_EFORMAT, "'%s' is not a regular file; give the path of a GGUF file",
+                     path);
         goto out;
     }
     if (st.st_size == 0) {
@@ -663,8 +702,8 @@ int gguf_u32(const struct gguf *g, const char *key, uint32_t *out, struct pd_err
     if (!load_int(kv->type, kv->data, &negative, &v))
         return wrong_type(kv, "an integer", err);
     if (negative || v > UINT32_MAX)
-        return pd_fail(err, PD_EFORMAT, "key '%s' is %s%llu, outside 0 to 2^32-1", key, negative ? "-" : "",
-                       (unsigned long long)(negative ? 0 - v : v));
+        return pd_fail(err, PD_EFORMAT, "key '%s' is %s%llu, outside 0 to 2^32-1", key,
+                       negative ? "-" : "", (unsigned long long)(negative ? 0 - v : v));
     *out = (uint32_t)v;
     return 1;
 }
@@ -741,7 +780,8 @@ float gguf_arr_f32(const struct gguf_kv *kv, uint64_t i)
     }
     if (kv->elem == GGUF_F64) {
         memcpy(&d, p, 8);
-        return d > (double)FLT_MAX || d < -(double)FLT_MAX ? (d > 0 ? FLT_MAX : -FLT_MAX) : (float)d;
+        return d > (double)FLT_MAX || d < -(double)FLT_MAX ? (d > 0 ? FLT_MAX : -FLT_MAX)
+                                                           : (float)d;
     }
     return (float)gguf_arr_i32(kv, i);
 }

@@ -1,6 +1,6 @@
-/* GGUF v2/v3 container: header, metadata, tensor directory; mapped read-only and validated in full before
- * anything is handed out (counts, offsets, overflows, alignment, types, string and array bounds, tensors
- * inside the file and not overlapping). Knows nothing of models. */
+/* GGUF v2/v3 container: header, metadata, tensor directory; mapped read-only and validated in full
+ * before anything is handed out (counts, offsets, overflows, alignment, types, string and array
+ * bounds, tensors inside the file and not overlapping). Knows nothing of models. */
 #ifndef PD_ENGINE_GGUF_H
 #define PD_ENGINE_GGUF_H
 
@@ -8,8 +8,20 @@
 #include "base/str.h"
 
 enum gguf_type {
-    GGUF_U8, GGUF_I8, GGUF_U16, GGUF_I16, GGUF_U32, GGUF_I32, GGUF_F32, GGUF_BOOL, GGUF_STR, GGUF_ARR,
-    GGUF_U64, GGUF_I64, GGUF_F64, GGUF_N_TYPES
+    GGUF_U8,
+    GGUF_I8,
+    GGUF_U16,
+    GGUF_I16,
+    GGUF_U32,
+    GGUF_I32,
+    GGUF_F32,
+    GGUF_BOOL,
+    GGUF_STR,
+    GGUF_ARR,
+    GGUF_U64,
+    GGUF_I64,
+    GGUF_F64,
+    GGUF_N_TYPES
 };
 
 /* ggml tensor types that this build knows; sizes come from the quant table (quant.h). */
@@ -45,7 +57,8 @@ struct gguf {
 };
 
 int gguf_open(const char *path, struct gguf **out, struct pd_err *err);
-int gguf_open_bytes(const void *bytes, size_t n, struct gguf **out, struct pd_err *err); /* borrowed; fuzzing */
+int gguf_open_bytes(const void *bytes, size_t n, struct gguf **out,
+                    struct pd_err *err); /* borrowed; fuzzing */
 void gguf_close(struct gguf *g);
 const struct gguf_kv *gguf_find(const struct gguf *g, const char *key);
 const struct gguf_tensor *gguf_tensor(const struct gguf *g, const char *name);
@@ -54,7 +67,8 @@ int gguf_u32(const struct gguf *g, const char *key, uint32_t *out, struct pd_err
 int gguf_f32(const struct gguf *g, const char *key, float *out, struct pd_err *err);
 int gguf_bool(const struct gguf *g, const char *key, bool *out, struct pd_err *err);
 int gguf_str(const struct gguf *g, const char *key, struct pd_str *out, struct pd_err *err);
-int32_t gguf_arr_i32(const struct gguf_kv *kv, uint64_t i); /* elements of integer arrays, widened */
+int32_t gguf_arr_i32(const struct gguf_kv *kv,
+                     uint64_t i); /* elements of integer arrays, widened */
 float gguf_arr_f32(const struct gguf_kv *kv, uint64_t i);
 
 #endif

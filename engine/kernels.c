@@ -1,4 +1,5 @@
-/* The scalar kernels, which are the specification, and the choice of an instruction set. Any thread; no state. */
+/* The scalar kernels, which are the specification, and the choice of an instruction set. Any
+ * thread; no state. */
 #include "engine/kernels.h"
 
 #include <float.h>
@@ -47,7 +48,8 @@ static void quantize_q8(const float *x, size_t n, int8_t *q, float *d, int32_t *
 }
 
 /* x[n_heads][head_dim], cosv and sinv [n_rot / 2] */
-static void rope(float *x, size_t n_heads, size_t head_dim, size_t n_rot, const float *cosv, const float *sinv)
+static void rope(float *x, size_t n_heads, size_t head_dim, size_t n_rot, const float *cosv,
+                 const float *sinv)
 {
     for (size_t h = 0; h < n_heads; h++, x += head_dim) {
         for (size_t i = 0; i < n_rot / 2; i++) {
@@ -78,9 +80,10 @@ static void to_f16(const float *x, uint16_t *y, size_t n)
         y[i] = eng_f32_to_f16(x[i]);
 }
 
-/* q[n_q][head_dim], k[head_dim][ENG_PAGE], v[ENG_PAGE][head_dim]; lanes from n_valid on hold anything */
-static void attn_page(const float *const *q, size_t n_q, const uint16_t *k, const uint16_t *v, const uint8_t *n_valid,
-                      size_t head_dim, struct eng_attn *acc)
+/* q[n_q][head_dim], k[head_dim][ENG_PAGE], v[ENG_PAGE][head_dim]; lanes from n_valid on hold
+ * anything */
+static void attn_page(const float *const *q, size_t n_q, const uint16_t *k, const uint16_t *v,
+                      const uint8_t *n_valid, size_t head_dim, struct eng_attn *acc)
 {
     for (size_t i = 0; i < n_q; i++) {
         float p[ENG_PAGE] = {0}, part[16] = {0}, m = -INFINITY, l, m_new, a = 0, b = 1;
@@ -100,8 +103,8 @@ static void attn_page(const float *const *q, size_t n_q, const uint16_t *k, cons
         }
         l = eng_merge16(part);
 
-        /* Online softmax: both sides are brought to the new maximum. The first page finds m = -inf and only
-         * overwrites, so that o need not be initialised. */
+        /* Online softmax: both sides are brought to the new maximum. The first page finds m = -inf
+         * and only overwrites, so that o need not be initialised. */
         m_new = m > acc[i].m ? m : acc[i].m;
         if (acc[i].m > -INFINITY) {
             a = eng_exp(acc[i].m - m_new);
@@ -140,8 +143,16 @@ static float exp_sum(const float *x, size_t n, float max_x, float scale, float *
 }
 
 const struct eng_kernels eng_kernels_scalar = {
-    .isa = ENG_ISA_SCALAR, .rmsnorm = rmsnorm, .quantize_q8 = quantize_q8, .rope = rope, .swiglu = swiglu, .add = add,
-    .to_f16 = to_f16, .attn_page = attn_page, .max = max, .exp_sum = exp_sum,
+    .isa = ENG_ISA_SCALAR,
+    .rmsnorm = rmsnorm,
+    .quantize_q8 = quantize_q8,
+    .rope = rope,
+    .swiglu = swiglu,
+    .add = add,
+    .to_f16 = to_f16,
+    .attn_page = attn_page,
+    .max = max,
+    .exp_sum = exp_sum,
 };
 
 bool eng_isa_supported(enum eng_isa isa)
@@ -154,9 +165,10 @@ bool eng_isa_supported(enum eng_isa isa)
     if (isa == ENG_ISA_AVX2)
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (isa == ENG_ISA_AVX512)
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("avx512f") &&
-               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+               __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+               __builtin_cpu_supports("avx512vnni");
 #endif
     return false;
 }

@@ -9,15 +9,23 @@
 
 #ifdef ENG_X86
 #define V(x) a2_##x
-#define VT struct a2_v
-#define TGT ENG_TGT_AVX2
+#define VT   struct a2_v
+#define TGT  ENG_TGT_AVX2
 #define N_QB 2
 
 #include "engine/kernels_simd_int.h"
 
 const struct eng_kernels eng_kernels_avx2 = {
-    .isa = ENG_ISA_AVX2, .rmsnorm = rmsnorm, .quantize_q8 = quantize_q8, .rope = rope, .swiglu = swiglu, .add = add,
-    .to_f16 = to_f16, .attn_page = attn_page, .max = max, .exp_sum = exp_sum,
+    .isa = ENG_ISA_AVX2,
+    .rmsnorm = rmsnorm,
+    .quantize_q8 = quantize_q8,
+    .rope = rope,
+    .swiglu = swiglu,
+    .add = add,
+    .to_f16 = to_f16,
+    .attn_page = attn_page,
+    .max = max,
+    .exp_sum = exp_sum,
 };
 #else
 typedef int eng_kernels_avx2_empty; /* ISO C wants a declaration */

@@ -9,15 +9,23 @@
 
 #ifdef ENG_X86
 #define V(x) a5_##x
-#define VT struct a5_v
-#define TGT ENG_TGT_AVX512
+#define VT   struct a5_v
+#define TGT  ENG_TGT_AVX512
 #define N_QB 8
 
 #include "engine/kernels_simd_int.h"
 
 const struct eng_kernels eng_kernels_avx512 = {
-    .isa = ENG_ISA_AVX512, .rmsnorm = rmsnorm, .quantize_q8 = quantize_q8, .rope = rope, .swiglu = swiglu, .add = add,
-    .to_f16 = to_f16, .attn_page = attn_page, .max = max, .exp_sum = exp_sum,
+    .isa = ENG_ISA_AVX512,
+    .rmsnorm = rmsnorm,
+    .quantize_q8 = quantize_q8,
+    .rope = rope,
+    .swiglu = swiglu,
+    .add = add,
+    .to_f16 = to_f16,
+    .attn_page = attn_page,
+    .max = max,
+    .exp_sum = exp_sum,
 };
 #else
 typedef int eng_kernels_avx512_empty; /* ISO C wants a declaration */

@@ -1,7 +1,8 @@
 /* The vector kernels, included once per instruction set with
  *   V(x)  the name x of that set in simd_int.h, VT its vector type, TGT its target attribute,
  *   N_QB  queries that attn_page holds in registers at once.
- * Shapes and meaning: kernels.c, whose bits these give. Tails run the scalar code; fmaf() is one instruction here. */
+ * Shapes and meaning: kernels.c, whose bits these give. Tails run the scalar code; fmaf() is one
+ * instruction here. */
 
 ENG_INL TGT VT V(exp)(VT x)
 {
@@ -70,7 +71,8 @@ TGT static void quantize_q8(const float *x, size_t n, int8_t *q, float *d, int32
 }
 
 /* Four pairs a step: even lanes a c - b s, odd lanes a s + b c, which is what fmaddsub does. */
-TGT static void rope(float *x, size_t n_heads, size_t head_dim, size_t n_rot, const float *cosv, const float *sinv)
+TGT static void rope(float *x, size_t n_heads, size_t head_dim, size_t n_rot, const float *cosv,
+                     const float *sinv)
 {
     for (size_t h = 0; h < n_heads; h++, x += head_dim) {
         size_t i = 0;
@@ -128,10 +130,11 @@ TGT static void to_f16(const float *x, uint16_t *y, size_t n)
         y[i] = eng_f32_to_f16(x[i]);
 }
 
-/* nq queries against one page, nq a constant after inlining: K and V are loaded once for all of them. Every
- * n_valid is at least 1. */
-ENG_INL TGT void attn_block(const float *const *q, const uint16_t *k, const uint16_t *v, const uint8_t *n_valid,
-                            size_t head_dim, struct eng_attn *acc, const int nq)
+/* nq queries against one page, nq a constant after inlining: K and V are loaded once for all of
+ * them. Every n_valid is at least 1. */
+ENG_INL TGT void attn_block(const float *const *q, const uint16_t *k, const uint16_t *v,
+                            const uint8_t *n_valid, size_t head_dim, struct eng_attn *acc,
+                            const int nq)
 {
     VT s0[N_QB], s1[N_QB], a[N_QB], b[N_QB];
     float p[N_QB][ENG_PAGE], fa[N_QB], fb[N_QB];

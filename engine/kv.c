@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- pages --------------------------------------------------------------------------------------- */
+/* ---- pages
+ * --------------------------------------------------------------------------------------- */
 
 int kv_pool_init(struct kv_pool *p, uint64_t max_bytes)
 {
@@ -82,7 +83,8 @@ struct kv_page *kv_page_new(struct kv_pool *p, struct kv_class *c)
     }
     pthread_mutex_unlock(&p->lock);
     if (page) {
-        /* Zeroed, so that a vector load past the last valid position reads numbers, and always the same. */
+        /* Zeroed, so that a vector load past the last valid position reads numbers, and always the
+         * same. */
         memset(page, 0, c->page_bytes);
         page->cls = c;
     }
@@ -101,7 +103,8 @@ void kv_page_free(struct kv_pool *p, struct kv_page *page)
     pthread_mutex_unlock(&p->lock);
 }
 
-/* ---- segments ------------------------------------------------------------------------------------ */
+/* ---- segments
+ * ------------------------------------------------------------------------------------ */
 
 static struct kv_seg *seg_ref(struct kv_seg *s)
 {
@@ -140,7 +143,8 @@ static int seg_reserve(struct kv_seg *s, size_t n_pages)
     return 0;
 }
 
-/* ---- the KV side of contexts --------------------------------------------------------------------- */
+/* ---- the KV side of contexts
+ * --------------------------------------------------------------------- */
 
 void kv_ctx_init(struct eng_ctx *c, struct kv_pool *pool, struct kv_class *cls)
 {
@@ -265,7 +269,6 @@ static int own_tail(struct eng_ctx *c)
     return 0;
 }
 
-
 int kv_extend(struct eng_ctx *c, size_t n, struct pd_err *err)
 {
     size_t want = n_pages_of(c->n_kv + n), have, first;
@@ -292,7 +295,8 @@ int kv_extend(struct eng_ctx *c, size_t n, struct pd_err *err)
 out:
     if (rc < 0)
         return pd_fail(err, PD_ENOMEM,
-                       "the KV cache is full (ceiling %llu MiB); use fewer or shorter branches or raise the ceiling",
+                       "the KV cache is full (ceiling %llu MiB); use fewer or shorter branches or "
+                       "raise the ceiling",
                        (unsigned long long)(c->pool->max_bytes >> 20));
     return 0;
 }

@@ -1,14 +1,16 @@
 /* Paged KV storage (private to the engine): pages, segments, and the open form of a context.
  *
- * A page holds ENG_PAGE absolute-aligned positions of all layers of one model. A segment is a run of pages
- * from a page boundary on; segments form a tree by their parent pointers and are reference-counted. A
- * context points to its tail segment. Invariants:
+ * A page holds ENG_PAGE absolute-aligned positions of all layers of one model. A segment is a run
+ * of pages from a page boundary on; segments form a tree by their parent pointers and are
+ * reference-counted. A context points to its tail segment. Invariants:
  *  1. A page belongs to exactly one segment, and only a segment with one reference is written to.
- *  2. What a context sees at page p is the page p of the nearest segment up the tree whose base is ≤ p.
- *  3. The token ids of evaluated positions live in the pages, those not yet evaluated in the context.
+ *  2. What a context sees at page p is the page p of the nearest segment up the tree whose base is
+ * ≤ p.
+ *  3. The token ids of evaluated positions live in the pages, those not yet evaluated in the
+ * context.
  *
- * Threads: contexts are forked, rolled back and freed by their owners while the scheduler extends others;
- * the pool's lock is a leaf, reference counts are atomic. */
+ * Threads: contexts are forked, rolled back and freed by their owners while the scheduler extends
+ * others; the pool's lock is a leaf, reference counts are atomic. */
 #ifndef PD_ENGINE_KV_H
 #define PD_ENGINE_KV_H
 
@@ -46,7 +48,8 @@ int kv_pool_init(struct kv_pool *p, uint64_t max_bytes);
 void kv_pool_done(struct kv_pool *p); /* no page may be in use */
 /* The class of pages with so many halfs; NULL: out of memory. Lives as long as the pool. */
 struct kv_class *kv_pool_class(struct kv_pool *p, size_t n_halfs);
-struct kv_page *kv_page_new(struct kv_pool *p, struct kv_class *c); /* zeroed; NULL: ceiling or memory */
+struct kv_page *kv_page_new(struct kv_pool *p,
+                            struct kv_class *c); /* zeroed; NULL: ceiling or memory */
 void kv_page_free(struct kv_pool *p, struct kv_page *page);
 
 struct kv_seg {
@@ -67,9 +70,9 @@ struct eng_ctx {
     struct fwd *fwd; /* the model's session */
     struct kv_pool *pool;
     struct kv_class *cls; /* of this model's pages */
-    struct kv_seg *tail; /* NULL: nothing evaluated yet */
+    struct kv_seg *tail;  /* NULL: nothing evaluated yet */
     size_t n_kv;
-    bool busy; /* a request is in flight: set by eng_submit, cleared just before done */
+    bool busy;        /* a request is in flight: set by eng_submit, cleared just before done */
     int32_t *pending; /* appended, not evaluated; room for one more is always there */
     size_t n_pending, cap_pending;
     struct kv_page **table; /* flat page table of [0, n_kv) and what kv_extend added; a cache */
@@ -80,12 +83,14 @@ struct eng_ctx {
 void kv_ctx_init(struct eng_ctx *c, struct kv_pool *pool, struct kv_class *cls);
 void kv_ctx_done(struct eng_ctx *c); /* the KV part and last; not pending */
 void kv_ctx_share(struct eng_ctx *c, const struct eng_ctx *from); /* c is fresh from kv_ctx_init */
-/* Makes positions [n_kv, n_kv + n) writable and gathers the page table. PD_ENOMEM leaves the context as it was. */
+/* Makes positions [n_kv, n_kv + n) writable and gathers the page table. PD_ENOMEM leaves the
+ * context as it was. */
 int kv_extend(struct eng_ctx *c, size_t n, struct pd_err *err);
 /* The first n pending tokens have been evaluated. */
 void kv_commit(struct eng_ctx *c, size_t n);
 void kv_cut(struct eng_ctx *c, size_t n); /* n ≤ n_kv: keep the first n positions */
-/* Moves the last evaluated token back to pending (which is empty), so that its logits can be had again. */
+/* Moves the last evaluated token back to pending (which is empty), so that its logits can be had
+ * again. */
 int kv_uncache(struct eng_ctx *c, struct pd_err *err);
 struct kv_logits *kv_logits_new(size_t n_vocab);
 void kv_logits_unref(struct kv_logits *l);

@@ -1,5 +1,6 @@
-/* Elementary functions and conversions in our own arithmetic: libm's differ between versions and machines, ours do
- * not. Only fma, sqrt and exact operations are taken from the C library. Any thread; no state. */
+/* Elementary functions and conversions in our own arithmetic: libm's differ between versions and
+ * machines, ours do not. Only fma, sqrt and exact operations are taken from the C library. Any
+ * thread; no state. */
 #include "engine/kernels.h"
 
 #include <math.h>
@@ -31,8 +32,8 @@ static double f64_of(uint64_t bits)
     return f;
 }
 
-/* The vector forms (kernels_simd_int.h) are this, operation by operation. The comparisons are written so that a NaN
- * stays one, as maxps and minps do with the constant first. */
+/* The vector forms (kernels_simd_int.h) are this, operation by operation. The comparisons are
+ * written so that a NaN stays one, as maxps and minps do with the constant first. */
 float eng_exp(float x)
 {
     float t, n, r, p, s1, s2;
@@ -50,8 +51,8 @@ float eng_exp(float x)
     p = fmaf(p, r, ENG_EXP_P4);
     p = fmaf(p, r, ENG_EXP_P5);
     p = fmaf(p, r * r, r) + 1.0f;
-    /* 2^n in two factors: each is a normal number, the first product is exact, the second rounds once, so that
-     * subnormal results and overflow agree everywhere. */
+    /* 2^n in two factors: each is a normal number, the first product is exact, the second rounds
+     * once, so that subnormal results and overflow agree everywhere. */
     i = (int32_t)(bits_of(t) - (uint32_t)ENG_MAGIC_BITS);
     h = i >> 1;
     s1 = f32_of((uint32_t)(h + 127) << 23);
@@ -59,7 +60,8 @@ float eng_exp(float x)
     return p * s1 * s2;
 }
 
-/* log(m 2^e) = e ln2 + 2 atanh((m - 1) / (m + 1)), m in [sqrt(1/2), sqrt(2)): |s| ≤ 0.1716. x: positive, normal. */
+/* log(m 2^e) = e ln2 + 2 atanh((m - 1) / (m + 1)), m in [sqrt(1/2), sqrt(2)): |s| ≤ 0.1716. x:
+ * positive, normal. */
 static double log_f64(double x)
 {
     uint64_t bits;
@@ -78,7 +80,8 @@ static double log_f64(double x)
     for (int k = 21; k >= 3; k -= 2)
         p = fma(p, z, 1.0 / k);
     /* ln2 in two parts, the first with 21 trailing zero bits: e * hi is exact */
-    return fma(e, 6.93147180369123816490e-01, fma(e, 1.90821492927058770002e-10, fma(2.0 * s * z, p, 2.0 * s)));
+    return fma(e, 6.93147180369123816490e-01,
+               fma(e, 1.90821492927058770002e-10, fma(2.0 * s * z, p, 2.0 * s)));
 }
 
 float eng_log(float x)
@@ -114,11 +117,13 @@ void eng_rope_freqs(float base, size_t n_rot, float *freq)
 /* Cody–Waite with three parts of pi/2 (33 bits each, fdlibm's): k < 2^20, so k * part is exact. */
 static void sincos_f64(double x, double *out_sin, double *out_cos)
 {
-    static const double sin_c[] = {-7.6471637318198164759e-13, 1.6059043836821614599e-10, -2.5052108385441718775e-8,
-                                   2.7557319223985890653e-6,   -1.9841269841269841270e-4, 8.3333333333333333333e-3,
+    static const double sin_c[] = {-7.6471637318198164759e-13, 1.6059043836821614599e-10,
+                                   -2.5052108385441718775e-8,  2.7557319223985890653e-6,
+                                   -1.9841269841269841270e-4,  8.3333333333333333333e-3,
                                    -1.6666666666666666667e-1}; /* ±1/15! … -1/3! */
-    static const double cos_c[] = {4.7794773323873852974e-14, -1.1470745597729724714e-11, 2.0876756987868098979e-9,
-                                   -2.7557319223985890653e-7, 2.4801587301587301587e-5,   -1.3888888888888888889e-3,
+    static const double cos_c[] = {4.7794773323873852974e-14, -1.1470745597729724714e-11,
+                                   2.0876756987868098979e-9,  -2.7557319223985890653e-7,
+                                   2.4801587301587301587e-5,  -1.3888888888888888889e-3,
                                    4.1666666666666666667e-2,  -0.5}; /* 1/16! … -1/2! */
     double k = fma(x, 6.36619772367581382433e-01, 6755399441055744.0) - 6755399441055744.0;
     double r = fma(-k, 1.57079632673412561417e+00, x), z, s, c;
@@ -144,7 +149,8 @@ void eng_rope_angles(uint32_t pos, const float *freq, size_t n, float *cosv, flo
     for (size_t i = 0; i < n; i++) {
         double s, c;
 
-        sincos_f64((double)pos * (double)freq[i], &s, &c); /* the product of 20 and 24 bits is exact */
+        sincos_f64((double)pos * (double)freq[i], &s,
+                   &c); /* the product of 20 and 24 bits is exact */
         cosv[i] = (float)c;
         sinv[i] = (float)s;
     }
@@ -191,7 +197,8 @@ uint16_t eng_f32_to_f16(float f)
         return (uint16_t)(sign | 0x7e00);
     if (a >= 0x477ff000) /* 65520 and above round to infinity */
         return (uint16_t)(sign | 0x7c00);
-    if (a < 0x38800000) { /* below 2^-14: a multiple of 2^-24; adding 0.5 (ulp 2^-24) rounds to nearest even */
+    if (a < 0x38800000) { /* below 2^-14: a multiple of 2^-24; adding 0.5 (ulp 2^-24) rounds to
+                             nearest even */
         return (uint16_t)(sign | (bits_of(f32_of(a) + 0.5f) - 0x3f000000));
     }
     a += 0xfff + (a >> 13 & 1);

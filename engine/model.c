@@ -1,7 +1,7 @@
-/* Models of the llama architecture: hyper-parameters and tensors are checked against each other in full
- * (eng_shape_init), then the matrices are repacked for the kernels. A file that asks for arithmetic this
- * build does not do is refused: nothing is ever computed silently wrong. Loading is the caller's thread;
- * afterwards the model is immutable. */
+/* Models of the llama architecture: hyper-parameters and tensors are checked against each other in
+ * full (eng_shape_init), then the matrices are repacked for the kernels. A file that asks for
+ * arithmetic this build does not do is refused: nothing is ever computed silently wrong. Loading is
+ * the caller's thread; afterwards the model is immutable. */
 #include "engine/model.h"
 
 #include <inttypes.h>
@@ -17,7 +17,8 @@
 #define ARCH_MAX_BYTES 64
 #define ARCH           "llama"
 
-/* ---- hyper-parameters ---------------------------------------------------------------------------- */
+/* ---- hyper-parameters
+ * ---------------------------------------------------------------------------- */
 
 /* s for a message: cut, bytes outside printable ASCII as '?'. */
 static const char *show(struct pd_str s, char out[SHOW_BYTES + 1])
@@ -31,25 +32,31 @@ static const char *show(struct pd_str s, char out[SHOW_BYTES + 1])
 }
 
 /* A number that some files give once and others once per layer; the layers must agree. */
-static int layered_u32(const struct gguf *g, const char *key, uint32_t n_layer, uint32_t *out, struct pd_err *err)
+static int layered_u32(const struct gguf *g, const char *key, uint32_t n_layer, uint32_t *out,
+                       struct pd_err *err)
 {
     const struct gguf_kv *kv = gguf_find(g, key);
     int32_t v;
 
     if (!kv || kv->type != GGUF_ARR)
         return gguf_u32(g, key, out, err);
-    if (kv->elem == GGUF_STR || kv->elem == GGUF_BOOL || kv->elem == GGUF_F32 || kv->elem == GGUF_F64)
-        return pd_fail(err, PD_EFORMAT, "key '%s' is an array of something else than integers", key);
+    if (kv->elem == GGUF_STR || kv->elem == GGUF_BOOL || kv->elem == GGUF_F32 ||
+        kv->elem == GGUF_F64)
+        return pd_fail(err, PD_EFORMAT, "key '%s' is an array of something else than integers",
+                       key);
     if (kv->n == 0 || (n_layer && kv->n != n_layer))
-        return pd_fail(err, PD_EFORMAT, "key '%s' has %" PRIu64 " items for %u layers", key, kv->n, n_layer);
+        return pd_fail(err, PD_EFORMAT, "key '%s' has %" PRIu64 " items for %u layers", key, kv->n,
+                       n_layer);
     v = gguf_arr_i32(kv, 0);
     for (uint64_t i = 0; i < kv->n; i++) {
         int32_t x = gguf_arr_i32(kv, i);
 
         if (x < 0)
-            return pd_fail(err, PD_EFORMAT, "key '%s', item %" PRIu64 ": %d is negative", key, i, x);
+            return pd_fail(err, PD_EFORMAT, "key '%s', item %" PRIu64 ": %d is negative", key, i,
+                           x);
         if (x != v)
-            return pd_fail(err, PD_EFORMAT, "key '%s' differs between layers; this build runs uniform layers only",
+            return pd_fail(err, PD_EFORMAT,
+                           "key '%s' differs between layers; this build runs uniform layers only",
                            key);
     }
     *out = (uint32_t)v;
@@ -57,15 +64,16 @@ static int layered_u32(const struct gguf *g, const char *key, uint32_t n_layer, 
 }
 
 /* Required, and within [1, max]. */
-static int need_u32(const struct gguf *g, const char *key, uint32_t n_layer, uint32_t max, uint32_t *out,
-                    struct pd_err *err)
+static int need_u32(const struct gguf *g, const char *key, uint32_t n_layer, uint32_t max,
+                    uint32_t *out, struct pd_err *err)
 {
     int rc = layered_u32(g, key, n_layer, out, err);
 
     if (rc < 0)
         return rc;
     if (rc == 0)
-        return pd_fail(err, PD_EFORMAT, "key '%s' is missing; the file is not a complete model", key);
+        return pd_fail(err, PD_EFORMAT, "key '%s' is missing; the file is not a complete model",
+                       key);
     if (*out < 1 || *out > max)
         return pd_fail(err, PD_EFORMAT, "key '%s' is %u; 1 to %u is possible", key, *out, max);
     return 0;
@@ -82,31 +90,38 @@ static int check_arch(const struct gguf *g, struct pd_err *err)
         return rc;
     }
     if (rc == 0)
-        return pd_fail(err, PD_EFORMAT, "'%s' has no general.architecture; it is not a model file", g->path);
+        return pd_fail(err, PD_EFORMAT, "'%s' has no general.architecture; it is not a model file",
+                       g->path);
     if (!pd_str_eq(arch, PD_STR(ARCH))) {
         char shown[SHOW_BYTES + 1];
 
-        return pd_fail(err, PD_EFORMAT, "'%s' has architecture '%s'; this build runs: " ARCH, g->path,
-                       show(arch, shown));
+        return pd_fail(err, PD_EFORMAT, "'%s' has architecture '%s'; this build runs: " ARCH,
+                       g->path, show(arch, shown));
     }
     rc = gguf_u32(g, "split.count", &n_parts, err);
     if (rc < 0)
         return rc;
     if (n_parts > 1)
-        return pd_fail(err, PD_EFORMAT, "'%s' is one of %u parts of a split model; merge them into one file", g->path,
-                       n_parts);
+        return pd_fail(err, PD_EFORMAT,
+                       "'%s' is one of %u parts of a split model; merge them into one file",
+                       g->path, n_parts);
     return 0;
 }
 
-/* Optional numbers that are fine at their neutral value only: anything else is arithmetic we do not do. */
+/* Optional numbers that are fine at their neutral value only: anything else is arithmetic we do not
+ * do. */
 static int check_neutral(const struct gguf *g, struct pd_err *err)
 {
     static const struct {
         const char *key;
         float neutral;
     } scales[] = {
-        {ARCH ".rope.scale_linear", 1},       {ARCH ".rope.scaling.attn_factor", 1}, {ARCH ".embedding_scale", 1},
-        {ARCH ".residual_scale", 1},          {ARCH ".logit_scale", 1},              {ARCH ".attention.clamp_kqv", 0},
+        {ARCH ".rope.scale_linear", 1},
+        {ARCH ".rope.scaling.attn_factor", 1},
+        {ARCH ".embedding_scale", 1},
+        {ARCH ".residual_scale", 1},
+        {ARCH ".logit_scale", 1},
+        {ARCH ".attention.clamp_kqv", 0},
         {ARCH ".attention.max_alibi_bias", 0},
     };
     struct pd_str type = PD_STR("linear");
@@ -119,12 +134,14 @@ static int check_neutral(const struct gguf *g, struct pd_err *err)
     if (rc < 0)
         return rc;
     if (n > 0)
-        return pd_fail(err, PD_EFORMAT, "a mixture of %u experts; this build runs dense models only", n);
+        return pd_fail(err, PD_EFORMAT,
+                       "a mixture of %u experts; this build runs dense models only", n);
     rc = gguf_bool(g, ARCH ".attention.causal", &causal, err);
     if (rc < 0)
         return rc;
     if (!causal)
-        return pd_fail(err, PD_EFORMAT, "attention is not causal; this build runs generating models only");
+        return pd_fail(err, PD_EFORMAT,
+                       "attention is not causal; this build runs generating models only");
     rc = gguf_str(g, ARCH ".rope.scaling.type", &type, err);
     if (rc < 0)
         return rc;
@@ -133,12 +150,15 @@ static int check_neutral(const struct gguf *g, struct pd_err *err)
         return rc;
     if (!pd_str_eq(type, PD_STR("none"))) {
         if (!pd_str_eq(type, PD_STR("linear")))
-            return pd_fail(err, PD_EFORMAT,
-                           "key '" ARCH ".rope.scaling.type' asks for a kind of rope scaling that this build does not "
-                           "compute; it knows: none");
+            return pd_fail(
+                err, PD_EFORMAT,
+                "key '" ARCH
+                ".rope.scaling.type' asks for a kind of rope scaling that this build does not "
+                "compute; it knows: none");
         if (!(factor == 1 || factor == 0)) /* 0: written by some converters for "none" */
             return pd_fail(err, PD_EFORMAT,
-                           "key '" ARCH ".rope.scaling.factor' is %g; this build does not compute rope scaling",
+                           "key '" ARCH
+                           ".rope.scaling.factor' is %g; this build does not compute rope scaling",
                            (double)factor);
     }
     for (size_t i = 0; i < sizeof(scales) / sizeof(*scales); i++) {
@@ -148,8 +168,8 @@ static int check_neutral(const struct gguf *g, struct pd_err *err)
         if (rc < 0)
             return rc;
         if (!(v == scales[i].neutral))
-            return pd_fail(err, PD_EFORMAT, "key '%s' is %g; this build computes only with %g", scales[i].key,
-                           (double)v, (double)scales[i].neutral);
+            return pd_fail(err, PD_EFORMAT, "key '%s' is %g; this build computes only with %g",
+                           scales[i].key, (double)v, (double)scales[i].neutral);
     }
     return 0;
 }
@@ -164,27 +184,34 @@ static int read_head_dim(const struct gguf *g, struct eng_shape *s, struct pd_er
         return rc;
     if (rc == 0) {
         if (s->n_embd % s->n_head != 0)
-            return pd_fail(err, PD_EFORMAT, "embedding_length %u is not a multiple of attention.head_count %u",
+            return pd_fail(err, PD_EFORMAT,
+                           "embedding_length %u is not a multiple of attention.head_count %u",
                            s->n_embd, s->n_head);
         s->head_dim = s->n_embd / s->n_head;
     }
     if (s->head_dim < 2 || s->head_dim % 2 != 0 || s->head_dim > ENG_MAX_DIM)
-        return pd_fail(err, PD_EFORMAT, "heads have %u dimensions; an even number from 2 to %u is needed", s->head_dim,
-                       ENG_MAX_DIM);
+        return pd_fail(err, PD_EFORMAT,
+                       "heads have %u dimensions; an even number from 2 to %u is needed",
+                       s->head_dim, ENG_MAX_DIM);
     value_length = s->head_dim;
     rc = gguf_u32(g, ARCH ".attention.value_length", &value_length, err);
     if (rc < 0)
         return rc;
     if (value_length != s->head_dim)
-        return pd_fail(err, PD_EFORMAT, "attention.value_length %u differs from the %u of the keys; this build needs "
-                       "them equal", value_length, s->head_dim);
+        return pd_fail(
+            err, PD_EFORMAT,
+            "attention.value_length %u differs from the %u of the keys; this build needs "
+            "them equal",
+            value_length, s->head_dim);
     s->n_rot = s->head_dim;
     rc = gguf_u32(g, ARCH ".rope.dimension_count", &s->n_rot, err);
     if (rc < 0)
         return rc;
     if (s->n_rot < 2 || s->n_rot % 2 != 0 || s->n_rot > s->head_dim)
-        return pd_fail(err, PD_EFORMAT, "rope.dimension_count is %u; an even number from 2 to the head's %u is needed",
-                       s->n_rot, s->head_dim);
+        return pd_fail(
+            err, PD_EFORMAT,
+            "rope.dimension_count is %u; an even number from 2 to the head's %u is needed",
+            s->n_rot, s->head_dim);
     return 0;
 }
 
@@ -214,7 +241,8 @@ static int read_hyper(const struct gguf *g, struct eng_shape *s, struct pd_err *
     if (rc < 0)
         return rc;
     if (s->n_head_kv < 1 || s->n_head_kv > s->n_head || s->n_head % s->n_head_kv != 0)
-        return pd_fail(err, PD_EFORMAT, "attention.head_count %u is not a multiple of attention.head_count_kv %u",
+        return pd_fail(err, PD_EFORMAT,
+                       "attention.head_count %u is not a multiple of attention.head_count_kv %u",
                        s->n_head, s->n_head_kv);
     rc = read_head_dim(g, s, err);
     if (rc < 0)
@@ -224,20 +252,26 @@ static int read_hyper(const struct gguf *g, struct eng_shape *s, struct pd_err *
     if (rc < 0)
         return rc;
     if (rc == 0)
-        return pd_fail(err, PD_EFORMAT, "key '" ARCH ".attention.layer_norm_rms_epsilon' is missing; the file is not a "
+        return pd_fail(err, PD_EFORMAT,
+                       "key '" ARCH
+                       ".attention.layer_norm_rms_epsilon' is missing; the file is not a "
                        "complete model");
     if (!(s->rms_eps > 0) || !isfinite(s->rms_eps))
-        return pd_fail(err, PD_EFORMAT, "attention.layer_norm_rms_epsilon is %g; a positive number is needed",
+        return pd_fail(err, PD_EFORMAT,
+                       "attention.layer_norm_rms_epsilon is %g; a positive number is needed",
                        (double)s->rms_eps);
     s->freq_base = 10000;
     rc = gguf_f32(g, ARCH ".rope.freq_base", &s->freq_base, err);
     if (rc < 0)
         return rc;
     if (!(s->freq_base > 0) || !isfinite(s->freq_base))
-        return pd_fail(err, PD_EFORMAT, "rope.freq_base is %g; a positive number is needed", (double)s->freq_base);
+        return pd_fail(err, PD_EFORMAT, "rope.freq_base is %g; a positive number is needed",
+                       (double)s->freq_base);
 
-    if (!tokens || tokens->type != GGUF_ARR || tokens->elem != GGUF_STR || tokens->n < 1 || tokens->n > INT32_MAX)
-        return pd_fail(err, PD_EFORMAT, "key 'tokenizer.ggml.tokens' is not a list of strings; the model has no "
+    if (!tokens || tokens->type != GGUF_ARR || tokens->elem != GGUF_STR || tokens->n < 1 ||
+        tokens->n > INT32_MAX)
+        return pd_fail(err, PD_EFORMAT,
+                       "key 'tokenizer.ggml.tokens' is not a list of strings; the model has no "
                        "vocabulary");
     s->n_vocab = (uint32_t)tokens->n;
     n = s->n_vocab;
@@ -245,17 +279,21 @@ static int read_hyper(const struct gguf *g, struct eng_shape *s, struct pd_err *
     if (rc < 0)
         return rc;
     if (n != s->n_vocab)
-        return pd_fail(err, PD_EFORMAT, "vocab_size is %u but tokenizer.ggml.tokens has %u", n, s->n_vocab);
+        return pd_fail(err, PD_EFORMAT, "vocab_size is %u but tokenizer.ggml.tokens has %u", n,
+                       s->n_vocab);
     n = 0;
     rc = gguf_u32(g, ARCH ".attention.sliding_window", &n, err);
     if (rc < 0)
         return rc;
     if (n != 0 && n < s->n_ctx)
-        return pd_fail(err, PD_EFORMAT, "attention has a sliding window of %u; this build runs full attention only", n);
+        return pd_fail(err, PD_EFORMAT,
+                       "attention has a sliding window of %u; this build runs full attention only",
+                       n);
     return check_neutral(g, err);
 }
 
-/* ---- tensors ------------------------------------------------------------------------------------- */
+/* ---- tensors
+ * ------------------------------------------------------------------------------------- */
 
 struct claims {
     const struct gguf *g;
@@ -263,10 +301,11 @@ struct claims {
     struct pd_err *err;
 };
 
-/* The tensor of that name with the shape [rows, cols] (a vector when rows is 0), marked as expected. Vectors
- * are F32 and finite. NULL: err is filled, or is untouched when the tensor is absent and optional. */
-static const struct gguf_tensor *claim(struct claims *c, const char *name, uint64_t rows, uint64_t cols, bool required,
-                                       int *io_rc)
+/* The tensor of that name with the shape [rows, cols] (a vector when rows is 0), marked as
+ * expected. Vectors are F32 and finite. NULL: err is filled, or is untouched when the tensor is
+ * absent and optional. */
+static const struct gguf_tensor *claim(struct claims *c, const char *name, uint64_t rows,
+                                       uint64_t cols, bool required, int *io_rc)
 {
     const struct gguf_tensor *t;
     uint32_t n_dims = rows ? 2 : 1;
@@ -276,20 +315,21 @@ static const struct gguf_tensor *claim(struct claims *c, const char *name, uint6
     t = gguf_tensor(c->g, name);
     if (!t) {
         if (required)
-            *io_rc = pd_fail(c->err, PD_EFORMAT, "tensor '%s' is missing; the file is not a complete model", name);
+            *io_rc = pd_fail(c->err, PD_EFORMAT,
+                             "tensor '%s' is missing; the file is not a complete model", name);
         return NULL;
     }
-    if (t->dims[0] != cols || t->dims[1] != (rows ? rows : 1) || t->dims[2] != 1 || t->dims[3] != 1 ||
-        t->n_dims < n_dims) {
+    if (t->dims[0] != cols || t->dims[1] != (rows ? rows : 1) || t->dims[2] != 1 ||
+        t->dims[3] != 1 || t->n_dims < n_dims) {
         if (rows)
             *io_rc = pd_fail(c->err, PD_EFORMAT,
-                             "tensor '%s' has the shape [%" PRIu64 ", %" PRIu64 ", %" PRIu64 ", %" PRIu64
-                             "]; the keys ask for [%" PRIu64 ", %" PRIu64 "]",
+                             "tensor '%s' has the shape [%" PRIu64 ", %" PRIu64 ", %" PRIu64
+                             ", %" PRIu64 "]; the keys ask for [%" PRIu64 ", %" PRIu64 "]",
                              name, t->dims[0], t->dims[1], t->dims[2], t->dims[3], cols, rows);
         else
             *io_rc = pd_fail(c->err, PD_EFORMAT,
-                             "tensor '%s' has the shape [%" PRIu64 ", %" PRIu64 ", %" PRIu64 ", %" PRIu64
-                             "]; the keys ask for [%" PRIu64 "]",
+                             "tensor '%s' has the shape [%" PRIu64 ", %" PRIu64 ", %" PRIu64
+                             ", %" PRIu64 "]; the keys ask for [%" PRIu64 "]",
                              name, t->dims[0], t->dims[1], t->dims[2], t->dims[3], cols);
         return NULL;
     }
@@ -297,8 +337,8 @@ static const struct gguf_tensor *claim(struct claims *c, const char *name, uint6
         if (t->type != GGML_F32) {
             const struct eng_quant *q = eng_quant_find(t->type);
 
-            *io_rc = pd_fail(c->err, PD_EFORMAT, "tensor '%s' has type %s where F32 is needed", name,
-                             q ? q->name : "unknown");
+            *io_rc = pd_fail(c->err, PD_EFORMAT, "tensor '%s' has type %s where F32 is needed",
+                             name, q ? q->name : "unknown");
             return NULL;
         }
         for (uint64_t i = 0; i < cols; i++) {
@@ -307,7 +347,9 @@ static const struct gguf_tensor *claim(struct claims *c, const char *name, uint6
             memcpy(&v, t->data + i * sizeof(v), sizeof(v));
             if (!isfinite(v)) {
                 *io_rc = pd_fail(c->err, PD_EFORMAT,
-                                 "tensor '%s', element %" PRIu64 ": not a finite number; the file is damaged", name, i);
+                                 "tensor '%s', element %" PRIu64
+                                 ": not a finite number; the file is damaged",
+                                 name, i);
                 return NULL;
             }
         }
@@ -325,10 +367,12 @@ static int refuse_rest(const struct claims *c)
         if (c->taken[i])
             continue;
         if (pd_str_ends(name, PD_STR(".bias")))
-            return pd_fail(c->err, PD_EFORMAT, "tensor '%s' is a bias; this build runs models without biases only",
+            return pd_fail(c->err, PD_EFORMAT,
+                           "tensor '%s' is a bias; this build runs models without biases only",
                            show(name, shown));
         return pd_fail(c->err, PD_EFORMAT,
-                       "tensor '%s' is not part of a " ARCH " model of these dimensions; this build does not know its use",
+                       "tensor '%s' is not part of a " ARCH
+                       " model of these dimensions; this build does not know its use",
                        show(name, shown));
     }
     return 0;
@@ -336,7 +380,8 @@ static int refuse_rest(const struct claims *c)
 
 static int find_tensors(const struct gguf *g, struct eng_shape *s, struct pd_err *err)
 {
-    const uint64_t n_q = (uint64_t)s->n_head * s->head_dim, n_kv = (uint64_t)s->n_head_kv * s->head_dim;
+    const uint64_t n_q = (uint64_t)s->n_head * s->head_dim,
+                   n_kv = (uint64_t)s->n_head_kv * s->head_dim;
     struct claims c = {g, calloc(g->n_tensors + 1, sizeof(bool)), err};
     int rc = 0;
 
@@ -355,7 +400,8 @@ static int find_tensors(const struct gguf *g, struct eng_shape *s, struct pd_err
 
             memcpy(&v, s->rope_freqs->data + i * sizeof(v), sizeof(v));
             if (!(v > 0)) {
-                rc = pd_fail(err, PD_EFORMAT, "tensor 'rope_freqs.weight', element %u: %g is not positive", i,
+                rc = pd_fail(err, PD_EFORMAT,
+                             "tensor 'rope_freqs.weight', element %u: %g is not positive", i,
                              (double)v);
                 goto out;
             }
@@ -368,10 +414,10 @@ static int find_tensors(const struct gguf *g, struct eng_shape *s, struct pd_err
             const char *name;
             uint64_t rows, cols;
         } parts[] = {
-            {&t->attn_norm, "attn_norm", 0, s->n_embd},       {&t->q, "attn_q", n_q, s->n_embd},
-            {&t->k, "attn_k", n_kv, s->n_embd},               {&t->v, "attn_v", n_kv, s->n_embd},
-            {&t->o, "attn_output", s->n_embd, n_q},           {&t->ffn_norm, "ffn_norm", 0, s->n_embd},
-            {&t->gate, "ffn_gate", s->n_ff, s->n_embd},       {&t->up, "ffn_up", s->n_ff, s->n_embd},
+            {&t->attn_norm, "attn_norm", 0, s->n_embd}, {&t->q, "attn_q", n_q, s->n_embd},
+            {&t->k, "attn_k", n_kv, s->n_embd},         {&t->v, "attn_v", n_kv, s->n_embd},
+            {&t->o, "attn_output", s->n_embd, n_q},     {&t->ffn_norm, "ffn_norm", 0, s->n_embd},
+            {&t->gate, "ffn_gate", s->n_ff, s->n_embd}, {&t->up, "ffn_up", s->n_ff, s->n_embd},
             {&t->down, "ffn_down", s->n_embd, s->n_ff},
         };
 
@@ -415,9 +461,11 @@ void eng_shape_done(struct eng_shape *s)
     s->layers = NULL;
 }
 
-/* ---- description --------------------------------------------------------------------------------- */
+/* ---- description
+ * --------------------------------------------------------------------------------- */
 
-/* The type that most matrices have; of equally many, the one with more elements. "none" without matrices. */
+/* The type that most matrices have; of equally many, the one with more elements. "none" without
+ * matrices. */
 static const char *common_type(const struct gguf *g)
 {
     const struct eng_quant *best = NULL;
@@ -502,7 +550,8 @@ static void print_str(struct pd_buf *out, struct pd_str s)
         else if (c == '\\')
             pd_buf_addz(out, "\\\\");
         else if (c < 0x20 || c == 0x7f || (c >= 0x80 && !utf8) ||
-                 (c == 0xc2 && (unsigned char)s.ptr[i + 1] < 0xa0)) /* C1 controls, whose first byte this is */
+                 (c == 0xc2 &&
+                  (unsigned char)s.ptr[i + 1] < 0xa0)) /* C1 controls, whose first byte this is */
             pd_buf_printf(out, "\\x%02x", c);
         else if (c >= 0x80 && c < 0xa0 && i > 0 && (unsigned char)s.ptr[i - 1] == 0xc2)
             pd_buf_printf(out, "\\x%02x", c);
@@ -605,7 +654,8 @@ static void peek_dims(const struct gguf *g, struct eng_model_info *info)
 }
 
 /* sha256 stays zero: hashing would read the weights. */
-int eng_model_peek(const char *path, struct eng_model_info *out, struct pd_buf *kv, struct pd_err *err)
+int eng_model_peek(const char *path, struct eng_model_info *out, struct pd_buf *kv,
+                   struct pd_err *err)
 {
     struct eng_model_info info = {0};
     struct gguf *g = NULL;
@@ -625,7 +675,8 @@ int eng_model_peek(const char *path, struct eng_model_info *out, struct pd_buf *
             print_kv(kv, &g->kvs[i]);
         rc = pd_buf_rc(kv);
         if (rc < 0) {
-            rc = pd_fail(err, rc, "'%s': its keys do not fit into the buffer for their listing", path);
+            rc = pd_fail(err, rc, "'%s': its keys do not fit into the buffer for their listing",
+                         path);
             goto out;
         }
     }
@@ -637,7 +688,8 @@ out:
     return rc;
 }
 
-/* ---- life cycle ---------------------------------------------------------------------------------- */
+/* ---- life cycle
+ * ---------------------------------------------------------------------------------- */
 
 static void model_free(struct eng_model *m)
 {
@@ -679,7 +731,8 @@ static int load_vector(const struct gguf_tensor *t, float **out, struct pd_err *
 
 static int load_matrix(const struct gguf_tensor *t, struct eng_mat *out, struct pd_err *err)
 {
-    return eng_mat_init(out, eng_quant_find(t->type), t->data, (size_t)t->dims[1], (size_t)t->dims[0], err);
+    return eng_mat_init(out, eng_quant_find(t->type), t->data, (size_t)t->dims[1],
+                        (size_t)t->dims[0], err);
 }
 
 static int load_layer(const struct eng_layer_tensors *t, struct eng_layer *y, struct pd_err *err)
@@ -765,7 +818,8 @@ int eng_model_load(const char *path, struct eng_model **out, struct pd_err *err)
     if (rc < 0)
         goto context;
     if (eng_n_vocab(m->tok) != s.n_vocab) {
-        rc = pd_fail(err, PD_EFORMAT, "the tokenizer has %u tokens, the embedding %u", eng_n_vocab(m->tok), s.n_vocab);
+        rc = pd_fail(err, PD_EFORMAT, "the tokenizer has %u tokens, the embedding %u",
+                     eng_n_vocab(m->tok), s.n_vocab);
         goto context;
     }
     /* The bytes that are used, whatever happens to the path meanwhile. */

@@ -1,4 +1,5 @@
-/* A loaded model (private to the engine): hyper-parameters, repacked matrices, norms. Immutable after load. */
+/* A loaded model (private to the engine): hyper-parameters, repacked matrices, norms. Immutable
+ * after load. */
 #ifndef PD_ENGINE_MODEL_H
 #define PD_ENGINE_MODEL_H
 
@@ -11,7 +12,8 @@
 
 struct eng_layer {
     float *attn_norm, *ffn_norm; /* [n_embd] */
-    struct eng_mat q, k, v, o;   /* [n_head*hd, n_embd], [n_head_kv*hd, n_embd] twice, [n_embd, n_head*hd] */
+    struct eng_mat q, k, v,
+        o; /* [n_head*hd, n_embd], [n_head_kv*hd, n_embd] twice, [n_embd, n_head*hd] */
     struct eng_mat gate, up, down;
 };
 

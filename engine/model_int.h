@@ -1,13 +1,14 @@
-/* What a llama-architecture GGUF promises, checked: hyper-parameters and every tensor with its shape and
- * type (private to the engine, its tests and its fuzzer). Reads the mapping only; the pointers are borrowed
- * from the gguf. */
+/* What a llama-architecture GGUF promises, checked: hyper-parameters and every tensor with its
+ * shape and type (private to the engine, its tests and its fuzzer). Reads the mapping only; the
+ * pointers are borrowed from the gguf. */
 #ifndef PD_ENGINE_MODEL_INT_H
 #define PD_ENGINE_MODEL_INT_H
 
 #include "engine/gguf.h"
 
-#define ENG_MAX_LAYERS 1024u     /* the deepest published models have about 130 */
-#define ENG_MAX_DIM    (1u << 24) /* any width: keeps products of two inside 64 bits with room to spare */
+#define ENG_MAX_LAYERS 1024u /* the deepest published models have about 130 */
+#define ENG_MAX_DIM                                                                                \
+    (1u << 24) /* any width: keeps products of two inside 64 bits with room to spare */
 
 struct eng_layer_tensors {
     const struct gguf_tensor *attn_norm, *ffn_norm, *q, *k, *v, *o, *gate, *up, *down;

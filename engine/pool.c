@@ -1,8 +1,9 @@
 /* The compute pool: n_threads - 1 workers and the caller share out the items of one run at a time.
  *
- * gate = OPEN bit + number of workers inside. A worker may only enter while OPEN, and only inside may it look at the
- * run's fields, so the caller may change them as soon as it has closed the gate and the count is 0. A worker that
- * wakes too late finds the gate closed and sleeps on: nobody waits for it. */
+ * gate = OPEN bit + number of workers inside. A worker may only enter while OPEN, and only inside
+ * may it look at the run's fields, so the caller may change them as soon as it has closed the gate
+ * and the count is 0. A worker that wakes too late finds the gate closed and sleeps on: nobody
+ * waits for it. */
 #include "engine/kernels.h"
 
 #include <errno.h>
@@ -18,7 +19,8 @@
 #include <unistd.h>
 
 #define OPEN 0x80000000u
-#define SPIN_NS 20000 /* longer than the serial parts of a step, shorter than anybody's idea of idle */
+#define SPIN_NS                                                                                    \
+    20000 /* longer than the serial parts of a step, shorter than anybody's idea of idle */
 
 struct worker {
     struct eng_pool *pool;
@@ -84,8 +86,8 @@ static unsigned wait_epoch(struct eng_pool *p, unsigned seen)
         }
     } while (now_ns() < until_ns);
     while ((epoch = atomic_load(&p->epoch)) == seen) {
-        /* Announced before the kernel compares, and the caller moves the epoch before it looks here: one of the
-         * two sees the other. */
+        /* Announced before the kernel compares, and the caller moves the epoch before it looks
+         * here: one of the two sees the other. */
         atomic_fetch_add(&p->n_asleep, 1);
         syscall(SYS_futex, &p->epoch, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
         atomic_fetch_sub(&p->n_asleep, 1);
@@ -107,8 +109,8 @@ static void *worker_main(void *arg)
             return NULL;
         gate = atomic_load_explicit(&p->gate, memory_order_relaxed);
         while (gate & OPEN) {
-            if (atomic_compare_exchange_weak_explicit(&p->gate, &gate, gate + 1, memory_order_acquire,
-                                                      memory_order_relaxed)) {
+            if (atomic_compare_exchange_weak_explicit(&p->gate, &gate, gate + 1,
+                                                      memory_order_acquire, memory_order_relaxed)) {
                 take_items(p, w->index);
                 atomic_fetch_sub_explicit(&p->gate, 1, memory_order_release);
                 break;
@@ -194,8 +196,8 @@ void eng_pool_run(struct eng_pool *p, size_t n_items, size_t grain, eng_pool_fn 
     wake_all(p);
     take_items(p, 0);
     atomic_fetch_and_explicit(&p->gate, ~OPEN, memory_order_acq_rel);
-    /* The others are within their last items. When there are more threads than CPUs one of them may be waiting for
-     * ours, so do not spin for long. */
+    /* The others are within their last items. When there are more threads than CPUs one of them may
+     * be waiting for ours, so do not spin for long. */
     until_ns = now_ns() + SPIN_NS;
     for (unsigned i = 1; atomic_load_explicit(&p->gate, memory_order_acquire) != 0; i++) {
         if (i % 64 == 0 && now_ns() > until_ns)

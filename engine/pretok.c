@@ -1,6 +1,7 @@
-/* Pre-tokenizers, through PCRE2. The expressions are those of the models' own tokenizers; only \s is spelled
- * out as Unicode's White_Space, because PCRE2's \s also has U+180E. Each of them matches at every position
- * of valid UTF-8 (letter, number, white space, anything else), so the pieces cover the text. */
+/* Pre-tokenizers, through PCRE2. The expressions are those of the models' own tokenizers; only \s
+ * is spelled out as Unicode's White_Space, because PCRE2's \s also has U+180E. Each of them matches
+ * at every position of valid UTF-8 (letter, number, white space, anything else), so the pieces
+ * cover the text. */
 #include "engine/pretok.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
@@ -8,15 +9,15 @@
 #include <stdlib.h>
 
 /* Members of a class: White_Space. */
-#define WS                                                                                        \
-    "\\x{09}-\\x{0d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}"          \
+#define WS                                                                                         \
+    "\\x{09}-\\x{0d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}"           \
     "\\x{202f}\\x{205f}\\x{3000}"
 #define SPACE     "[" WS "]"
 #define NOT_SPACE "[^" WS "]"
 #define OTHER     "[^" WS "\\p{L}\\p{N}]" /* no white space, letter or number */
 
-/* The match limit bounds the backtracking of one match: linear in the longest run of white space, so this
- * is enough for 64 MiB of blanks. The heap limit (KiB) bounds the interpreter's frames. */
+/* The match limit bounds the backtracking of one match: linear in the longest run of white space,
+ * so this is enough for 64 MiB of blanks. The heap limit (KiB) bounds the interpreter's frames. */
 enum { MATCH_LIMIT = 64 << 20, HEAP_LIMIT_KIB = 64 << 10 };
 
 static const struct kind {
@@ -60,9 +61,10 @@ int pretok_new(struct pd_str name, struct pretok **out, struct pd_err *err)
         if (pd_str_eq(name, pd_str_of(kinds[i].name)))
             kind = &kinds[i];
     if (kind == NULL)
-        return pd_fail(err, PD_EFORMAT,
-                       "pre-tokenizer '%.*s' is not known to this build (known: gpt-2, qwen2, llama-bpe)",
-                       (int)(name.len < 64 ? name.len : 64), name.ptr);
+        return pd_fail(
+            err, PD_EFORMAT,
+            "pre-tokenizer '%.*s' is not known to this build (known: gpt-2, qwen2, llama-bpe)",
+            (int)(name.len < 64 ? name.len : 64), name.ptr);
     p = calloc(1, sizeof(*p));
     if (p == NULL)
         return pd_fail(err, PD_ENOMEM, "out of memory");
@@ -73,10 +75,11 @@ int pretok_new(struct pd_str name, struct pretok **out, struct pd_err *err)
     if (p->code == NULL) {
         pretok_free(p);
         return pd_fail(err, code == PCRE2_ERROR_NOMEMORY ? PD_ENOMEM : PD_EINVAL,
-                       "pre-tokenizer '%s' does not compile (PCRE2 error %d at %zu)", kind->name, code,
-                       (size_t)at);
+                       "pre-tokenizer '%s' does not compile (PCRE2 error %d at %zu)", kind->name,
+                       code, (size_t)at);
     }
-    (void)pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE); /* without: the interpreter, same matches */
+    (void)pcre2_jit_compile(p->code,
+                            PCRE2_JIT_COMPLETE); /* without: the interpreter, same matches */
     *out = p;
     return 0;
 }
@@ -129,8 +132,8 @@ void pretok_iter_set(struct pretok_iter *it, struct pd_str text)
     it->valid = 0;
 }
 
-/* Length of the UTF-8 sequence at s (n > 0 bytes are there), 0 when it is none: RFC 3629, which is also
- * what PCRE2 demands (no surrogates, nothing overlong, at most U+10FFFF). */
+/* Length of the UTF-8 sequence at s (n > 0 bytes are there), 0 when it is none: RFC 3629, which is
+ * also what PCRE2 demands (no surrogates, nothing overlong, at most U+10FFFF). */
 static size_t utf8_len(const unsigned char *s, size_t n)
 {
     unsigned char lo = 0x80, hi = 0xbf; /* bounds of the second byte */
@@ -194,8 +197,8 @@ int pretok_iter_next(struct pretok_iter *it, struct pd_str *out_piece, struct pd
         return pd_fail(err, PD_ENOMEM, "out of memory");
     if (rc < 0)
         return pd_fail(err, PD_ELIMIT,
-                       "text at byte %zu cannot be cut by pre-tokenizer '%s' (PCRE2 error %d)", it->at,
-                       it->pretok->kind->name, rc);
+                       "text at byte %zu cannot be cut by pre-tokenizer '%s' (PCRE2 error %d)",
+                       it->at, it->pretok->kind->name, rc);
     span = pcre2_get_ovector_pointer(it->match);
     if (span[0] != it->at || span[1] <= span[0])
         return pd_fail(err, PD_ELIMIT, "pre-tokenizer '%s' matched nothing at byte %zu",

@@ -1,6 +1,7 @@
-/* Pre-tokenizers: cut text into the pieces within which BPE merges (private to the engine). A piece is what
- * the tokenizer's regular expression matches (PCRE2, UTF and UCP, JIT where there is one); bytes that are not
- * UTF-8 become pieces of their own. The pieces are consecutive and cover the text. */
+/* Pre-tokenizers: cut text into the pieces within which BPE merges (private to the engine). A piece
+ * is what the tokenizer's regular expression matches (PCRE2, UTF and UCP, JIT where there is one);
+ * bytes that are not UTF-8 become pieces of their own. The pieces are consecutive and cover the
+ * text. */
 #ifndef PD_ENGINE_PRETOK_H
 #define PD_ENGINE_PRETOK_H
 
@@ -13,12 +14,15 @@ struct pretok_iter; /* scratch of one text after another; one thread */
 /* name: tokenizer.ggml.pre of the file (gpt-2, qwen2, llama-bpe); others are PD_EFORMAT. */
 int pretok_new(struct pd_str name, struct pretok **out, struct pd_err *err);
 void pretok_free(struct pretok *p);
-bool pretok_ignores_merges(const struct pretok *p); /* a whole piece that is a token is taken as that token */
+bool pretok_ignores_merges(
+    const struct pretok *p); /* a whole piece that is a token is taken as that token */
 
 int pretok_iter_new(const struct pretok *p, struct pretok_iter **out, struct pd_err *err);
 void pretok_iter_free(struct pretok_iter *it);
-void pretok_iter_set(struct pretok_iter *it, struct pd_str text); /* text is borrowed until the last _next */
-/* 1 and the next piece (never empty), 0 at the end, PD_ELIMIT when the expression's limits are reached. */
+void pretok_iter_set(struct pretok_iter *it,
+                     struct pd_str text); /* text is borrowed until the last _next */
+/* 1 and the next piece (never empty), 0 at the end, PD_ELIMIT when the expression's limits are
+ * reached. */
 int pretok_iter_next(struct pretok_iter *it, struct pd_str *out_piece, struct pd_err *err);
 
 #endif

@@ -1,4 +1,5 @@
-/* The table of tensor types, and matrices repacked for the kernels. Any thread; a matrix is immutable after init. */
+/* The table of tensor types, and matrices repacked for the kernels. Any thread; a matrix is
+ * immutable after init. */
 #include "engine/kernels.h"
 
 #include <stdlib.h>
@@ -6,7 +7,8 @@
 
 #include "engine/quant_int.h"
 
-const struct eng_quant *const eng_quants[] = {&quant_f32, &quant_f16, &quant_bf16, &quant_q8_0, NULL};
+const struct eng_quant *const eng_quants[] = {&quant_f32, &quant_f16, &quant_bf16, &quant_q8_0,
+                                              NULL};
 
 const struct eng_quant *eng_quant_find(uint32_t ggml_type)
 {
@@ -17,8 +19,8 @@ const struct eng_quant *eng_quant_find(uint32_t ggml_type)
 }
 
 /* src: [rows][cols / block_elems] blocks as stored in the file; it is copied. */
-int eng_mat_init(struct eng_mat *m, const struct eng_quant *q, const void *src, size_t rows, size_t cols,
-                 struct pd_err *err)
+int eng_mat_init(struct eng_mat *m, const struct eng_quant *q, const void *src, size_t rows,
+                 size_t cols, struct pd_err *err)
 {
     size_t row_bytes = cols / q->block_elems * q->block_bytes;
     size_t tile_bytes = q->tile_bytes(cols), n_tiles = (rows + ENG_TILE - 1) / ENG_TILE, bytes;
@@ -36,8 +38,8 @@ int eng_mat_init(struct eng_mat *m, const struct eng_quant *q, const void *src, 
     for (size_t t = 0; t < n_tiles; t++) {
         size_t left = rows - t * ENG_TILE;
 
-        q->repack(from + t * ENG_TILE * row_bytes, row_bytes, left < ENG_TILE ? left : ENG_TILE, cols,
-                  tiles + t * tile_bytes);
+        q->repack(from + t * ENG_TILE * row_bytes, row_bytes, left < ENG_TILE ? left : ENG_TILE,
+                  cols, tiles + t * tile_bytes);
     }
     *m = (struct eng_mat){q, rows, cols, n_tiles, tile_bytes, tiles};
     return 0;

@@ -1,6 +1,7 @@
-/* Sampling. Order of the filters: temperature, top-k, top-p over what is left, min-p relative to the most
- * probable token; then one categorical draw in id order. Ties in the filters go to the lower id. Sums are
- * double, in index order; the uniform is a pure function of (branch key, absolute position). */
+/* Sampling. Order of the filters: temperature, top-k, top-p over what is left, min-p relative to
+ * the most probable token; then one categorical draw in id order. Ties in the filters go to the
+ * lower id. Sums are double, in index order; the uniform is a pure function of (branch key,
+ * absolute position). */
 #include "engine/sample.h"
 
 #include <math.h>
@@ -42,8 +43,8 @@ int sample_check(const struct eng_sampling *s, struct pd_err *err)
     return 0;
 }
 
-int sample_norm(const struct eng_kernels *k, const float *logits, size_t n, float *w, float *out_max,
-                float *out_log_sum)
+int sample_norm(const struct eng_kernels *k, const float *logits, size_t n, float *w,
+                float *out_max, float *out_log_sum)
 {
     float max = k->max(logits, n), sum;
 
@@ -88,8 +89,8 @@ static int32_t pop(const float *x, int32_t *heap, size_t *n)
 }
 
 /* Marks in keep what top-k and top-p leave. x: logits, w: their weights. */
-static void filter(const struct eng_sampling *s, const float *x, const float *w, size_t n, int32_t *heap,
-                   uint8_t *keep)
+static void filter(const struct eng_sampling *s, const float *x, const float *w, size_t n,
+                   int32_t *heap, uint8_t *keep)
 {
     size_t k = s->top_k && s->top_k < n ? s->top_k : n, m = n;
     double total = 0.0, sum = 0.0;
@@ -100,7 +101,8 @@ static void filter(const struct eng_sampling *s, const float *x, const float *w,
         sift(x, heap, n, i);
     memset(keep, 0, n);
     if (k < n) {
-        /* The popped ids fill the room that the shrinking heap leaves: from the end, in descending order. */
+        /* The popped ids fill the room that the shrinking heap leaves: from the end, in descending
+         * order. */
         for (size_t i = 0; i < k; i++) {
             int32_t id = pop(x, heap, &m);
 
@@ -130,8 +132,9 @@ static void filter(const struct eng_sampling *s, const float *x, const float *w,
     } while (m > 0 && sum < (double)s->top_p * total);
 }
 
-int sample_token(const struct eng_kernels *k, const float *logits, size_t n, const struct eng_sampling *s,
-                 uint64_t key, uint64_t pos, struct sample_scratch *scratch, int32_t *out_id, float *out_logprob)
+int sample_token(const struct eng_kernels *k, const float *logits, size_t n,
+                 const struct eng_sampling *s, uint64_t key, uint64_t pos,
+                 struct sample_scratch *scratch, int32_t *out_id, float *out_logprob)
 {
     float max, log_sum, *w = scratch->w;
     int32_t id = 0;

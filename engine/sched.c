@@ -4,11 +4,13 @@
  *                            │  (kept logits)         ▲
  *                            └────────────────────────┘
  *
- * Each step takes, for every model with work, decode rows first and then at most one prefill chunk of each
- * request, within max_rows; who was left out comes first next time. Invariants:
- *  1. The lanes of a race draw their k-th token only when all live lanes have drawn the one before, and from
- *     the second token on all in the same step; the race is judged when all live lanes are level.
- *  2. A request's numbers do not depend on when its rows were computed, so nothing here is visible in them.
+ * Each step takes, for every model with work, decode rows first and then at most one prefill chunk
+ * of each request, within max_rows; who was left out comes first next time. Invariants:
+ *  1. The lanes of a race draw their k-th token only when all live lanes have drawn the one before,
+ * and from the second token on all in the same step; the race is judged when all live lanes are
+ * level.
+ *  2. A request's numbers do not depend on when its rows were computed, so nothing here is visible
+ * in them.
  *  3. done() is called with no lock held, after the last use of the request and its context. */
 #include "engine/engine.h"
 
@@ -25,13 +27,13 @@
 #include "engine/model.h"
 #include "engine/sample.h"
 
-#define DEFAULT_KV_BYTES (UINT64_C(1) << 30)
+#define DEFAULT_KV_BYTES      (UINT64_C(1) << 30)
 #define DEFAULT_PREFILL_CHUNK 64
-#define DEFAULT_MAX_ROWS 512
-#define MAX_ROWS 65536        /* bounds the working space of a model */
-#define MAX_THREADS 1024      /* more is a typing mistake */
-#define MAX_SCORE_VALUES (64u << 20) /* logits of one SCORE request: 256 MiB */
-#define MAX_STOP_BYTES (1u << 20)    /* a stop string and the text of one token */
+#define DEFAULT_MAX_ROWS      512
+#define MAX_ROWS              65536       /* bounds the working space of a model */
+#define MAX_THREADS           1024        /* more is a typing mistake */
+#define MAX_SCORE_VALUES      (64u << 20) /* logits of one SCORE request: 256 MiB */
+#define MAX_STOP_BYTES        (1u << 20)  /* a stop string and the text of one token */
 
 struct group { /* the lanes of one race in flight */
     struct eng_race *race;
@@ -80,7 +82,8 @@ struct eng {
     atomic_uint_fast64_t n_steps, n_rows;
 };
 
-/* ---- life ---------------------------------------------------------------------------------------- */
+/* ---- life
+ * ---------------------------------------------------------------------------------------- */
 
 static unsigned usable_cpus(void)
 {
@@ -105,7 +108,8 @@ static int choose_isa(const char *name, enum eng_isa *out, struct pd_err *err)
         *out = (enum eng_isa)i;
         return 0;
     }
-    return pd_fail(err, PD_EINVAL, "'%s' is not an instruction set: scalar, avx2, avx512", name ? name : "");
+    return pd_fail(err, PD_EINVAL, "'%s' is not an instruction set: scalar, avx2, avx512",
+                   name ? name : "");
 }
 
 static int choose_threads(unsigned n, unsigned *out, struct pd_err *err)
@@ -118,8 +122,8 @@ static int choose_threads(unsigned n, unsigned *out, struct pd_err *err)
     if (v == 0)
         v = usable_cpus();
     if (v > MAX_THREADS)
-        return pd_fail(err, PD_EINVAL, "%llu compute threads are too many (at most %d)", (unsigned long long)v,
-                       MAX_THREADS);
+        return pd_fail(err, PD_EINVAL, "%llu compute threads are too many (at most %d)",
+                       (unsigned long long)v, MAX_THREADS);
     *out = (unsigned)v;
     return 0;
 }
@@ -135,7 +139,8 @@ int eng_open(const struct eng_config *config, struct eng **out_eng, struct pd_er
     unsigned n_threads = 1;
     int rc;
 
-    if ((rc = choose_isa(c->isa, &isa, err)) < 0 || (rc = choose_threads(c->n_threads, &n_threads, err)) < 0)
+    if ((rc = choose_isa(c->isa, &isa, err)) < 0 ||
+        (rc = choose_threads(c->n_threads, &n_threads, err)) < 0)
         return rc;
     if (c->max_rows > MAX_ROWS)
         return pd_fail(err, PD_EINVAL, "max_rows must be at most %d", MAX_ROWS);
@@ -148,7 +153,8 @@ int eng_open(const struct eng_config *config, struct eng **out_eng, struct pd_er
     e->inbox_end = &e->inbox;
     e->rows = calloc(e->max_rows, sizeof(*e->rows));
     e->instant = calloc(e->max_rows, sizeof(struct run *));
-    if (!e->rows || !e->instant || kv_pool_init(&e->kv, c->kv_bytes ? c->kv_bytes : DEFAULT_KV_BYTES) < 0) {
+    if (!e->rows || !e->instant ||
+        kv_pool_init(&e->kv, c->kv_bytes ? c->kv_bytes : DEFAULT_KV_BYTES) < 0) {
         rc = pd_fail(err, PD_ENOMEM, "out of memory for the engine");
         goto fail;
     }
@@ -217,13 +223,16 @@ void eng_stats(const struct eng *e, struct eng_stats *out)
     out->rows = atomic_load(&e->n_rows);
 }
 
-int eng_model_open(struct eng *e, const char *path, struct eng_model **out_model, struct pd_err *err)
+int eng_model_open(struct eng *e, const char *path, struct eng_model **out_model,
+                   struct pd_err *err)
 {
-    (void)e; /* a model is immutable and belongs to no engine; its working space comes with its contexts */
+    (void)e; /* a model is immutable and belongs to no engine; its working space comes with its
+                contexts */
     return eng_model_load(path, out_model, err);
 }
 
-/* ---- sessions ------------------------------------------------------------------------------------ */
+/* ---- sessions
+ * ------------------------------------------------------------------------------------ */
 
 struct kv_pool *eng_kv(struct eng *e)
 {
@@ -275,7 +284,8 @@ void eng_fwd_put(struct eng *e, struct fwd *f)
         fwd_free(f);
 }
 
-/* ---- submitting ---------------------------------------------------------------------------------- */
+/* ---- submitting
+ * ---------------------------------------------------------------------------------- */
 
 static void run_free(struct run *r)
 {
@@ -308,7 +318,8 @@ void eng_req_done(struct eng_req *req)
     req->n_tokens = 0;
 }
 
-static int check_generate(const struct eng_req *q, const struct eng_model_info *info, struct pd_err *err)
+static int check_generate(const struct eng_req *q, const struct eng_model_info *info,
+                          struct pd_err *err)
 {
     size_t n = eng_ctx_n_tokens(q->ctx);
 
@@ -318,12 +329,14 @@ static int check_generate(const struct eng_req *q, const struct eng_model_info *
         return pd_fail(err, PD_EINVAL, "the context is full: %zu of %u tokens", n, info->n_ctx);
     for (const char *const *s = q->stops; s && *s; s++) {
         if (!**s || strlen(*s) > MAX_STOP_BYTES / 2)
-            return pd_fail(err, PD_EINVAL, "a stop string must have 1 to %u bytes", MAX_STOP_BYTES / 2);
+            return pd_fail(err, PD_EINVAL, "a stop string must have 1 to %u bytes",
+                           MAX_STOP_BYTES / 2);
     }
     return sample_check(&q->sampling, err);
 }
 
-static int check_score(const struct eng_req *q, const struct eng_model_info *info, struct pd_err *err)
+static int check_score(const struct eng_req *q, const struct eng_model_info *info,
+                       struct pd_err *err)
 {
     size_t n = eng_ctx_n_tokens(q->ctx);
 
@@ -332,10 +345,12 @@ static int check_score(const struct eng_req *q, const struct eng_model_info *inf
     if ((q->n_at == 0) != (q->n_labels == 0))
         return pd_fail(err, PD_EINVAL, "positions and labels to score go together");
     if (q->n_at && (uint64_t)q->n_at * q->n_labels > MAX_SCORE_VALUES)
-        return pd_fail(err, PD_EINVAL, "%u positions with %u labels are too many", q->n_at, q->n_labels);
+        return pd_fail(err, PD_EINVAL, "%u positions with %u labels are too many", q->n_at,
+                       q->n_labels);
     for (uint32_t i = 0; i < q->n_at; i++) {
         if (q->at[i] < q->ctx->n_kv || q->at[i] >= n || (i && q->at[i] <= q->at[i - 1]))
-            return pd_fail(err, PD_EINVAL, "position %u to score is not ascending or not among the new tokens",
+            return pd_fail(err, PD_EINVAL,
+                           "position %u to score is not ascending or not among the new tokens",
                            q->at[i]);
     }
     for (uint32_t i = 0; i < q->n_labels; i++) {
@@ -362,7 +377,8 @@ static int prepare(struct eng *e, struct eng_req *q, struct run **out, struct pd
     if (n == 0)
         return pd_fail(err, PD_EINVAL, "the context is empty");
     if (q->race && (q->op != ENG_GENERATE || q->race->m == 0))
-        return pd_fail(err, PD_EINVAL, "a race is between generating requests and needs m of at least 1");
+        return pd_fail(err, PD_EINVAL,
+                       "a race is between generating requests and needs m of at least 1");
     if (q->op == ENG_GENERATE)
         rc = check_generate(q, info, err);
     else if (q->op == ENG_SCORE)
@@ -391,7 +407,8 @@ static int prepare(struct eng *e, struct eng_req *q, struct run **out, struct pd
     q->n_prompt = (uint32_t)n;
     q->n_cached = (uint32_t)q->ctx->n_kv;
     if (q->op == ENG_GENERATE) {
-        r->cap_tokens = q->max_tokens < info->n_ctx - n ? q->max_tokens : (uint32_t)(info->n_ctx - n);
+        r->cap_tokens =
+            q->max_tokens < info->n_ctx - n ? q->max_tokens : (uint32_t)(info->n_ctx - n);
         n_values = r->cap_tokens;
         q->tokens = malloc(n_values * sizeof(*q->tokens));
         if (!q->tokens)
@@ -437,7 +454,8 @@ static int make_groups(struct eng *e, struct eng_req *const *reqs, size_t n, str
             n_lanes++;
         }
         if (n_lanes > e->max_rows)
-            return pd_fail(err, PD_EINVAL, "a race of %zu lanes does not fit into a step of %u rows", n_lanes,
+            return pd_fail(err, PD_EINVAL,
+                           "a race of %zu lanes does not fit into a step of %u rows", n_lanes,
                            e->max_rows);
         g = calloc(1, sizeof(*g) + n_lanes * sizeof(struct run *));
         if (!g)
@@ -527,7 +545,7 @@ int eng_run(struct eng *e, struct eng_req *const *reqs, size_t n, struct pd_err 
     struct saved {
         void (*done)(struct eng_req *);
         void *user;
-    } *saved;
+    } * saved;
     int rc;
 
     saved = calloc(n ? n : 1, sizeof(*saved));
@@ -557,7 +575,8 @@ int eng_run(struct eng *e, struct eng_req *const *reqs, size_t n, struct pd_err 
     return rc;
 }
 
-/* ---- the scheduler's thread ---------------------------------------------------------------------- */
+/* ---- the scheduler's thread
+ * ---------------------------------------------------------------------- */
 
 static void finish(struct run *r, enum eng_finish how)
 {
@@ -575,7 +594,8 @@ static void finish_bad(struct run *r)
 {
     const struct eng_model_info *info = &r->fwd->model->info;
 
-    pd_fail(&r->req->err, PD_EFORMAT, "model '%s' computed logits that are not numbers: its weights are damaged",
+    pd_fail(&r->req->err, PD_EFORMAT,
+            "model '%s' computed logits that are not numbers: its weights are damaged",
             info->path ? info->path : "?");
     finish(r, ENG_FINISH_ERROR);
 }
@@ -594,8 +614,8 @@ static void admit(struct run *r)
             q->logprobs[0] = 0.0f;
         else if (!c->last)
             q->logprobs[0] = NAN;
-        else if (sample_norm(r->fwd->k, c->last->v, r->fwd->model->info.n_vocab, r->fwd->sample[0].w, &max,
-                             &log_sum) < 0)
+        else if (sample_norm(r->fwd->k, c->last->v, r->fwd->model->info.n_vocab,
+                             r->fwd->sample[0].w, &max, &log_sum) < 0)
             finish_bad(r);
         else
             q->logprobs[0] = (c->last->v[c->pending[0]] - max) - log_sum;
@@ -678,17 +698,19 @@ struct reading { /* pool job: what to do with a chunk of logits */
     bool instant;
 };
 
-static void draw(struct run *r, const struct reading *p, const float *logits, size_t pos, unsigned thread)
+static void draw(struct run *r, const struct reading *p, const float *logits, size_t pos,
+                 unsigned thread)
 {
     const struct eng_req *q = r->req;
 
-    if (sample_token(p->f->k, logits, p->f->model->info.n_vocab, &q->sampling, q->key, pos, &p->f->sample[thread],
-                     &r->drawn, &r->drawn_logprob) < 0)
+    if (sample_token(p->f->k, logits, p->f->model->info.n_vocab, &q->sampling, q->key, pos,
+                     &p->f->sample[thread], &r->drawn, &r->drawn_logprob) < 0)
         atomic_store(&r->bad, true);
     r->drew = true;
 }
 
-static void read_score(struct run *r, const struct reading *p, const float *logits, size_t pos, unsigned thread)
+static void read_score(struct run *r, const struct reading *p, const float *logits, size_t pos,
+                       unsigned thread)
 {
     struct eng_req *q = r->req;
     const struct eng_ctx *c = r->ctx;
@@ -696,10 +718,12 @@ static void read_score(struct run *r, const struct reading *p, const float *logi
     if (q->want_logprobs && pos + 1 < c->n_kv + c->n_pending) {
         float max, log_sum;
 
-        if (sample_norm(p->f->k, logits, p->f->model->info.n_vocab, p->f->sample[thread].w, &max, &log_sum) < 0)
+        if (sample_norm(p->f->k, logits, p->f->model->info.n_vocab, p->f->sample[thread].w, &max,
+                        &log_sum) < 0)
             atomic_store(&r->bad, true);
         else
-            q->logprobs[pos + 1 - r->first] = (logits[c->pending[pos + 1 - c->n_kv]] - max) - log_sum;
+            q->logprobs[pos + 1 - r->first] =
+                (logits[c->pending[pos + 1 - c->n_kv]] - max) - log_sum;
     }
     for (size_t lo = 0, hi = q->n_at; lo < hi;) {
         size_t mid = (lo + hi) / 2;

@@ -1,6 +1,7 @@
-/* Sixteen float lanes under one vocabulary for AVX2 (a2_, two ymm) and AVX-512 (a5_, one zmm), so that each
- * vector kernel is written once (kernels_simd_int.h, quant/float_mm_int.h) and both instruction sets run the
- * same sequence of operations. Private to the engine's kernels; everything here is inlined. */
+/* Sixteen float lanes under one vocabulary for AVX2 (a2_, two ymm) and AVX-512 (a5_, one zmm), so
+ * that each vector kernel is written once (kernels_simd_int.h, quant/float_mm_int.h) and both
+ * instruction sets run the same sequence of operations. Private to the engine's kernels; everything
+ * here is inlined. */
 #ifndef PD_ENGINE_SIMD_INT_H
 #define PD_ENGINE_SIMD_INT_H
 
@@ -14,7 +15,8 @@
 #include <immintrin.h>
 
 #define ENG_TGT_AVX2 __attribute__((target("avx2,fma,f16c")))
-#define ENG_TGT_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")))
+#define ENG_TGT_AVX512                                                                             \
+    __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")))
 #define ENG_INL static inline __attribute__((always_inline, unused))
 /* Before a loop of a small constant count whose arrays must become registers. */
 #ifdef __clang__
@@ -101,7 +103,8 @@ A2 struct a2_v a2_loadb(const uint16_t *p)
     __m256i lo = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
     __m256i hi = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p + 8)));
 
-    return A2_BOTH(_mm256_castsi256_ps(_mm256_slli_epi32(lo, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(hi, 16)));
+    return A2_BOTH(_mm256_castsi256_ps(_mm256_slli_epi32(lo, 16)),
+                   _mm256_castsi256_ps(_mm256_slli_epi32(hi, 16)));
 }
 A5 struct a5_v a5_loadb(const uint16_t *p)
 {
@@ -227,7 +230,8 @@ A5 void a5_pow2_halves(struct a5_v t, int32_t magic_bits, struct a5_v *out_s1, s
     __m512i h = _mm512_srai_epi32(n, 1);
 
     out_s1->x = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(h, bias), 23));
-    out_s2->x = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_sub_epi32(n, h), bias), 23));
+    out_s2->x =
+        _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_sub_epi32(n, h), bias), 23));
 }
 /* Nearest-even integers of 16 values in [-127, 127] as bytes. */
 A2 void a2_store_i8(int8_t *p, struct a2_v v)

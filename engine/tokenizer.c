@@ -1,8 +1,10 @@
-/* Byte-level BPE (Sennrich et al., arXiv:1508.07909, over bytes as in GPT-2): special tokens by longest match,
- * the text between through the pre-tokenizer, each piece merged by rank. Immutable after opening: any thread.
+/* Byte-level BPE (Sennrich et al., arXiv:1508.07909, over bytes as in GPT-2): special tokens by
+ * longest match, the text between through the pre-tokenizer, each piece merged by rank. Immutable
+ * after opening: any thread.
  *
  * 1. Every byte has a token, so any bytes are encoded and decoded exactly.
- * 2. Text tokenised PLAIN never becomes a control token: neither bytes nor merges may lead to one. */
+ * 2. Text tokenised PLAIN never becomes a control token: neither bytes nor merges may lead to one.
+ */
 #include "engine/tokenizer_int.h"
 
 #include <stdlib.h>
@@ -11,12 +13,15 @@
 #define TEXT_MAX_BYTES ((size_t)256 << 20)
 #define VOCAB_MAX      ((uint64_t)1 << 24)
 
-/* ---- opening ------------------------------------------------------------------------------------ */
+/* ---- opening ------------------------------------------------------------------------------------
+ */
 
-/* GPT-2's map from bytes to printable code points, inverted: -1 for code points that stand for no byte. */
+/* GPT-2's map from bytes to printable code points, inverted: -1 for code points that stand for no
+ * byte. */
 static int byte_of_cp(uint32_t cp)
 {
-    static const uint8_t gaps[][2] = {{0, 32}, {127, 160}, {173, 173}}; /* bytes moved to 256… in order */
+    static const uint8_t gaps[][2] = {
+        {0, 32}, {127, 160}, {173, 173}}; /* bytes moved to 256… in order */
     uint32_t next = 256;
 
     if (cp < 256) {
@@ -134,10 +139,12 @@ static int load_tokens(struct eng_tokenizer *t, const struct gguf *g, struct pd_
     if (kv->n == 0 || kv->n > VOCAB_MAX)
         return pd_fail(err, PD_EFORMAT, "tokenizer.ggml.tokens has %llu entries",
                        (unsigned long long)kv->n);
-    if (types != NULL && (types->type != GGUF_ARR || (types->elem != GGUF_I32 && types->elem != GGUF_U32) ||
-                          types->n != kv->n))
-        return pd_fail(err, PD_EFORMAT,
-                       "tokenizer.ggml.token_type is no list of integers as long as the token list");
+    if (types != NULL &&
+        (types->type != GGUF_ARR || (types->elem != GGUF_I32 && types->elem != GGUF_U32) ||
+         types->n != kv->n))
+        return pd_fail(
+            err, PD_EFORMAT,
+            "tokenizer.ggml.token_type is no list of integers as long as the token list");
     t->n_vocab = (uint32_t)kv->n;
     for (size_t i = 0; i < t->n_vocab; i++)
         total += kv->strs[i].len;
@@ -164,8 +171,8 @@ static int load_tokens(struct eng_tokenizer *t, const struct gguf *g, struct pd_
     t->offsets[t->n_vocab] = at;
     t->text[at] = '\0';
 
-    /* Two passes: a text that is both a normal and a control token is found as the normal one, so that
-     * merges do not lead to the other; among equals the first one is found. */
+    /* Two passes: a text that is both a normal and a control token is found as the normal one, so
+     * that merges do not lead to the other; among equals the first one is found. */
     rc = map_init(&t->by_text, t->n_vocab, err);
     for (int hidden = 0; rc == 0 && hidden < 2; hidden++)
         for (uint32_t i = 0; i < t->n_vocab; i++) {
@@ -187,7 +194,8 @@ static int load_bytes(struct eng_tokenizer *t, struct pd_err *err)
 
         t->bytes[b] = *text_slot(t, (struct pd_str){&c, 1});
         if (t->bytes[b] < 0 || is_hidden(t->types[t->bytes[b]]))
-            return pd_fail(err, PD_EFORMAT, "the vocabulary has no token for byte 0x%02x", (unsigned)b);
+            return pd_fail(err, PD_EFORMAT, "the vocabulary has no token for byte 0x%02x",
+                           (unsigned)b);
     }
     return 0;
 }
@@ -235,9 +243,10 @@ static int load_merge(struct eng_tokenizer *t, uint32_t rank, struct pd_str s, s
         *slot = (int32_t)rank;
     return 0;
 bad:
-    return pd_fail(err, PD_EFORMAT,
-                   "merge %u ('%.*s') is not two tokens of the vocabulary whose concatenation is a third",
-                   rank, (int)(s.len < 64 ? s.len : 64), s.ptr);
+    return pd_fail(
+        err, PD_EFORMAT,
+        "merge %u ('%.*s') is not two tokens of the vocabulary whose concatenation is a third",
+        rank, (int)(s.len < 64 ? s.len : 64), s.ptr);
 }
 
 static int load_merges(struct eng_tokenizer *t, const struct gguf *g, struct pd_err *err)
@@ -278,7 +287,8 @@ static int compare_text(const void *a, const void *b, void *arg)
     return ia < ib ? -1 : ia > ib;
 }
 
-static int load_specials(struct eng_tokenizer *t, struct tok_specials *s, bool hidden, struct pd_err *err)
+static int load_specials(struct eng_tokenizer *t, struct tok_specials *s, bool hidden,
+                         struct pd_err *err)
 {
     size_t n = 0;
 
@@ -299,8 +309,8 @@ static int load_specials(struct eng_tokenizer *t, struct tok_specials *s, bool h
     return 0;
 }
 
-static int load_id(const struct eng_tokenizer *t, const struct gguf *g, const char *key, int32_t *out,
-                   struct pd_err *err)
+static int load_id(const struct eng_tokenizer *t, const struct gguf *g, const char *key,
+                   int32_t *out, struct pd_err *err)
 {
     uint32_t id = 0;
     int rc = gguf_u32(g, key, &id, err);
@@ -309,7 +319,8 @@ static int load_id(const struct eng_tokenizer *t, const struct gguf *g, const ch
     if (rc <= 0)
         return rc;
     if (id >= t->n_vocab)
-        return pd_fail(err, PD_EFORMAT, "%s is %u, but there are only %u tokens", key, id, t->n_vocab);
+        return pd_fail(err, PD_EFORMAT, "%s is %u, but there are only %u tokens", key, id,
+                       t->n_vocab);
     *out = (int32_t)id;
     return 0;
 }
@@ -324,13 +335,15 @@ static int load(struct eng_tokenizer *t, const struct gguf *g, struct pd_err *er
     if (rc == 0)
         return pd_fail(err, PD_EFORMAT, "tokenizer.ggml.model is missing");
     if (!pd_str_eq(model, PD_STR("gpt2")))
-        return pd_fail(err, PD_EFORMAT,
-                       "tokenizer model '%.*s' is not known to this build (known: gpt2, byte-level BPE)",
-                       (int)(model.len < 64 ? model.len : 64), model.ptr);
+        return pd_fail(
+            err, PD_EFORMAT,
+            "tokenizer model '%.*s' is not known to this build (known: gpt2, byte-level BPE)",
+            (int)(model.len < 64 ? model.len : 64), model.ptr);
     if ((rc = gguf_str(g, "tokenizer.ggml.pre", &pre, err)) < 0)
         return rc;
     if (rc == 0)
-        return pd_fail(err, PD_EFORMAT, "tokenizer.ggml.pre is missing: the pre-tokenizer is not known");
+        return pd_fail(err, PD_EFORMAT,
+                       "tokenizer.ggml.pre is missing: the pre-tokenizer is not known");
     if ((rc = pretok_new(pre, &t->pretok, err)) < 0 || (rc = load_tokens(t, g, err)) < 0 ||
         (rc = load_bytes(t, err)) < 0 || (rc = load_merges(t, g, err)) < 0 ||
         (rc = load_specials(t, &t->user, false, err)) < 0 ||
@@ -401,7 +414,8 @@ void eng_tokenizer_free(struct eng_tokenizer *t)
     free(t);
 }
 
-/* ---- encoding ----------------------------------------------------------------------------------- */
+/* ---- encoding -----------------------------------------------------------------------------------
+ */
 
 struct symbol { /* a token of the piece; a list in array order */
     int32_t id; /* -1: merged away */
@@ -433,8 +447,8 @@ static void *grown(void *p, size_t *cap, size_t want, size_t elem)
     return q;
 }
 
-/* The pair that starts at place joins the heap if it merges. The heap has room: a piece of n bytes pushes
- * n - 1 pairs at first, and two for each of at most n - 1 merges. */
+/* The pair that starts at place joins the heap if it merges. The heap has room: a piece of n bytes
+ * pushes n - 1 pairs at first, and two for each of at most n - 1 merges. */
 static void push_pair(struct encoder *e, uint32_t place)
 {
     uint32_t next = e->symbols[place].next;
@@ -545,7 +559,8 @@ static int encode_text(struct encoder *e, struct pd_str text, struct pd_err *err
 }
 
 /* The longest special token that text starts with, -1 if none does. */
-static int32_t match_special(const struct eng_tokenizer *t, const struct tok_specials *s, struct pd_str text)
+static int32_t match_special(const struct eng_tokenizer *t, const struct tok_specials *s,
+                             struct pd_str text)
 {
     size_t lo = 0, hi = s->n; /* those that agree with text so far */
     int32_t found = -1;
@@ -554,7 +569,8 @@ static int32_t match_special(const struct eng_tokenizer *t, const struct tok_spe
         unsigned char c;
         size_t a, b;
 
-        if (tok_text(t, s->ids[lo]).len == depth) { /* the shortest sorts first; of equals the first id */
+        if (tok_text(t, s->ids[lo]).len ==
+            depth) { /* the shortest sorts first; of equals the first id */
             found = s->ids[lo];
             while (lo < hi && tok_text(t, s->ids[lo]).len == depth)
                 lo++;
@@ -608,8 +624,8 @@ static int encode(struct encoder *e, struct pd_str text, const struct tok_specia
     return encode_text(e, pd_str_sub(text, from, text.len), err);
 }
 
-int eng_tokenize(const struct eng_tokenizer *t, struct pd_str text, enum eng_parse parse, int32_t **io_ids,
-                 size_t *io_n, struct pd_err *err)
+int eng_tokenize(const struct eng_tokenizer *t, struct pd_str text, enum eng_parse parse,
+                 int32_t **io_ids, size_t *io_n, struct pd_err *err)
 {
     struct encoder e = {.t = t};
     int32_t *ids;
@@ -642,14 +658,16 @@ int eng_tokenize(const struct eng_tokenizer *t, struct pd_str text, enum eng_par
     return 0;
 }
 
-/* ---- the rest ----------------------------------------------------------------------------------- */
+/* ---- the rest -----------------------------------------------------------------------------------
+ */
 
 int eng_detokenize(const struct eng_tokenizer *t, const int32_t *ids, size_t n, bool special,
                    struct pd_buf *out, struct pd_err *err)
 {
     for (size_t i = 0; i < n; i++)
         if (ids[i] < 0 || (uint32_t)ids[i] >= t->n_vocab)
-            return pd_fail(err, PD_EINVAL, "token id %d is not in the vocabulary of %u", ids[i], t->n_vocab);
+            return pd_fail(err, PD_EINVAL, "token id %d is not in the vocabulary of %u", ids[i],
+                           t->n_vocab);
     for (size_t i = 0; i < n; i++)
         if (special || !is_hidden(t->types[ids[i]]))
             pd_buf_adds(out, tok_text(t, ids[i]));

@@ -1,4 +1,5 @@
-/* The tokenizer's insides, shared by tokenizer.c and chat.c. Everything is immutable after eng_tokenizer_new. */
+/* The tokenizer's insides, shared by tokenizer.c and chat.c. Everything is immutable after
+ * eng_tokenizer_new. */
 #ifndef PD_ENGINE_TOKENIZER_INT_H
 #define PD_ENGINE_TOKENIZER_INT_H
 
@@ -25,9 +26,9 @@ struct tok_specials { /* ids, ascending by text: found by narrowing the range by
 struct eng_tokenizer {
     struct pretok *pretok;
     uint32_t n_vocab;
-    char *text;       /* exact bytes of all tokens, one behind the other */
-    size_t *offsets;  /* [n_vocab + 1] into text */
-    uint8_t *types;   /* enum tok_type */
+    char *text;               /* exact bytes of all tokens, one behind the other */
+    size_t *offsets;          /* [n_vocab + 1] into text */
+    uint8_t *types;           /* enum tok_type */
     struct tok_map by_text;   /* exact text → id, the first one */
     struct tok_map by_pair;   /* (left, right) → rank */
     struct tok_merge *merges; /* [n_merges], by rank */

@@ -317,7 +317,9 @@ static void load_scores(struct reading *r, const char *id, struct pd_trace *t)
 {
     t->scores = rows_array(r, "SELECT count(*) FROM score WHERE job_id=?", id, sizeof(*t->scores),
                            &t->n_scores);
-    begin(r, "SELECT node_id,scorer,kind,value,call_id,steps FROM score WHERE job_id=? ORDER BY node_id,id",
+    begin(r,
+          "SELECT node_id,scorer,kind,value,call_id,steps FROM score WHERE job_id=? ORDER BY "
+          "node_id,id",
           id);
     for (size_t i = 0; i < t->n_scores && next_row(r); i++) {
         struct pd_score_rec *c = &t->scores[i];

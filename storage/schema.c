@@ -1,11 +1,11 @@
 /* The tables. user_version counts their versions; a change appends a step to db.c and never edits
  * what has been released.
  *
- * - blob: every text, token array and request, once, by SHA-256 of its bytes. enc says how the first
- *   user stored it: 'raw' bytes, 'i32' little-endian token numbers, 'f32' little-endian floats. Equal
- *   bytes are one row whatever they mean, so a reader goes by the column that refers to it.
- * - node.parent is NULL for the root. node.call_id and score.call_id are call.seq, the number of the
- *   call within its job, counted from 0 in order of storing.
+ * - blob: every text, token array and request, once, by SHA-256 of its bytes. enc says how the
+ * first user stored it: 'raw' bytes, 'i32' little-endian token numbers, 'f32' little-endian floats.
+ * Equal bytes are one row whatever they mean, so a reader goes by the column that refers to it.
+ * - node.parent is NULL for the root. node.call_id and score.call_id are call.seq, the number of
+ * the call within its job, counted from 0 in order of storing.
  * - call.key is empty for local engines: their results are looked up by node.
  * - seeds are the 64 bits of an unsigned number; SQLite shows them signed. */
 #include "storage/store_int.h"

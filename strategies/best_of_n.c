@@ -1,7 +1,8 @@
-/* best_of_n: sample n lines, let a reward model choose. Cobbe et al., Training Verifiers to Solve Math Word
- * Problems, arXiv:2110.14168, §4; weighted vote as in Snell et al., arXiv:2408.03314, §5.1 (strategies.md §2.3):
- * W(a) = sum of A_i over the lines i that answer a, the text returned is the group's line of greatest A.
- * Deviation: the default is the weighted vote, which is kinder to a weak reward model than the arg-max. */
+/* best_of_n: sample n lines, let a reward model choose. Cobbe et al., Training Verifiers to Solve
+ * Math Word Problems, arXiv:2110.14168, §4; weighted vote as in Snell et al., arXiv:2408.03314,
+ * §5.1 (strategies.md §2.3): W(a) = sum of A_i over the lines i that answer a, the text returned is
+ * the group's line of greatest A. Deviation: the default is the weighted vote, which is kinder to a
+ * weak reward model than the arg-max. */
 #include "core/search.h"
 
 struct bon_params {
@@ -32,7 +33,8 @@ static int run(struct search *s, const void *params, struct pd_err *err)
 
         if (!best || a > search_value(best, (enum search_aggregate)p->aggregate))
             best = lane[i];
-        /* a line too long for the reward model has no reward: it weighs nothing, but may still win alone */
+        /* a line too long for the reward model has no reward: it weighs nothing, but may still win
+         * alone */
         tally_vote(votes, lane[i], p->vote == VOTE_MAJORITY ? 1.0 : search_scored(lane[i]) ? a : 0);
     }
     /* 3. Otherwise the answer of greatest weight. */
@@ -41,8 +43,10 @@ static int run(struct search *s, const void *params, struct pd_err *err)
 
 static const struct pd_param params[] = {
     PD_INT(bon_params, samples, 16, 1, 256, "lines to sample"),
-    PD_CHOICE(bon_params, vote, VOTE_WEIGHTED, "none|weighted|majority", "how lines with equal answers add up"),
-    PD_CHOICE(bon_params, aggregate, AGGREGATE_LAST, SEARCH_AGGREGATES, "step rewards to the reward of a line"),
+    PD_CHOICE(bon_params, vote, VOTE_WEIGHTED, "none|weighted|majority",
+              "how lines with equal answers add up"),
+    PD_CHOICE(bon_params, aggregate, AGGREGATE_LAST, SEARCH_AGGREGATES,
+              "step rewards to the reward of a line"),
     {0},
 };
 

@@ -1,4 +1,5 @@
-/* single: one line of thought, the baseline of every table (strategies.md §2.1). temperature 0 is greedy. */
+/* single: one line of thought, the baseline of every table (strategies.md §2.1). temperature 0 is
+ * greedy. */
 #include "core/search.h"
 
 static int run(struct search *s, const void *params, struct pd_err *err)

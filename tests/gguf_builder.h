@@ -1,5 +1,5 @@
-/* Small GGUF files in memory, right or wrong on purpose. Keys and tensors are replaced by name when they are
- * added again; abort() when the test itself is wrong. */
+/* Small GGUF files in memory, right or wrong on purpose. Keys and tensors are replaced by name when
+ * they are added again; abort() when the test itself is wrong. */
 #ifndef PD_TESTS_GGUF_BUILDER_H
 #define PD_TESTS_GGUF_BUILDER_H
 
@@ -88,20 +88,23 @@ static inline void gb_remove(struct gb *b, const char *name)
         if (strcmp(b->tensors[i].name, name) == 0) {
             free(b->tensors[i].name);
             free(b->tensors[i].data);
-            memmove(&b->tensors[i], &b->tensors[i + 1], (--b->n_tensors - i) * sizeof(b->tensors[0]));
+            memmove(&b->tensors[i], &b->tensors[i + 1],
+                    (--b->n_tensors - i) * sizeof(b->tensors[0]));
             return;
         }
     }
 }
 
 /* value: the bytes behind the type */
-static inline void gb_raw_n(struct gb *b, const char *key, size_t key_bytes, uint32_t type, const void *value, size_t n)
+static inline void gb_raw_n(struct gb *b, const char *key, size_t key_bytes, uint32_t type,
+                            const void *value, size_t n)
 {
     if (!b->keep_duplicates)
         gb_remove(b, key);
     if (b->n_kvs == GB_MAX)
         abort();
-    b->kvs[b->n_kvs++] = (struct gb_kv){gb_dup(key, key_bytes), key_bytes, type, gb_dup(value, n), n};
+    b->kvs[b->n_kvs++] =
+        (struct gb_kv){gb_dup(key, key_bytes), key_bytes, type, gb_dup(value, n), n};
 }
 
 static inline void gb_raw(struct gb *b, const char *key, uint32_t type, const void *value, size_t n)
@@ -140,7 +143,8 @@ static inline void gb_str(struct gb *b, const char *key, const char *s)
     gb_str_n(b, key, s, strlen(s));
 }
 
-static inline void gb_arr(struct gb *b, const char *key, uint32_t elem, uint64_t n, const void *items, size_t bytes)
+static inline void gb_arr(struct gb *b, const char *key, uint32_t elem, uint64_t n,
+                          const void *items, size_t bytes)
 {
     uint8_t *v = gb_alloc(12 + bytes);
 
@@ -172,7 +176,8 @@ static inline void gb_strs(struct gb *b, const char *key, const char *const *ite
 }
 
 /* rows 0: a vector of cols. F32 elements are 1, other bytes 0x3c (binary16: about 1). */
-static inline struct gb_tensor *gb_tensor(struct gb *b, const char *name, uint32_t type, uint64_t rows, uint64_t cols)
+static inline struct gb_tensor *gb_tensor(struct gb *b, const char *name, uint32_t type,
+                                          uint64_t rows, uint64_t cols)
 {
     uint64_t n = cols * (rows ? rows : 1);
     struct gb_tensor *t;
@@ -182,7 +187,9 @@ static inline struct gb_tensor *gb_tensor(struct gb *b, const char *name, uint32
     if (b->n_tensors == GB_MAX)
         abort();
     t = &b->tensors[b->n_tensors++];
-    *t = (struct gb_tensor){.name = gb_dup(name, strlen(name)), .type = type, .n_dims = rows ? 2 : 1,
+    *t = (struct gb_tensor){.name = gb_dup(name, strlen(name)),
+                            .type = type,
+                            .n_dims = rows ? 2 : 1,
                             .dims = {cols, rows ? rows : 1, 1, 1}};
     t->data_bytes = (size_t)(type == GGML_F32 ? 4 * n : type == GGML_Q8_0 ? n / 32 * 34 : 2 * n);
     t->data = gb_alloc(t->data_bytes);
@@ -218,7 +225,8 @@ static inline uint8_t *gb_finish(const struct gb *b, size_t *out_n)
     for (size_t i = 0; i < b->n_kvs; i++)
         cap += 12 + b->kvs[i].key_bytes + b->kvs[i].value_bytes;
     for (size_t i = 0; i < b->n_tensors; i++)
-        cap += 64 + strlen(b->tensors[i].name) + b->tensors[i].data_bytes + 2 * (size_t)b->alignment;
+        cap +=
+            64 + strlen(b->tensors[i].name) + b->tensors[i].data_bytes + 2 * (size_t)b->alignment;
     cap += b->alignment;
     bytes = p = gb_alloc(cap);
     p = gb_put(p, b->magic, 4);
@@ -283,7 +291,8 @@ static inline void gb_vocabulary(struct gb *b)
         if (u < 0x80)
             snprintf(text[c], sizeof(text[c]), "%c", (char)u);
         else
-            snprintf(text[c], sizeof(text[c]), "%c%c", (char)(0xc0 | u >> 6), (char)(0x80 | (u & 0x3f)));
+            snprintf(text[c], sizeof(text[c]), "%c%c", (char)(0xc0 | u >> 6),
+                     (char)(0x80 | (u & 0x3f)));
         tokens[c] = text[c];
         kinds[c] = 1;
     }
@@ -298,7 +307,8 @@ static inline void gb_vocabulary(struct gb *b)
     gb_bool(b, "tokenizer.ggml.add_bos_token", 0);
 }
 
-/* A whole llama with one layer: n_embd 8, 2 heads of 4, 1 kv head, n_ff 16, 257 tokens, all F32, tied. */
+/* A whole llama with one layer: n_embd 8, 2 heads of 4, 1 kv head, n_ff 16, 257 tokens, all F32,
+ * tied. */
 static inline void gb_llama(struct gb *b)
 {
     gb_init(b);

@@ -1,17 +1,18 @@
 /* step_tag: a process-reward model that marks each step at a tag token. Wang et al., Math-Shepherd,
- * arXiv:2312.08935, §3.4: the step's reward is the probability of the good label against the bad one at the tag,
- * r = softmax over {'+','-'} = 1 / (1 + exp(l(-) - l(+))).
+ * arXiv:2312.08935, §3.4: the step's reward is the probability of the good label against the bad
+ * one at the tag, r = softmax over {'+','-'} = 1 / (1 + exp(l(-) - l(+))).
  *
- * The context is: prompt, then for each step its text, a blank line, the tag. Tags stay in the context, so one
- * pass reads a whole line, and a longer line costs only its new tokens: the nearest scored ancestor's context is
- * forked, rolled back to the common prefix, and extended. Step text is tokenised plainly: a tag that a model
- * writes into its own text is text. */
+ * The context is: prompt, then for each step its text, a blank line, the tag. Tags stay in the
+ * context, so one pass reads a whole line, and a longer line costs only its new tokens: the nearest
+ * scored ancestor's context is forked, rolled back to the common prefix, and extended. Step text is
+ * tokenised plainly: a tag that a model writes into its own text is text. */
 #include <stdlib.h>
 
 #include "core/verifier.h"
 
 /* Tags by which a vocabulary shows that its model marks steps, most specific first. */
-static const char *const tags[] = {"<|step|>", "\xd0\xba\xd0\xb8", NULL}; /* the second is Math-Shepherd's */
+static const char *const tags[] = {"<|step|>", "\xd0\xba\xd0\xb8",
+                                   NULL}; /* the second is Math-Shepherd's */
 
 struct tag_state { /* of the job */
     int32_t tag, labels[2];
@@ -44,7 +45,8 @@ static int tag_open(struct pd_scorer *s, struct pd_err *err)
     t->labels[1] = g->ops->find_token(g, "-");
     if (t->tag < 0 || t->labels[0] < 0 || t->labels[1] < 0)
         return pd_fail(err, PD_EFORMAT,
-                       "scorer '%s' is not a step-tag reward model: its vocabulary has no step tag with labels + and -",
+                       "scorer '%s' is not a step-tag reward model: its vocabulary has no step tag "
+                       "with labels + and -",
                        g->name);
     s->state = t;
     return g->ops->chat(g, s->system, s->question, &t->prompt, &t->n_prompt, err);
@@ -60,8 +62,8 @@ static void tag_close(struct pd_scorer *s)
 }
 
 /* The whole line as token ids; ends[k] = count up to and with the k-th tag. */
-static int line_ids(struct pd_scorer *s, const struct pd_candidate *c, int32_t **ids, size_t *n, size_t *ends,
-                    struct pd_err *err)
+static int line_ids(struct pd_scorer *s, const struct pd_candidate *c, int32_t **ids, size_t *n,
+                    size_t *ends, struct pd_err *err)
 {
     const struct tag_state *t = s->state;
     int rc;
@@ -92,8 +94,8 @@ static int line_ids(struct pd_scorer *s, const struct pd_candidate *c, int32_t *
     return 0;
 }
 
-/* Logistic function of the difference of the two labels' logits, in double: exp of the C library is avoided, its
- * last bit differs between versions. e^x = 2^k e^r, |r| ≤ ln2/2, Taylor to 1e-17. */
+/* Logistic function of the difference of the two labels' logits, in double: exp of the C library is
+ * avoided, its last bit differs between versions. e^x = 2^k e^r, |r| ≤ ln2/2, Taylor to 1e-17. */
 static double sigmoid(double x)
 {
     double z = x < 0 ? x : -x, k, r, e = 1, term = 1;
@@ -118,7 +120,8 @@ struct reading { /* one candidate on its way */
     struct line *line;
 };
 
-static int prepare(struct pd_scorer *s, struct pd_candidate *c, struct reading *r, struct pd_err *err)
+static int prepare(struct pd_scorer *s, struct pd_candidate *c, struct reading *r,
+                   struct pd_err *err)
 {
     struct pd_generator *g = s->gen;
     struct tag_state *t = s->state;
@@ -132,7 +135,8 @@ static int prepare(struct pd_scorer *s, struct pd_candidate *c, struct reading *
     if (!l || !ends || !c->values || !r->at)
         return pd_fail(err, PD_ENOMEM, "out of memory for the scorer");
     rc = line_ids(s, c, &ids, &n, ends, err);
-    if (rc < 0 || n > g->ops->n_ctx(g)) /* too long for the reward model: no score rather than part of one */
+    if (rc < 0 ||
+        n > g->ops->n_ctx(g)) /* too long for the reward model: no score rather than part of one */
         goto out;
     l->ids = pd_arena_memdup(s->arena, ids, n * sizeof *ids);
     l->n_ids = n;
@@ -173,8 +177,12 @@ static int prepare(struct pd_scorer *s, struct pd_candidate *c, struct reading *
     l->n_values = c->n_steps;
     l->ends = ends;
     r->line = l;
-    r->lane = (struct pd_lane){.op = PD_LANE_READ, .ctx = l->ctx, .at = r->at, .n_at = (uint32_t)(c->n_steps - r->first),
-                               .labels = t->labels, .n_labels = 2};
+    r->lane = (struct pd_lane){.op = PD_LANE_READ,
+                               .ctx = l->ctx,
+                               .at = r->at,
+                               .n_at = (uint32_t)(c->n_steps - r->first),
+                               .labels = t->labels,
+                               .n_labels = 2};
     c->state = l;
     c->n_values = c->n_steps;
 out:
@@ -183,7 +191,8 @@ out:
 }
 
 /* Reads candidates [from, to) in one batch. */
-static int read_batch(struct pd_scorer *s, struct pd_candidate *cands, size_t from, size_t to, struct pd_err *err)
+static int read_batch(struct pd_scorer *s, struct pd_candidate *cands, size_t from, size_t to,
+                      struct pd_err *err)
 {
     struct reading *rs = pd_arena_array(s->arena, to - from, sizeof *rs);
     struct pd_lane **lanes = pd_arena_array(s->arena, to - from, sizeof *lanes);
@@ -201,7 +210,8 @@ static int read_batch(struct pd_scorer *s, struct pd_candidate *cands, size_t fr
         struct reading *r = &rs[i - from];
 
         for (uint32_t k = 0; k < r->lane.n_at; k++)
-            cands[i].values[r->first + k] = sigmoid((double)r->lane.logits[2 * k] - (double)r->lane.logits[2 * k + 1]);
+            cands[i].values[r->first + k] =
+                sigmoid((double)r->lane.logits[2 * k] - (double)r->lane.logits[2 * k + 1]);
     }
     for (size_t i = 0; i < n; i++)
         s->gen->ops->release(s->gen, lanes[i]);
@@ -211,7 +221,8 @@ static int read_batch(struct pd_scorer *s, struct pd_candidate *cands, size_t fr
 static int tag_score(struct pd_scorer *s, struct pd_candidate *cands, size_t n, struct pd_err *err)
 {
     struct tag_state *t = s->state;
-    size_t first = !t->lines && n > 1; /* the first line of a job evaluates the prompt for all others */
+    size_t first =
+        !t->lines && n > 1; /* the first line of a job evaluates the prompt for all others */
     int rc = first ? read_batch(s, cands, 0, 1, err) : 0;
 
     return rc < 0 ? rc : read_batch(s, cands, first, n, err);

@@ -37,11 +37,12 @@ static void repack(const void *src, size_t row_bytes, size_t n_rows, size_t cols
 }
 
 /* The specification. */
-static void mm_scalar(const struct eng_mat *m, size_t tile0, size_t tile1, const struct eng_act *x, float *y,
-                      size_t y_stride)
+static void mm_scalar(const struct eng_mat *m, size_t tile0, size_t tile1, const struct eng_act *x,
+                      float *y, size_t y_stride)
 {
     for (size_t t = tile0; t < tile1; t++) {
-        const float *tile = (const float *)(const void *)((const char *)m->tiles + t * m->tile_bytes);
+        const float *tile =
+            (const float *)(const void *)((const char *)m->tiles + t * m->tile_bytes);
 
         for (size_t r = 0; r < x->n_rows; r++) {
             float acc[ENG_TILE] = {0};
@@ -58,12 +59,12 @@ static void mm_scalar(const struct eng_mat *m, size_t tile0, size_t tile1, const
 }
 
 #ifdef ENG_X86
-#define WT float
+#define WT    float
 #define LOADW V(load)
 
 #define V(x) a2_##x
-#define VT struct a2_v
-#define TGT ENG_TGT_AVX2
+#define VT   struct a2_v
+#define TGT  ENG_TGT_AVX2
 #include "engine/quant/float_mm_int.h"
 ENG_MM_DRIVER(mm_avx2, TGT, V(block), 4, 1)
 #undef V
@@ -71,16 +72,22 @@ ENG_MM_DRIVER(mm_avx2, TGT, V(block), 4, 1)
 #undef TGT
 
 #define V(x) a5_##x
-#define VT struct a5_v
-#define TGT ENG_TGT_AVX512
+#define VT   struct a5_v
+#define TGT  ENG_TGT_AVX512
 #include "engine/quant/float_mm_int.h"
 ENG_MM_DRIVER(mm_avx512, TGT, V(block), 8, 4)
 #else
-#define mm_avx2 mm_scalar
+#define mm_avx2   mm_scalar
 #define mm_avx512 mm_scalar
 #endif
 
 const struct eng_quant quant_f32 = {
-    .name = "F32", .ggml_type = 0, .block_elems = 1, .block_bytes = 4, .dequant = dequant, .tile_bytes = tile_bytes,
-    .repack = repack, .mm = {mm_scalar, mm_avx2, mm_avx512},
+    .name = "F32",
+    .ggml_type = 0,
+    .block_elems = 1,
+    .block_bytes = 4,
+    .dequant = dequant,
+    .tile_bytes = tile_bytes,
+    .repack = repack,
+    .mm = {mm_scalar, mm_avx2, mm_avx512},
 };

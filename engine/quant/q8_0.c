@@ -1,7 +1,9 @@
-/* Q8_0: blocks of 32 weights, a binary16 scale d and 32 signed bytes q; w = d q. Any thread; no state.
+/* Q8_0: blocks of 32 weights, a binary16 scale d and 32 signed bytes q; w = d q. Any thread; no
+ * state.
  *
- * A product runs on activations quantised the same way (kernels->quantize_q8): per block an exact integer dot
- * product, then acc = fma(d_w d_x, dot, acc), blocks ascending, one accumulator per output. */
+ * A product runs on activations quantised the same way (kernels->quantize_q8): per block an exact
+ * integer dot product, then acc = fma(d_w d_x, dot, acc), blocks ascending, one accumulator per
+ * output. */
 #include "engine/kernels.h"
 
 #include <math.h>
@@ -15,8 +17,9 @@ struct block { /* as in the file */
 };
 _Static_assert(sizeof(struct block) == 34, "Q8_0 block");
 
-/* One block of a tile. q is grouped for vpdpbusd: 8 groups of 16 rows by 4 consecutive k, and biased by 128, since
- * that instruction wants one unsigned side: Σ (w + 128) x - 128 Σ x, where Σ x comes with the activations. */
+/* One block of a tile. q is grouped for vpdpbusd: 8 groups of 16 rows by 4 consecutive k, and
+ * biased by 128, since that instruction wants one unsigned side: Σ (w + 128) x - 128 Σ x, where Σ x
+ * comes with the activations. */
 struct tile_block {
     float d[ENG_TILE];
     uint8_t q[ENG_Q8_BLOCK / 4][ENG_TILE][4];
@@ -62,8 +65,8 @@ static void repack(const void *src, size_t row_bytes, size_t n_rows, size_t cols
 }
 
 /* The specification. */
-static void mm_scalar(const struct eng_mat *w, size_t tile0, size_t tile1, const struct eng_act *x, float *y,
-                      size_t y_stride)
+static void mm_scalar(const struct eng_mat *w, size_t tile0, size_t tile1, const struct eng_act *x,
+                      float *y, size_t y_stride)
 {
     const size_t n_blocks = w->cols / ENG_Q8_BLOCK;
 
@@ -100,9 +103,11 @@ ENG_INL int32_t load_i32(const int8_t *p)
     return v;
 }
 
-/* maddubs saturates at 16 bits: |w| x sign(w) has at most 2 * 128 * 127, which fits. n_tiles is always 1 or 2. */
-ENG_INL ENG_TGT_AVX2 void a2_block(const struct eng_mat *w, size_t t, const struct eng_act *x, size_t r, float *y,
-                                   size_t y_stride, const int n_rows, const int n_tiles)
+/* maddubs saturates at 16 bits: |w| x sign(w) has at most 2 * 128 * 127, which fits. n_tiles is
+ * always 1 or 2. */
+ENG_INL ENG_TGT_AVX2 void a2_block(const struct eng_mat *w, size_t t, const struct eng_act *x,
+                                   size_t r, float *y, size_t y_stride, const int n_rows,
+                                   const int n_tiles)
 {
     const size_t n_blocks = w->cols / ENG_Q8_BLOCK;
     const struct tile_block *tiles = (const struct tile_block *)w->tiles + t * n_blocks;
@@ -112,8 +117,8 @@ ENG_INL ENG_TGT_AVX2 void a2_block(const struct eng_mat *w, size_t t, const stru
     ENG_UNROLL
     for (int i = 0; i < n_rows; i++)
         ENG_UNROLL
-        for (int j = 0; j < n_tiles; j++)
-            acc[i][j] = a2_set1(0);
+    for (int j = 0; j < n_tiles; j++)
+        acc[i][j] = a2_set1(0);
     for (size_t b = 0; b < n_blocks; b++) {
         ENG_UNROLL
         for (int j = 0; j < n_tiles; j++) {
@@ -142,7 +147,8 @@ ENG_INL ENG_TGT_AVX2 void a2_block(const struct eng_mat *w, size_t t, const stru
             }
             ENG_UNROLL
             for (int i = 0; i < n_rows; i++) {
-                struct a2_v d = a2_mul(a2_load(tb->d), a2_set1(x->d[(r + (size_t)i) * n_blocks + b]));
+                struct a2_v d =
+                    a2_mul(a2_load(tb->d), a2_set1(x->d[(r + (size_t)i) * n_blocks + b]));
                 struct a2_v dot = A2_BOTH(_mm256_cvtepi32_ps(lo[i]), _mm256_cvtepi32_ps(hi[i]));
 
                 acc[i][j] = a2_fma(d, dot, acc[i][j]);
@@ -152,14 +158,15 @@ ENG_INL ENG_TGT_AVX2 void a2_block(const struct eng_mat *w, size_t t, const stru
     ENG_UNROLL
     for (int i = 0; i < n_rows; i++)
         ENG_UNROLL
-        for (int j = 0; j < n_tiles; j++)
-            a2_store_n(y + (r + (size_t)i) * y_stride + (t + (size_t)j) * ENG_TILE, acc[i][j],
-                       eng_tile_rows(w, t + (size_t)j));
+    for (int j = 0; j < n_tiles; j++)
+        a2_store_n(y + (r + (size_t)i) * y_stride + (t + (size_t)j) * ENG_TILE, acc[i][j],
+                   eng_tile_rows(w, t + (size_t)j));
 }
 ENG_MM_DRIVER(mm_avx2, ENG_TGT_AVX2, a2_block, 2, 1)
 
-ENG_INL ENG_TGT_AVX512 void a5_block(const struct eng_mat *w, size_t t, const struct eng_act *x, size_t r, float *y,
-                                     size_t y_stride, const int n_rows, const int n_tiles)
+ENG_INL ENG_TGT_AVX512 void a5_block(const struct eng_mat *w, size_t t, const struct eng_act *x,
+                                     size_t r, float *y, size_t y_stride, const int n_rows,
+                                     const int n_tiles)
 {
     const size_t n_blocks = w->cols / ENG_Q8_BLOCK;
     const struct tile_block *tiles = (const struct tile_block *)w->tiles + t * n_blocks;
@@ -171,16 +178,16 @@ ENG_INL ENG_TGT_AVX512 void a5_block(const struct eng_mat *w, size_t t, const st
     ENG_UNROLL
     for (int i = 0; i < n_rows; i++)
         ENG_UNROLL
-        for (int j = 0; j < n_tiles; j++)
-            acc[i][j] = _mm512_setzero_ps();
+    for (int j = 0; j < n_tiles; j++)
+        acc[i][j] = _mm512_setzero_ps();
     for (size_t b = 0; b < n_blocks; b++) {
         __m512i dot[4][4];
 
         ENG_UNROLL
         for (int i = 0; i < n_rows; i++)
             ENG_UNROLL
-            for (int j = 0; j < n_tiles; j++)
-                dot[i][j] = _mm512_set1_epi32(-128 * xs[(size_t)i * n_blocks + b]);
+        for (int j = 0; j < n_tiles; j++)
+            dot[i][j] = _mm512_set1_epi32(-128 * xs[(size_t)i * n_blocks + b]);
         ENG_UNROLL
         for (int g = 0; g < ENG_Q8_BLOCK / 4; g++) {
             __m512i wv[4];
@@ -190,7 +197,8 @@ ENG_INL ENG_TGT_AVX512 void a5_block(const struct eng_mat *w, size_t t, const st
                 wv[j] = _mm512_load_si512(tiles[(size_t)j * n_blocks + b].q[g]);
             ENG_UNROLL
             for (int i = 0; i < n_rows; i++) {
-                __m512i xv = _mm512_set1_epi32(load_i32(xq + (size_t)i * w->cols + b * ENG_Q8_BLOCK + (size_t)g * 4));
+                __m512i xv = _mm512_set1_epi32(
+                    load_i32(xq + (size_t)i * w->cols + b * ENG_Q8_BLOCK + (size_t)g * 4));
 
                 ENG_UNROLL
                 for (int j = 0; j < n_tiles; j++)
@@ -212,19 +220,25 @@ ENG_INL ENG_TGT_AVX512 void a5_block(const struct eng_mat *w, size_t t, const st
     ENG_UNROLL
     for (int i = 0; i < n_rows; i++)
         ENG_UNROLL
-        for (int j = 0; j < n_tiles; j++)
-            a5_store_n(y + (r + (size_t)i) * y_stride + (t + (size_t)j) * ENG_TILE, (struct a5_v){acc[i][j]},
-                       eng_tile_rows(w, t + (size_t)j));
+    for (int j = 0; j < n_tiles; j++)
+        a5_store_n(y + (r + (size_t)i) * y_stride + (t + (size_t)j) * ENG_TILE,
+                   (struct a5_v){acc[i][j]}, eng_tile_rows(w, t + (size_t)j));
 }
 ENG_MM_DRIVER(mm_avx512, ENG_TGT_AVX512, a5_block, 4, 2)
 
 #else
-#define mm_avx2 mm_scalar
+#define mm_avx2   mm_scalar
 #define mm_avx512 mm_scalar
 #endif
 
 const struct eng_quant quant_q8_0 = {
-    .name = "Q8_0", .ggml_type = 8, .block_elems = ENG_Q8_BLOCK, .block_bytes = sizeof(struct block),
-    .wants_q8 = true, .dequant = dequant, .tile_bytes = tile_bytes, .repack = repack,
+    .name = "Q8_0",
+    .ggml_type = 8,
+    .block_elems = ENG_Q8_BLOCK,
+    .block_bytes = sizeof(struct block),
+    .wants_q8 = true,
+    .dequant = dequant,
+    .tile_bytes = tile_bytes,
+    .repack = repack,
     .mm = {mm_scalar, mm_avx2, mm_avx512},
 };

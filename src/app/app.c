@@ -1,4 +1,5 @@
-/* The engine with its loaded models, and the open database. Used from one thread; jobs run on their own. */
+/* The engine with its loaded models, and the open database. Used from one thread; jobs run on their
+ * own. */
 #include "app/app_int.h"
 
 #include <stdlib.h>
@@ -11,11 +12,13 @@ int app_open(const struct app_config *c, struct app **out, struct pd_err *err)
     if (rc == 0 && !c->no_trace) {
         char *path = app_db_path(c->data_dir);
 
-        rc = path ? store_open(path, STORE_WRITE, &a->store, err) : pd_fail(err, PD_ENOMEM, "out of memory");
+        rc = path ? store_open(path, STORE_WRITE, &a->store, err)
+                  : pd_fail(err, PD_ENOMEM, "out of memory");
         free(path);
     }
     if (rc == 0 && !c->no_engine) {
-        struct eng_config ec = {.n_threads = c->n_threads, .kv_bytes = c->kv_bytes, .prefill_chunk = c->prefill_chunk};
+        struct eng_config ec = {
+            .n_threads = c->n_threads, .kv_bytes = c->kv_bytes, .prefill_chunk = c->prefill_chunk};
 
         rc = eng_open(&ec, &a->eng, err);
     }

@@ -1,5 +1,5 @@
-/* The wiring: engine → generator, trace → storage, names → files. Runs embedded in the CLI (and, later,
- * inside the daemon). The CLI sees the other parts only through this door. */
+/* The wiring: engine → generator, trace → storage, names → files. Runs embedded in the CLI (and,
+ * later, inside the daemon). The CLI sees the other parts only through this door. */
 #ifndef PD_APP_APP_H
 #define PD_APP_APP_H
 
@@ -7,33 +7,37 @@
 #include "engine/engine.h"
 #include "storage/storage.h"
 
-/* ---- where things are --------------------------------------------------------------------------- */
+/* ---- where things are ---------------------------------------------------------------------------
+ */
 
 /* The trace database: PONDER_DATA_DIR/ponder.db, else $XDG_STATE_HOME/ponder/ponder.db, else
  * ~/.local/state/ponder/ponder.db. data_dir overrides all (may be NULL). malloc'ed. */
 char *app_db_path(const char *data_dir);
-/* A model: a path (contains '/' or ends in .gguf and exists), else NAME.gguf, NAME-Q8_0.gguf, NAME-F16.gguf in:
- * PONDER_MODELS_DIR, $XDG_DATA_HOME/ponder/models, PONDER_PKGDATADIR/models (run from the build tree: the
- * source tree's recipes/models). PD_ENOENT names what was tried. malloc'ed. */
+/* A model: a path (contains '/' or ends in .gguf and exists), else NAME.gguf, NAME-Q8_0.gguf,
+ * NAME-F16.gguf in: PONDER_MODELS_DIR, $XDG_DATA_HOME/ponder/models, PONDER_PKGDATADIR/models (run
+ * from the build tree: the source tree's recipes/models). PD_ENOENT names what was tried.
+ * malloc'ed. */
 int app_find_model(const char *name, char **out_path, struct pd_err *err);
 struct app_model_file {
     char *name, *path;
 };
-int app_list_models(struct app_model_file **out, size_t *out_n, struct pd_err *err); /* sorted by name */
+int app_list_models(struct app_model_file **out, size_t *out_n,
+                    struct pd_err *err); /* sorted by name */
 void app_list_models_free(struct app_model_file *files, size_t n);
 /* A bundled problem by id ("dev-0002"): question and answer, malloc'ed. */
 int app_find_problem(const char *id, char **out_question, char **out_answer, struct pd_err *err);
 extern const char app_default_model[];  /* tiny-base */
 extern const char app_default_scorer[]; /* tiny-prm */
 
-/* ---- a job, from words to an answer ------------------------------------------------------------- */
+/* ---- a job, from words to an answer -------------------------------------------------------------
+ */
 
 /* Everything that determines a result; strings borrowed until app_job_free. */
 struct app_request {
     const char *question, *system, *problem_key, *expect;
-    const char *model;        /* name or path; NULL: app_default_model */
-    const char *scorer;       /* name or path; NULL: app_default_scorer when the strategy needs one */
-    const char *strategy;     /* NULL: best_of_n */
+    const char *model;    /* name or path; NULL: app_default_model */
+    const char *scorer;   /* name or path; NULL: app_default_scorer when the strategy needs one */
+    const char *strategy; /* NULL: best_of_n */
     const char *const *options; /* "key=value": the strategy's or the common ones */
     size_t n_options;
     uint64_t seed;
@@ -47,7 +51,7 @@ struct app_config {
     unsigned n_threads, prefill_chunk;
     uint64_t kv_bytes;
     const char *data_dir;
-    bool no_trace; /* record nothing */
+    bool no_trace;  /* record nothing */
     bool no_engine; /* reading traces, replay from records */
 };
 int app_open(const struct app_config *c, struct app **out, struct pd_err *err);
@@ -57,18 +61,24 @@ struct eng *app_engine(struct app *a);  /* NULL with no_engine */
 
 struct app_job;
 /* Parses, validates, loads the models, stores the job (durable on return). */
-int app_job_new(struct app *a, const struct app_request *r, struct app_job **out, struct pd_err *err);
-/* The stored job with this id (or unique prefix): resumed, replayed from its record, or verified against it. */
-int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct app_job **out, struct pd_err *err);
+int app_job_new(struct app *a, const struct app_request *r, struct app_job **out,
+                struct pd_err *err);
+/* The stored job with this id (or unique prefix): resumed, replayed from its record, or verified
+ * against it. */
+int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct app_job **out,
+                   struct pd_err *err);
 /* Runs it on a thread of its own; app_job_wait returns its result. */
 int app_job_start(struct app_job *j, struct pd_err *err);
-/* PD_ETIMEOUT at deadline_ns (it goes on); else the job's own code, and *out_result (owned by j) is filled. */
-int app_job_wait(struct app_job *j, int64_t deadline_ns, const struct pd_result **out_result, struct pd_err *err);
+/* PD_ETIMEOUT at deadline_ns (it goes on); else the job's own code, and *out_result (owned by j) is
+ * filled. */
+int app_job_wait(struct app_job *j, int64_t deadline_ns, const struct pd_result **out_result,
+                 struct pd_err *err);
 void app_job_cancel(struct app_job *j);
 const struct pd_job *app_job_core(const struct app_job *j); /* id, seed, strategy, progress… */
 void app_job_free(struct app_job *j);
 
-/* The line of thought that ends in node (root's children to node), as a malloc'ed text, from a loaded trace. */
+/* The line of thought that ends in node (root's children to node), as a malloc'ed text, from a
+ * loaded trace. */
 char *app_trace_line(const struct pd_trace *t, uint32_t node);
 
 #endif

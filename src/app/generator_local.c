@@ -1,5 +1,5 @@
-/* The built-in engine behind core/generator.h. One instance a job and model; used on the job's thread, but for
- * done(), which the scheduler calls and which only pushes to the mailbox. */
+/* The built-in engine behind core/generator.h. One instance a job and model; used on the job's
+ * thread, but for done(), which the scheduler calls and which only pushes to the mailbox. */
 #include "app/generator_local.h"
 
 #include <stdlib.h>
@@ -38,8 +38,8 @@ static struct eng_ctx *ctx_of(const struct pd_gctx *c)
     return (struct eng_ctx *)(uintptr_t)c;
 }
 
-static int chat(struct pd_generator *g, const char *system, const char *question, int32_t **ids, size_t *n,
-                struct pd_err *err)
+static int chat(struct pd_generator *g, const char *system, const char *question, int32_t **ids,
+                size_t *n, struct pd_err *err)
 {
     struct eng_message m[2];
     size_t k = 0;
@@ -50,12 +50,14 @@ static int chat(struct pd_generator *g, const char *system, const char *question
     return eng_chat(eng_model_tokenizer(self(g)->model), m, k, ids, n, err);
 }
 
-static int tokenize(struct pd_generator *g, struct pd_str text, int32_t **ids, size_t *n, struct pd_err *err)
+static int tokenize(struct pd_generator *g, struct pd_str text, int32_t **ids, size_t *n,
+                    struct pd_err *err)
 {
     return eng_tokenize(eng_model_tokenizer(self(g)->model), text, ENG_PARSE_PLAIN, ids, n, err);
 }
 
-static int detokenize(struct pd_generator *g, const int32_t *ids, size_t n, struct pd_buf *out, struct pd_err *err)
+static int detokenize(struct pd_generator *g, const int32_t *ids, size_t n, struct pd_buf *out,
+                      struct pd_err *err)
 {
     return eng_detokenize(eng_model_tokenizer(self(g)->model), ids, n, true, out, err);
 }
@@ -86,7 +88,8 @@ static void ctx_free(struct pd_generator *g, struct pd_gctx *c)
     eng_ctx_free(ctx_of(c));
 }
 
-static int ctx_fork(struct pd_generator *g, struct pd_gctx *c, struct pd_gctx **out, struct pd_err *err)
+static int ctx_fork(struct pd_generator *g, struct pd_gctx *c, struct pd_gctx **out,
+                    struct pd_err *err)
 {
     struct eng_ctx *f;
     int rc = eng_ctx_fork(ctx_of(c), &f, err);
@@ -97,7 +100,8 @@ static int ctx_fork(struct pd_generator *g, struct pd_gctx *c, struct pd_gctx **
     return rc;
 }
 
-static int ctx_append(struct pd_generator *g, struct pd_gctx *c, const int32_t *ids, size_t n, struct pd_err *err)
+static int ctx_append(struct pd_generator *g, struct pd_gctx *c, const int32_t *ids, size_t n,
+                      struct pd_err *err)
 {
     (void)g;
     return n ? eng_ctx_append(ctx_of(c), ids, n, err) : 0;
@@ -181,7 +185,8 @@ static struct flight *flight_new(struct local *l, struct pd_lane *p, struct race
     return f;
 }
 
-static int submit(struct pd_generator *g, struct pd_lane *const *lanes, size_t n, struct pd_err *err)
+static int submit(struct pd_generator *g, struct pd_lane *const *lanes, size_t n,
+                  struct pd_err *err)
 {
     struct local *l = self(g);
     struct eng_req **reqs = calloc(n ? n : 1, sizeof *reqs);
@@ -224,8 +229,9 @@ static int submit(struct pd_generator *g, struct pd_lane *const *lanes, size_t n
 static int wait_one(struct pd_generator *g, int64_t deadline_ns, struct pd_lane **out)
 {
     static const enum pd_lane_end end[] = {
-        [ENG_FINISH_NONE] = PD_END_LENGTH, [ENG_FINISH_EOS] = PD_END_EOS,       [ENG_FINISH_STOP] = PD_END_STOP,
-        [ENG_FINISH_LENGTH] = PD_END_LENGTH, [ENG_FINISH_CTX] = PD_END_CTX,     [ENG_FINISH_RACE] = PD_END_RACE,
+        [ENG_FINISH_NONE] = PD_END_LENGTH,   [ENG_FINISH_EOS] = PD_END_EOS,
+        [ENG_FINISH_STOP] = PD_END_STOP,     [ENG_FINISH_LENGTH] = PD_END_LENGTH,
+        [ENG_FINISH_CTX] = PD_END_CTX,       [ENG_FINISH_RACE] = PD_END_RACE,
         [ENG_FINISH_CANCEL] = PD_END_CANCEL, [ENG_FINISH_ERROR] = PD_END_ERROR};
     struct pd_link *link;
     struct eng_req *r;
@@ -285,8 +291,8 @@ static const struct pd_generator_ops ops = {
     .release = release,
 };
 
-int app_generator_new(struct eng *e, struct eng_model *m, const char *name, struct pd_generator **out,
-                      struct pd_err *err)
+int app_generator_new(struct eng *e, struct eng_model *m, const char *name,
+                      struct pd_generator **out, struct pd_err *err)
 {
     struct local *l = calloc(1, sizeof *l);
 

@@ -1,7 +1,8 @@
-/* A job, from words to an answer: parse and validate, load models, store, run on a thread of its own.
+/* A job, from words to an answer: parse and validate, load models, store, run on a thread of its
+ * own.
  *
- * The stored request is a JSON object with all that determines the result; app_job_stored builds the same
- * job from it again. */
+ * The stored request is a JSON object with all that determines the result; app_job_stored builds
+ * the same job from it again. */
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -34,7 +35,8 @@ struct app_job {
     bool over;
 };
 
-/* ---- the sink ----------------------------------------------------------------------------------- */
+/* ---- the sink -----------------------------------------------------------------------------------
+ */
 
 static int sink_job(void *self, const struct pd_job_rec *r, struct pd_err *err)
 {
@@ -61,14 +63,16 @@ static int sink_flush(void *self, struct pd_err *err)
     return store_flush(self, err);
 }
 
-/* ---- building ----------------------------------------------------------------------------------- */
+/* ---- building -----------------------------------------------------------------------------------
+ */
 
 static char *copy(struct app_job *j, const char *z)
 {
     return z ? pd_arena_dup(&j->arena, pd_str_of(z)) : NULL;
 }
 
-/* "job_" and 26 characters: 48 bits of milliseconds, 80 random ones, Crockford's base 32 (as ULID). */
+/* "job_" and 26 characters: 48 bits of milliseconds, 80 random ones, Crockford's base 32 (as ULID).
+ */
 static int new_id(struct app_job *j, struct pd_err *err)
 {
     static const char digits[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
@@ -102,7 +106,8 @@ static int set_option(struct app_job *j, const char *kv, void *params, struct pd
     if (rc == PD_ENOENT)
         rc = pd_params_set(pd_common_params, &j->core.common, key, value, err);
     if (rc == PD_ENOENT)
-        rc = pd_fail(err, PD_EINVAL, "strategy '%s' has no option '%.*s' ('ponder solve --strategies' lists them)",
+        rc = pd_fail(err, PD_EINVAL,
+                     "strategy '%s' has no option '%.*s' ('ponder solve --strategies' lists them)",
                      st->name, (int)key.len, key.ptr);
     return rc;
 }
@@ -121,7 +126,8 @@ static int parse_options(struct app_job *j, const struct app_request *r, struct 
 
         for (size_t i = 0; pd_strategies[i]; i++)
             pd_buf_printf(&all, "%s%s", i ? ", " : "", pd_strategies[i]->name);
-        rc = pd_fail(err, PD_EINVAL, "no strategy '%s' (there are: %s)", name, all.data ? all.data : "none");
+        rc = pd_fail(err, PD_EINVAL, "no strategy '%s' (there are: %s)", name,
+                     all.data ? all.data : "none");
         pd_buf_done(&all);
         return rc;
     }
@@ -137,10 +143,12 @@ static int parse_options(struct app_job *j, const struct app_request *r, struct 
 
         for (size_t i = 0; i < r->n_options; i++)
             if (strncmp(r->options[i], "samples=", 8) == 0)
-                return pd_fail(err, PD_EINVAL, "the number of samples is given twice: as the budget and as -o %s",
+                return pd_fail(err, PD_EINVAL,
+                               "the number of samples is given twice: as the budget and as -o %s",
                                r->options[i]);
         snprintf(n, sizeof n, "%" PRIu64, r->budget_samples);
-        rc = st->params ? pd_params_set(st->params, params, PD_STR("samples"), pd_str_of(n), err) : 0;
+        rc = st->params ? pd_params_set(st->params, params, PD_STR("samples"), pd_str_of(n), err)
+                        : 0;
         rc = rc == PD_ENOENT ? 0 : rc; /* a strategy without samples draws one */
     }
     if (rc < 0)
@@ -157,7 +165,8 @@ static int parse_options(struct app_job *j, const struct app_request *r, struct 
     return rc;
 }
 
-static void put_model(struct pd_jw *w, const char *key, const char *name, const char *path, const struct eng_model *m)
+static void put_model(struct pd_jw *w, const char *key, const char *name, const char *path,
+                      const struct eng_model *m)
 {
     char hex[PD_SHA256_HEX];
 
@@ -201,13 +210,14 @@ static int budget_json(struct app_job *j, struct pd_err *err)
     pd_jw_uint(&w, budget->wrap_reserve);
     pd_jw_end_object(&w);
     j->core.budget_json = pd_arena_dup(&j->arena, pd_buf_str(&b));
-    rc = pd_buf_rc(&b) || !j->core.budget_json ? pd_fail(err, PD_ELIMIT, "the request is too large") : 0;
+    rc = pd_buf_rc(&b) || !j->core.budget_json ? pd_fail(err, PD_ELIMIT, "the request is too large")
+                                               : 0;
     pd_buf_done(&b);
     return rc;
 }
 
-static int build_request(struct app_job *j, const struct app_request *r, const char *paths[2], struct eng_model *models[2],
-                         struct pd_err *err)
+static int build_request(struct app_job *j, const struct app_request *r, const char *paths[2],
+                         struct eng_model *models[2], struct pd_err *err)
 {
     struct pd_buf b = PD_BUF_INIT(REQUEST_MAX_BYTES);
     struct pd_jw w;
@@ -229,7 +239,8 @@ static int build_request(struct app_job *j, const struct app_request *r, const c
     put_text(&w, "version", PONDER_VERSION);
     pd_jw_end_object(&w);
     j->core.request = pd_arena_dup(&j->arena, pd_buf_str(&b));
-    rc = pd_buf_rc(&b) || !j->core.request ? pd_fail(err, PD_ELIMIT, "the request is too large") : 0;
+    rc =
+        pd_buf_rc(&b) || !j->core.request ? pd_fail(err, PD_ELIMIT, "the request is too large") : 0;
     pd_buf_done(&b);
     return rc;
 }
@@ -263,7 +274,8 @@ static int new_job(struct app *a, struct app_job **out, struct pd_err *err)
     pthread_cond_init(&j->ended, &attr);
     pthread_condattr_destroy(&attr);
     if (a->store) {
-        j->sink = (struct pd_sink){a->store, sink_job, sink_node, sink_score, sink_call, sink_event, sink_flush};
+        j->sink = (struct pd_sink){a->store,  sink_job,   sink_node, sink_score,
+                                   sink_call, sink_event, sink_flush};
         j->core.sink = &j->sink;
     }
     *out = j;
@@ -289,7 +301,8 @@ static int load_models(struct app_job *j, const char *model, const char *scorer,
     return rc;
 }
 
-int app_job_new(struct app *a, const struct app_request *r, struct app_job **out, struct pd_err *err)
+int app_job_new(struct app *a, const struct app_request *r, struct app_job **out,
+                struct pd_err *err)
 {
     char *paths[2] = {NULL, NULL};
     struct eng_model *models[2] = {NULL, NULL};
@@ -307,7 +320,9 @@ int app_job_new(struct app *a, const struct app_request *r, struct app_job **out
     if (rc == 0)
         rc = parse_options(j, r, err);
     if (rc == 0) {
-        const char *scorer = r->scorer ? r->scorer : j->core.strategy->needs_scorer ? app_default_scorer : NULL;
+        const char *scorer = r->scorer                        ? r->scorer
+                             : j->core.strategy->needs_scorer ? app_default_scorer
+                                                              : NULL;
 
         job_fields(j, r);
         j->core.model = copy(j, r->model ? r->model : app_default_model);
@@ -332,7 +347,8 @@ int app_job_new(struct app *a, const struct app_request *r, struct app_job **out
     return 0;
 }
 
-/* ---- a stored job again -------------------------------------------------------------------------- */
+/* ---- a stored job again
+ * -------------------------------------------------------------------------- */
 
 static uint64_t number(const struct pd_json *obj, const char *key)
 {
@@ -342,7 +358,8 @@ static uint64_t number(const struct pd_json *obj, const char *key)
 }
 
 /* options JSON → "key=value" through the same door as the command line's */
-static int stored_options(struct app_job *j, const char *json, const char *strategy, struct pd_err *err)
+static int stored_options(struct app_job *j, const char *json, const char *strategy,
+                          struct pd_err *err)
 {
     struct pd_json *o = NULL;
     const char **list;
@@ -378,12 +395,14 @@ static int check_model(const struct pd_json *m, const struct eng_model *model, s
 
     pd_hex(eng_model_info(model)->sha256, PD_SHA256_BYTES, hex);
     if (want && strcmp(want, hex) != 0)
-        return pd_fail(err, PD_EFORMAT, "'%s' is not the file this job ran with (sha256 %.12s… now, %.12s… then)",
+        return pd_fail(err, PD_EFORMAT,
+                       "'%s' is not the file this job ran with (sha256 %.12s… now, %.12s… then)",
                        eng_model_info(model)->path, hex, want);
     return 0;
 }
 
-int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct app_job **out, struct pd_err *err)
+int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct app_job **out,
+                   struct pd_err *err)
 {
     char *paths[2] = {NULL, NULL};
     struct eng_model *models[2] = {NULL, NULL};
@@ -410,12 +429,16 @@ int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct 
     if (rc == 0)
         rc = pd_json_parse(rec->request, &q, err);
     if (rc == 0) {
-        const struct pd_json *b = pd_json_get(q, "budget"), *mj = pd_json_get(q, "model"), *sj = pd_json_get(q, "scorer");
-        const char *mf = pd_json_string(pd_json_get(mj, "file")), *sf = pd_json_string(pd_json_get(sj, "file"));
+        const struct pd_json *b = pd_json_get(q, "budget"), *mj = pd_json_get(q, "model"),
+                             *sj = pd_json_get(q, "scorer");
+        const char *mf = pd_json_string(pd_json_get(mj, "file")),
+                   *sf = pd_json_string(pd_json_get(sj, "file"));
         struct app_request r = {.question = pd_json_string(pd_json_get(q, "question")),
                                 .system = pd_json_string(pd_json_get(q, "system")),
-                                .expect = pd_json_string(pd_json_get(q, "expect")), .problem_key = rec->problem_key,
-                                .seed = rec->seed, .repeat = rec->repeat};
+                                .expect = pd_json_string(pd_json_get(q, "expect")),
+                                .problem_key = rec->problem_key,
+                                .seed = rec->seed,
+                                .repeat = rec->repeat};
 
         r.budget.tokens = number(b, "tokens");
         r.budget.nodes = number(b, "nodes");
@@ -431,9 +454,13 @@ int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct 
         if (!r.question || !mf || (rec->scorer && !sf))
             rc = pd_fail(err, PD_EFORMAT, "the stored request of %s is not complete", rec->id);
         if (rc == 0 && mode != PD_JOB_RECORDED) {
-            /* where the file was, or by its name when it has moved; check_model compares the content */
+            /* where the file was, or by its name when it has moved; check_model compares the
+             * content */
             rc = load_models(j, pd_file_exists(mf) ? mf : rec->model,
-                             !rec->scorer ? NULL : pd_file_exists(sf) ? sf : rec->scorer, paths, models, err);
+                             !rec->scorer         ? NULL
+                             : pd_file_exists(sf) ? sf
+                                                  : rec->scorer,
+                             paths, models, err);
             if (rc == 0)
                 rc = check_model(mj, models[0], err);
             if (rc == 0 && models[1])
@@ -452,7 +479,8 @@ out:
     return 0;
 }
 
-/* ---- running -------------------------------------------------------------------------------------- */
+/* ---- running
+ * -------------------------------------------------------------------------------------- */
 
 static void *job_thread(void *arg)
 {
@@ -476,13 +504,15 @@ int app_job_start(struct app_job *j, struct pd_err *err)
     return 0;
 }
 
-int app_job_wait(struct app_job *j, int64_t deadline_ns, const struct pd_result **out_result, struct pd_err *err)
+int app_job_wait(struct app_job *j, int64_t deadline_ns, const struct pd_result **out_result,
+                 struct pd_err *err)
 {
     struct timespec ts = {deadline_ns / PD_NS_PER_S, deadline_ns % PD_NS_PER_S};
     bool over;
 
     pthread_mutex_lock(&j->lock);
-    while (!j->over && deadline_ns != PD_NEVER_NS && pthread_cond_timedwait(&j->ended, &j->lock, &ts) == 0)
+    while (!j->over && deadline_ns != PD_NEVER_NS &&
+           pthread_cond_timedwait(&j->ended, &j->lock, &ts) == 0)
         ;
     while (!j->over && deadline_ns == PD_NEVER_NS)
         pthread_cond_wait(&j->ended, &j->lock);

@@ -38,8 +38,8 @@ char *app_db_path(const char *data_dir)
     return join(env("HOME") ? env("HOME") : ".", "/", ".local/state/ponder/ponder.db");
 }
 
-/* The bundled files: of the source tree when the program runs in the build tree that made it (also when the
- * trees have moved together), of the installed place otherwise. */
+/* The bundled files: of the source tree when the program runs in the build tree that made it (also
+ * when the trees have moved together), of the installed place otherwise. */
 static char *bundle_folder(void)
 {
     char exe[PATH_MAX], *status, *tree, *found;
@@ -68,7 +68,9 @@ static char *data_folder(const char *kind, int i)
 
     switch (i) {
     case 0:
-        s = strcmp(kind, "models") == 0 && env("PONDER_MODELS_DIR") ? strdup(env("PONDER_MODELS_DIR")) : strdup("");
+        s = strcmp(kind, "models") == 0 && env("PONDER_MODELS_DIR")
+                ? strdup(env("PONDER_MODELS_DIR"))
+                : strdup("");
         break;
     case 1:
         if (env("XDG_DATA_HOME"))
@@ -109,7 +111,8 @@ int app_find_model(const char *name, char **out_path, struct pd_err *err)
             free(stem);
             if (path && pd_file_exists(path)) {
                 free(folder);
-                *out_path = realpath(path, NULL); /* it goes into the trace: the same from any folder */
+                *out_path =
+                    realpath(path, NULL); /* it goes into the trace: the same from any folder */
                 free(path);
                 return *out_path ? 0 : pd_fail(err, PD_ENOMEM, "out of memory");
             }
@@ -117,12 +120,15 @@ int app_find_model(const char *name, char **out_path, struct pd_err *err)
         }
         free(folder);
     }
-    return pd_fail(err, PD_ENOENT, "no model '%s': give a .gguf file, or a name that 'ponder model ls' lists", name);
+    return pd_fail(err, PD_ENOENT,
+                   "no model '%s': give a .gguf file, or a name that 'ponder model ls' lists",
+                   name);
 }
 
 static int by_name(const void *a, const void *b)
 {
-    return strcmp(((const struct app_model_file *)a)->name, ((const struct app_model_file *)b)->name);
+    return strcmp(((const struct app_model_file *)a)->name,
+                  ((const struct app_model_file *)b)->name);
 }
 
 int app_list_models(struct app_model_file **out, size_t *out_n, struct pd_err *err)
@@ -177,7 +183,8 @@ void app_list_models_free(struct app_model_file *files, size_t n)
 }
 
 /* 1 found, 0 not in this file, negative error. */
-static int find_in(const char *path, const char *id, char **question, char **answer, struct pd_err *err)
+static int find_in(const char *path, const char *id, char **question, char **answer,
+                   struct pd_err *err)
 {
     struct pd_buf text = PD_BUF_INIT(PROBLEMS_MAX_BYTES);
     struct pd_str rest;
@@ -202,7 +209,8 @@ static int find_in(const char *path, const char *id, char **question, char **ans
             *question = strdup(q ? q : "");
             if (a)
                 *answer = strdup(a);
-            else if (!pd_json_int(pd_json_get(j, "answer"), &number) || asprintf(answer, "%lld", (long long)number) < 0)
+            else if (!pd_json_int(pd_json_get(j, "answer"), &number) ||
+                     asprintf(answer, "%lld", (long long)number) < 0)
                 *answer = NULL;
             found = 1;
         }
@@ -228,6 +236,7 @@ int app_find_problem(const char *id, char **out_question, char **out_answer, str
         free(folder);
     }
     if (rc == 0)
-        return pd_fail(err, PD_ENOENT, "no bundled problem '%s' (they are dev-0001 to dev-0500)", id);
+        return pd_fail(err, PD_ENOENT, "no bundled problem '%s' (they are dev-0001 to dev-0500)",
+                       id);
     return rc < 0 ? rc : 0;
 }

@@ -5,9 +5,9 @@
 
 #include <stdint.h>
 
-#define PD_NS_PER_S INT64_C(1000000000)
+#define PD_NS_PER_S  INT64_C(1000000000)
 #define PD_NS_PER_MS INT64_C(1000000)
-#define PD_NEVER_NS INT64_MAX
+#define PD_NEVER_NS  INT64_MAX
 
 int64_t pd_clock_now_ns(void);
 int64_t pd_clock_unix_ms(void);

@@ -1,5 +1,5 @@
-/* JSON: reading through cJSON with strict checks, writing by a small streaming writer (keeps key order
- * and exact integers, and streams JSON Lines). cJSON is named in json.c only. */
+/* JSON: reading through cJSON with strict checks, writing by a small streaming writer (keeps key
+ * order and exact integers, and streams JSON Lines). cJSON is named in json.c only. */
 #ifndef PD_BASE_JSON_H
 #define PD_BASE_JSON_H
 
@@ -8,13 +8,16 @@
 
 struct pd_json; /* a value; every value of a tree is owned by its root */
 
-/* One whole JSON value; refuses trailing text, invalid UTF-8, NUL (also \u0000), duplicate keys, depth > 64. */
+/* One whole JSON value; refuses trailing text, invalid UTF-8, NUL (also \u0000), duplicate keys,
+ * depth > 64. */
 int pd_json_parse(struct pd_str text, struct pd_json **out_root, struct pd_err *err);
 void pd_json_free(struct pd_json *root);
-const struct pd_json *pd_json_get(const struct pd_json *obj, const char *key); /* NULL: absent or not an object */
+const struct pd_json *pd_json_get(const struct pd_json *obj,
+                                  const char *key); /* NULL: absent or not an object */
 size_t pd_json_size(const struct pd_json *arr_or_obj);
 const struct pd_json *pd_json_at(const struct pd_json *arr_or_obj, size_t i);
-const struct pd_json *pd_json_first(const struct pd_json *arr_or_obj); /* iteration in O(1) a step */
+const struct pd_json *
+pd_json_first(const struct pd_json *arr_or_obj); /* iteration in O(1) a step */
 const struct pd_json *pd_json_next(const struct pd_json *v);
 const char *pd_json_key(const struct pd_json *v);    /* member's name */
 const char *pd_json_string(const struct pd_json *v); /* NULL when not a string; borrowed */
@@ -41,7 +44,8 @@ void pd_jw_str(struct pd_jw *w, struct pd_str s);
 void pd_jw_strz(struct pd_jw *w, const char *z); /* NULL → null */
 void pd_jw_int(struct pd_jw *w, int64_t v);
 void pd_jw_uint(struct pd_jw *w, uint64_t v);
-void pd_jw_double(struct pd_jw *w, double v); /* shortest that reads back equal; not finite → null */
+void pd_jw_double(struct pd_jw *w,
+                  double v); /* shortest that reads back equal; not finite → null */
 void pd_jw_bool(struct pd_jw *w, bool v);
 void pd_jw_null(struct pd_jw *w);
 void pd_jw_raw(struct pd_jw *w, struct pd_str json); /* a value that is already JSON */

@@ -1,5 +1,5 @@
-/* Bounded intrusive queue between threads: many pushers, one popper. Pushing gives the message away.
- * The lock is a leaf: nothing else is locked or called while it is held. */
+/* Bounded intrusive queue between threads: many pushers, one popper. Pushing gives the message
+ * away. The lock is a leaf: nothing else is locked or called while it is held. */
 #ifndef PD_BASE_QUEUE_H
 #define PD_BASE_QUEUE_H
 
@@ -22,11 +22,13 @@ struct pd_queue {
 };
 
 int pd_queue_init(struct pd_queue *q, size_t max); /* 0 or PD_ENOMEM */
-void pd_queue_done(struct pd_queue *q);            /* must be empty or its messages freed by the owner */
-int pd_queue_push(struct pd_queue *q, struct pd_link *m);      /* 0, PD_ELIMIT full, PD_ECANCEL closed */
-int pd_queue_push_wait(struct pd_queue *q, struct pd_link *m); /* blocks while full; 0 or PD_ECANCEL */
-struct pd_link *pd_queue_pop(struct pd_queue *q);              /* NULL when empty */
-/* Waits until deadline_ns (monotonic; INT64_MAX = for ever): 0, PD_ETIMEOUT, PD_ECANCEL (closed and empty). */
+void pd_queue_done(struct pd_queue *q); /* must be empty or its messages freed by the owner */
+int pd_queue_push(struct pd_queue *q, struct pd_link *m); /* 0, PD_ELIMIT full, PD_ECANCEL closed */
+int pd_queue_push_wait(struct pd_queue *q,
+                       struct pd_link *m);        /* blocks while full; 0 or PD_ECANCEL */
+struct pd_link *pd_queue_pop(struct pd_queue *q); /* NULL when empty */
+/* Waits until deadline_ns (monotonic; INT64_MAX = for ever): 0, PD_ETIMEOUT, PD_ECANCEL (closed and
+ * empty). */
 int pd_queue_pop_wait(struct pd_queue *q, int64_t deadline_ns, struct pd_link **out);
 /* Everything in order as a chain, NULL when empty. */
 struct pd_link *pd_queue_take_all(struct pd_queue *q);

@@ -1,6 +1,6 @@
-/* What a trace consists of: the rows that the search core produces and the storage keeps. Plain data,
- * shared by both so that neither needs to know the other. Strings and arrays are borrowed for the call
- * unless a function says otherwise. Field names follow the database schema. */
+/* What a trace consists of: the rows that the search core produces and the storage keeps. Plain
+ * data, shared by both so that neither needs to know the other. Strings and arrays are borrowed for
+ * the call unless a function says otherwise. Field names follow the database schema. */
 #ifndef PD_BASE_RECORD_H
 #define PD_BASE_RECORD_H
 
@@ -19,8 +19,9 @@ struct pd_job_rec {
     uint64_t seed;
     const char *status;     /* queued running paused done failed cancelled */
     const char *stopped_by; /* NULL while running */
-    struct pd_str request;  /* JSON: question, system, sampling, budget, model files with sha256: all that determines the result */
-    const char *budget;     /* JSON */
+    struct pd_str request; /* JSON: question, system, sampling, budget, model files with sha256: all
+                              that determines the result */
+    const char *budget;    /* JSON */
     int64_t created_ms, started_ms, finished_ms; /* 0: not yet */
     int64_t answer_node;                         /* -1: none */
     const char *answer;                          /* may be NULL */
@@ -43,7 +44,7 @@ struct pd_node_rec {
     const char *stop;   /* what cut it: tokens seconds race …, may be NULL */
     uint64_t seed;      /* the branch key */
     int64_t created_ms;
-    int64_t call_id;    /* index of the call within the job that produced it, -1: none */
+    int64_t call_id; /* index of the call within the job that produced it, -1: none */
 };
 
 struct pd_score_rec {
@@ -62,7 +63,8 @@ struct pd_call_rec {
     const char *op;      /* generate prefill score */
     const char *model;
     const char *outcome; /* ok cancel error */
-    uint64_t prompt_tokens, cached_tokens, generated_tokens; /* prefilled (or scored) = prompt - cached */
+    uint64_t prompt_tokens, cached_tokens,
+        generated_tokens; /* prefilled (or scored) = prompt - cached */
     int64_t started_ms, ended_ms;
     const char *error;
 };

@@ -25,9 +25,9 @@ static inline bool pd_str_eq(struct pd_str a, struct pd_str b)
 }
 bool pd_str_starts(struct pd_str s, struct pd_str prefix);
 bool pd_str_ends(struct pd_str s, struct pd_str suffix);
-struct pd_str pd_str_trim(struct pd_str s);                        /* ASCII white space, both ends */
-ptrdiff_t pd_str_find(struct pd_str hay, struct pd_str needle);    /* first offset, or -1 */
-ptrdiff_t pd_str_rfind(struct pd_str hay, struct pd_str needle);   /* last offset, or -1 */
+struct pd_str pd_str_trim(struct pd_str s);                      /* ASCII white space, both ends */
+ptrdiff_t pd_str_find(struct pd_str hay, struct pd_str needle);  /* first offset, or -1 */
+ptrdiff_t pd_str_rfind(struct pd_str hay, struct pd_str needle); /* last offset, or -1 */
 struct pd_str pd_str_sub(struct pd_str s, size_t from, size_t to); /* clamped to s */
 char *pd_str_dup(struct pd_str s);                                 /* malloc'ed C string or NULL */
 bool pd_utf8_valid(struct pd_str s);
@@ -37,8 +37,8 @@ size_t pd_utf8_complete(struct pd_str s);
 /* Whole-string number parsing: false when s is anything but one number in range. */
 bool pd_parse_i64(struct pd_str s, int64_t *out);
 bool pd_parse_u64(struct pd_str s, uint64_t *out);
-bool pd_parse_double(struct pd_str s, double *out);  /* finite only, C locale */
-bool pd_parse_bool(struct pd_str s, bool *out);      /* 1/true/on/yes, 0/false/off/no */
-bool pd_parse_size(struct pd_str s, uint64_t *out);  /* 123, 64KiB, 2MiB, 12GiB, also K M G */
+bool pd_parse_double(struct pd_str s, double *out); /* finite only, C locale */
+bool pd_parse_bool(struct pd_str s, bool *out);     /* 1/true/on/yes, 0/false/off/no */
+bool pd_parse_size(struct pd_str s, uint64_t *out); /* 123, 64KiB, 2MiB, 12GiB, also K M G */
 
 #endif

@@ -1,5 +1,6 @@
-/* Answer extraction and canonical keys (strategies.md §1.3). PCRE2 with match limits does the patterns;
- * patterns are compiled once per call site and freed: answers are short and rare next to tokens. */
+/* Answer extraction and canonical keys (strategies.md §1.3). PCRE2 with match limits does the
+ * patterns; patterns are compiled once per call site and freed: answers are short and rare next to
+ * tokens. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "core/answer.h"
 
@@ -10,9 +11,12 @@
 
 #include "base/err.h"
 
-#define MATCH_LIMIT 100000 /* steps of the matcher: enough for any answer, bounded for hostile text */
+#define MATCH_LIMIT                                                                                \
+    100000 /* steps of the matcher: enough for any answer, bounded for hostile text */
 #define KEY_MAX 4096
-#define BOXED_TRIES 16 /* unclosed boxes at the end of a text before we give up on it: keeps hostile text linear */
+#define BOXED_TRIES                                                                                \
+    16 /* unclosed boxes at the end of a text before we give up on it: keeps hostile text linear   \
+        */
 
 /* Last match of pattern in text: group 1. len 0 when there is none or a limit was hit. */
 static struct pd_str last_match(const char *pattern, struct pd_str text)
@@ -20,15 +24,16 @@ static struct pd_str last_match(const char *pattern, struct pd_str text)
     struct pd_str found = {"", 0};
     int code;
     PCRE2_SIZE at, start = 0;
-    pcre2_code *re = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_CASELESS | PCRE2_MULTILINE,
-                                   &code, &at, NULL);
+    pcre2_code *re = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
+                                   PCRE2_CASELESS | PCRE2_MULTILINE, &code, &at, NULL);
     pcre2_match_data *md = re ? pcre2_match_data_create_from_pattern(re, NULL) : NULL;
     pcre2_match_context *mc = pcre2_match_context_create(NULL);
 
     if (md && mc) {
         pcre2_set_match_limit(mc, MATCH_LIMIT);
         pcre2_set_heap_limit(mc, 1024);
-        while (start <= text.len && pcre2_match(re, (PCRE2_SPTR)text.ptr, text.len, start, 0, md, mc) > 1) {
+        while (start <= text.len &&
+               pcre2_match(re, (PCRE2_SPTR)text.ptr, text.len, start, 0, md, mc) > 1) {
             PCRE2_SIZE *o = pcre2_get_ovector_pointer(md);
 
             found = pd_str_sub(text, o[2], o[3]);
@@ -65,7 +70,8 @@ struct pd_str pd_answer_extract(struct pd_str text)
     struct pd_str a = last_boxed(text);
 
     if (!a.len)
-        a = pd_str_trim(last_match("(?:(?:final )?answer is|answer:)[ \\t]*:?[ \\t]*([^\\n]*)", text));
+        a = pd_str_trim(
+            last_match("(?:(?:final )?answer is|answer:)[ \\t]*:?[ \\t]*([^\\n]*)", text));
     return a;
 }
 
@@ -107,7 +113,7 @@ static bool number_key(struct pd_str s, struct pd_buf *out)
         if (dot || rest.len == 0 || rest.len > 17 || !pd_parse_i64(rest, &den) || den <= 0)
             return false;
     }
-    for (a = num, b = den; b; ) {
+    for (a = num, b = den; b;) {
         int64_t t = a % b;
 
         a = b;
@@ -144,7 +150,8 @@ int pd_answer_key(struct pd_str answer, struct pd_buf *out)
                 skip = strlen(noise[k]);
         if (skip) {
             i += skip;
-        } else if (pd_str_starts(rest, PD_STR("\\dfrac")) || pd_str_starts(rest, PD_STR("\\tfrac"))) {
+        } else if (pd_str_starts(rest, PD_STR("\\dfrac")) ||
+                   pd_str_starts(rest, PD_STR("\\tfrac"))) {
             pd_buf_addz(&t, "\\frac");
             i += 6;
         } else if (pd_str_starts(rest, PD_STR("\\%"))) {
@@ -156,7 +163,8 @@ int pd_answer_key(struct pd_str answer, struct pd_buf *out)
     s = pd_str_trim(pd_buf_str(&t));
     while (s.len && s.ptr[s.len - 1] == '.')
         s = pd_str_trim(pd_str_sub(s, 0, s.len - 1));
-    /* \frac{a}{b} of plain integers reads as a/b; a trailing unit word ("42 apples") is not part of a number */
+    /* \frac{a}{b} of plain integers reads as a/b; a trailing unit word ("42 apples") is not part of
+     * a number */
     struct pd_str frac = last_match("^\\\\frac\\{(-?\\d+\\}\\{\\d+)\\}$", s);
     struct pd_str plain = last_match("^([-+]?[\\d.,/]+)(?:\\s*[a-z\\\\][a-z\\\\{} ]*)?$", s);
     struct pd_buf f = PD_BUF_INIT(KEY_MAX);

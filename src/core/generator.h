@@ -1,6 +1,6 @@
-/* A language model as the search sees it: contexts that can be forked, and lanes that run on them in
- * batches. Implemented by src/app over the built-in engine, and by tests. One instance serves one job and
- * is used on the job's thread only. */
+/* A language model as the search sees it: contexts that can be forked, and lanes that run on them
+ * in batches. Implemented by src/app over the built-in engine, and by tests. One instance serves
+ * one job and is used on the job's thread only. */
 #ifndef PD_CORE_GENERATOR_H
 #define PD_CORE_GENERATOR_H
 
@@ -37,9 +37,9 @@ struct pd_lane {
     const struct pd_sampling *sampling;
     uint64_t key;
     uint32_t max_tokens;
-    const char *stop;      /* or NULL */
-    uint32_t race_m;       /* 0: no race; else all lanes of the submit race, first m win (logical time) */
-    const uint32_t *at;    /* READ: absolute positions after which logits of labels are read */
+    const char *stop; /* or NULL */
+    uint32_t race_m; /* 0: no race; else all lanes of the submit race, first m win (logical time) */
+    const uint32_t *at; /* READ: absolute positions after which logits of labels are read */
     uint32_t n_at;
     const int32_t *labels;
     uint32_t n_labels;
@@ -62,20 +62,25 @@ struct pd_generator {
 
 struct pd_generator_ops {
     /* ids are malloc'ed; *io_n counts; appended behind what is there */
-    int (*chat)(struct pd_generator *g, const char *system, const char *question, int32_t **io_ids, size_t *io_n,
-                struct pd_err *err);
-    int (*tokenize)(struct pd_generator *g, struct pd_str text, int32_t **io_ids, size_t *io_n, struct pd_err *err);
-    int (*detokenize)(struct pd_generator *g, const int32_t *ids, size_t n, struct pd_buf *out, struct pd_err *err);
+    int (*chat)(struct pd_generator *g, const char *system, const char *question, int32_t **io_ids,
+                size_t *io_n, struct pd_err *err);
+    int (*tokenize)(struct pd_generator *g, struct pd_str text, int32_t **io_ids, size_t *io_n,
+                    struct pd_err *err);
+    int (*detokenize)(struct pd_generator *g, const int32_t *ids, size_t n, struct pd_buf *out,
+                      struct pd_err *err);
     int32_t (*find_token)(struct pd_generator *g, const char *text); /* -1: none */
     uint32_t (*n_ctx)(struct pd_generator *g);
     int (*ctx_new)(struct pd_generator *g, struct pd_gctx **out, struct pd_err *err);
     void (*ctx_free)(struct pd_generator *g, struct pd_gctx *c);
-    int (*ctx_fork)(struct pd_generator *g, struct pd_gctx *c, struct pd_gctx **out, struct pd_err *err);
-    int (*ctx_append)(struct pd_generator *g, struct pd_gctx *c, const int32_t *ids, size_t n, struct pd_err *err);
+    int (*ctx_fork)(struct pd_generator *g, struct pd_gctx *c, struct pd_gctx **out,
+                    struct pd_err *err);
+    int (*ctx_append)(struct pd_generator *g, struct pd_gctx *c, const int32_t *ids, size_t n,
+                      struct pd_err *err);
     int (*ctx_rollback)(struct pd_generator *g, struct pd_gctx *c, size_t n, struct pd_err *err);
     size_t (*ctx_n_tokens)(struct pd_generator *g, const struct pd_gctx *c);
     size_t (*ctx_n_cached)(struct pd_generator *g, const struct pd_gctx *c);
-    int (*submit)(struct pd_generator *g, struct pd_lane *const *lanes, size_t n, struct pd_err *err);
+    int (*submit)(struct pd_generator *g, struct pd_lane *const *lanes, size_t n,
+                  struct pd_err *err);
     /* The next lane that has ended, in any order; PD_ETIMEOUT at deadline_ns. */
     int (*wait)(struct pd_generator *g, int64_t deadline_ns, struct pd_lane **out);
     void (*cancel)(struct pd_generator *g, struct pd_lane *lane); /* it still ends through wait() */

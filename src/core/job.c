@@ -14,14 +14,18 @@
 #define JOB_ARENA_BYTES ((size_t)1 << 32) /* a search tree of some millions of nodes */
 
 const struct pd_param pd_common_params[] = {
-    PD_DOUBLE(pd_common, temperature, 0.8, 0, 2, "sampling temperature; 0 takes the likeliest token"),
-    PD_DOUBLE(pd_common, top_p, 1, 0.000001, 1, "smallest set of tokens with this much probability; 1: off"),
+    PD_DOUBLE(pd_common, temperature, 0.8, 0, 2,
+              "sampling temperature; 0 takes the likeliest token"),
+    PD_DOUBLE(pd_common, top_p, 1, 0.000001, 1,
+              "smallest set of tokens with this much probability; 1: off"),
     PD_DOUBLE(pd_common, min_p, 0, 0, 1, "drop tokens below this share of the likeliest; 0: off"),
     PD_INT(pd_common, top_k, 0, 0, 1000000, "keep the k likeliest tokens; 0: off"),
     PD_INT(pd_common, max_tokens, 2048, 1, 1 << 20, "most tokens of one line of thought"),
     PD_INT(pd_common, max_step_tokens, 256, 1, 1 << 20, "most tokens of one step"),
-    PD_INT(pd_common, max_steps, 40, 1, 10000, "steps of one line of thought; the last runs to the line's end"),
-    PD_INT(pd_common, repeat_guard, 3, 0, 1000, "give up a line after this many equal steps; 0: off"),
+    PD_INT(pd_common, max_steps, 40, 1, 10000,
+           "steps of one line of thought; the last runs to the line's end"),
+    PD_INT(pd_common, repeat_guard, 3, 0, 1000,
+           "give up a line after this many equal steps; 0: off"),
     {0},
 };
 
@@ -35,7 +39,8 @@ static int make_root(struct search *s, struct pd_err *err)
 
     root->key = search_subkey(search_subkey(job->seed, job->repeat, 0), 0, 0);
     {
-        /* H(seed, problem, repeat, branch path); the strategy is left out so that strategies share lanes */
+        /* H(seed, problem, repeat, branch path); the strategy is left out so that strategies share
+         * lanes */
         struct pd_buf b = PD_BUF_INIT(1 << 24);
 
         pd_buf_addz(&b, job->question);
@@ -56,8 +61,9 @@ static int make_root(struct search *s, struct pd_err *err)
     }
     rc = job->gen->ops->chat(job->gen, job->system, job->question, &ids, &n, err);
     if (rc == 0 && n + 1 > job->gen->ops->n_ctx(job->gen))
-        rc = pd_fail(err, PD_ELIMIT, "the prompt has %zu tokens, the model's context holds %" PRIu32, n,
-                     job->gen->ops->n_ctx(job->gen));
+        rc =
+            pd_fail(err, PD_ELIMIT, "the prompt has %zu tokens, the model's context holds %" PRIu32,
+                    n, job->gen->ops->n_ctx(job->gen));
     if (rc == 0) {
         root->tokens = pd_arena_memdup(s->arena, ids, n * sizeof *ids);
         root->n_tokens = (uint32_t)n;
@@ -66,7 +72,8 @@ static int make_root(struct search *s, struct pd_err *err)
     }
     free(ids);
     if (rc == 0 && job->mode == PD_JOB_VERIFY && job->stored->n_nodes &&
-        (job->stored->nodes[0].n_tokens != n || memcmp(job->stored->nodes[0].tokens, root->tokens, n * sizeof *ids)))
+        (job->stored->nodes[0].n_tokens != n ||
+         memcmp(job->stored->nodes[0].tokens, root->tokens, n * sizeof *ids)))
         rc = pd_fail(err, PD_EDIFFER, "the prompt's tokens differ from the stored ones");
     if (rc == 0 && !(job->stored && job->stored->n_nodes))
         rc = search_node_record(s, root, err);
@@ -82,7 +89,8 @@ static struct node *best_open(const struct search *s)
         struct node *n = s->nodes[i];
         double v, w;
 
-        if (n->status == NODE_FINISHED || n->status == NODE_PRUNED || n->status == NODE_FAILED || n->n_children)
+        if (n->status == NODE_FINISHED || n->status == NODE_PRUNED || n->status == NODE_FAILED ||
+            n->n_children)
             continue;
         v = search_value(n, AGGREGATE_LAST);
         w = best ? search_value(best, AGGREGATE_LAST) : 0;
@@ -92,7 +100,8 @@ static struct node *best_open(const struct search *s)
     return best;
 }
 
-/* strategies.md §1.6: finished lanes with an answer; else wrap up the best open one; else nothing. */
+/* strategies.md §1.6: finished lanes with an answer; else wrap up the best open one; else nothing.
+ */
 static int ending_rule(struct search *s, struct pd_err *err)
 {
     struct tally *votes = tally_new(s);
@@ -124,13 +133,15 @@ static void count_support(struct search *s, struct pd_result *r)
         if (n->n_children || n->status == NODE_OPEN || n->status == NODE_FAILED)
             continue;
         r->of++;
-        r->agree += s->answer && n->status == NODE_FINISHED && strcmp(search_key(n), search_key(s->answer)) == 0;
+        r->agree += s->answer && n->status == NODE_FINISHED &&
+                    strcmp(search_key(n), search_key(s->answer)) == 0;
     }
     if (s->answer && r->agree == 0)
         r->agree = 1; /* the wrapped-up line itself */
 }
 
-/* The answer's line as steps with scores and token counts: a token belongs to the step in which it begins. */
+/* The answer's line as steps with scores and token counts: a token belongs to the step in which it
+ * begins. */
 static int fill_steps(struct search *s, struct pd_result *r, struct node *end, struct pd_err *err)
 {
     struct pd_generator *g = s->job->gen;
@@ -174,9 +185,13 @@ static void fill_trace(struct search *s, struct pd_result *r)
 
         search_node_rec(n, &t->nodes[i]);
         if (n->scored)
-            t->scores[n_scores++] =
-                (struct pd_score_rec){n->id, s->job->scorer, s->job->verifier->kind, search_value(n, AGGREGATE_LAST),
-                                      n->values, (uint32_t)n->n_values, n->score_call};
+            t->scores[n_scores++] = (struct pd_score_rec){n->id,
+                                                          s->job->scorer,
+                                                          s->job->verifier->kind,
+                                                          search_value(n, AGGREGATE_LAST),
+                                                          n->values,
+                                                          (uint32_t)n->n_values,
+                                                          n->score_call};
     }
     t->n_nodes = s->n_nodes;
     t->n_scores = n_scores;
@@ -188,11 +203,21 @@ static void fill_trace(struct search *s, struct pd_result *r)
 
 static void job_rec(const struct pd_job *j, struct pd_job_rec *out)
 {
-    *out = (struct pd_job_rec){
-        .id = j->id, .problem_key = j->problem_key, .repeat = j->repeat, .strategy = j->strategy->name,
-        .options = j->options, .model = j->model, .scorer = j->verifier ? j->scorer : NULL, .seed = j->seed,
-        .status = "running", .request = pd_str_of(j->request), .budget = j->budget_json,
-        .created_ms = j->created_ms, .started_ms = j->created_ms, .answer_node = -1, .correct = -1};
+    *out = (struct pd_job_rec){.id = j->id,
+                               .problem_key = j->problem_key,
+                               .repeat = j->repeat,
+                               .strategy = j->strategy->name,
+                               .options = j->options,
+                               .model = j->model,
+                               .scorer = j->verifier ? j->scorer : NULL,
+                               .seed = j->seed,
+                               .status = "running",
+                               .request = pd_str_of(j->request),
+                               .budget = j->budget_json,
+                               .created_ms = j->created_ms,
+                               .started_ms = j->created_ms,
+                               .answer_node = -1,
+                               .correct = -1};
 }
 
 int pd_job_store(const struct pd_job *j, struct pd_err *err)
@@ -215,7 +240,11 @@ static int finish(struct search *s, struct pd_result *r, int rc, struct pd_err *
     uint32_t line = 0;
     int rc2;
 
-    r->stopped_by = s->stopped && !s->answered ? s->stopped : a ? "answer" : s->stopped ? s->stopped : s->cut ? s->cut : "no_candidates";
+    r->stopped_by = s->stopped && !s->answered ? s->stopped
+                    : a                        ? "answer"
+                    : s->stopped               ? s->stopped
+                    : s->cut                   ? s->cut
+                                               : "no_candidates";
     if (rc == 0 && a) {
         struct pd_str text = pd_answer_extract(search_line(s, a));
 
@@ -281,8 +310,12 @@ int pd_job_run(struct pd_job *job, struct pd_result *r, struct pd_err *err)
     s->deadline_ns = job->budget.seconds > 0 && job->mode == PD_JOB_RUN
                          ? s->started_ns + (int64_t)(job->budget.seconds * (double)PD_NS_PER_S)
                          : PD_NEVER_NS;
-    s->scorer = (struct pd_scorer){.verifier = job->verifier, .gen = job->scorer_gen, .arena = s->arena,
-                                   .question = job->question, .system = job->system, .search = s};
+    s->scorer = (struct pd_scorer){.verifier = job->verifier,
+                                   .gen = job->scorer_gen,
+                                   .arena = s->arena,
+                                   .question = job->question,
+                                   .system = job->system,
+                                   .search = s};
     if (job->stored && job->mode != PD_JOB_VERIFY) { /* the ledger goes on where it was */
         for (size_t i = 0; i < job->stored->n_calls; i++) {
             struct pd_call_rec c = job->stored->calls[i];

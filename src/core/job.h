@@ -11,11 +11,11 @@
 #include "core/verifier.h"
 
 struct pd_budget {
-    uint64_t tokens;  /* generated, all lanes; 0: no limit */
-    double seconds;   /* 0: no limit */
-    uint64_t nodes;   /* 0: no limit */
-    const char *wrap_up;    /* forced on the best open line when nothing has finished; NULL: none */
-    uint32_t wrap_reserve;  /* tokens held back for it */
+    uint64_t tokens;       /* generated, all lanes; 0: no limit */
+    double seconds;        /* 0: no limit */
+    uint64_t nodes;        /* 0: no limit */
+    const char *wrap_up;   /* forced on the best open line when nothing has finished; NULL: none */
+    uint32_t wrap_reserve; /* tokens held back for it */
 };
 
 /* Options every strategy has; the table is pd_common_params. */
@@ -45,12 +45,14 @@ struct pd_sink {
 enum pd_job_mode {
     PD_JOB_RUN,      /* what is stored is served, what is missing is computed: run and resume */
     PD_JOB_RECORDED, /* stored results only: replay without a model */
-    PD_JOB_VERIFY,   /* everything is computed again and compared: PD_EDIFFER names the first difference */
+    PD_JOB_VERIFY,   /* everything is computed again and compared: PD_EDIFFER names the first
+                        difference */
 };
 
 struct pd_progress { /* written by the job, read by anyone */
     atomic_uint live, nodes;
-    atomic_ullong tokens, generated; /* tokens so far: all, live ones included; generated: recorded ones */
+    atomic_ullong tokens,
+        generated; /* tokens so far: all, live ones included; generated: recorded ones */
     atomic_bool scoring;
 };
 
@@ -96,18 +98,20 @@ struct pd_result {
     struct pd_usage usage;
     char digest[65];
     int64_t elapsed_ns;
-    int correct; /* 1, 0, -1: not graded */
+    int correct;           /* 1, 0, -1: not graded */
     struct pd_trace trace; /* of this run, in memory */
 };
 
 /* The job's first row, durable on return: from here on it can be resumed. */
 int pd_job_store(const struct pd_job *job, struct pd_err *err);
 /* Returns 0 also when the budget ended the search without an answer (result.answer is NULL then).
- * PD_ECANCEL: cancelled, what was recorded stays and the job can be resumed. result is always to be freed. */
+ * PD_ECANCEL: cancelled, what was recorded stays and the job can be resumed. result is always to be
+ * freed. */
 int pd_job_run(struct pd_job *job, struct pd_result *out, struct pd_err *err);
 void pd_result_done(struct pd_result *r);
 
-/* One hash over everything that must repeat: nodes, tokens, log-probabilities, scores, choice; no times. */
+/* One hash over everything that must repeat: nodes, tokens, log-probabilities, scores, choice; no
+ * times. */
 void pd_trace_digest(const struct pd_trace *t, char hex[65]);
 
 #endif

@@ -3,10 +3,13 @@ src_core_libcore_a_SOURCES = \
 	src/core/answer.c \
 	src/core/answer.h \
 	src/core/generator.h \
+	src/core/grow.c \
 	src/core/job.c \
 	src/core/job.h \
+	src/core/node.c \
 	src/core/param.c \
 	src/core/param.h \
+	src/core/score.c \
 	src/core/search.c \
 	src/core/search.h \
 	src/core/search_int.h \

@@ -47,8 +47,8 @@ void pd_params_default(const struct pd_param *table, void *values)
         put(p, values, p->def);
 }
 
-int pd_params_set(const struct pd_param *table, void *values, struct pd_str key, struct pd_str value,
-                  struct pd_err *err)
+int pd_params_set(const struct pd_param *table, void *values, struct pd_str key,
+                  struct pd_str value, struct pd_err *err)
 {
     const struct pd_param *p = table;
     struct pd_str c;
@@ -63,20 +63,20 @@ int pd_params_set(const struct pd_param *table, void *values, struct pd_str key,
     switch (p->type) {
     case PD_PARAM_INT:
         if (!pd_parse_i64(value, &i) || (double)i < p->min || (double)i > p->max)
-            return pd_fail(err, PD_EINVAL, "%s=%.*s: expected an integer from %.0f to %.0f", p->name,
-                           (int)value.len, value.ptr, p->min, p->max);
+            return pd_fail(err, PD_EINVAL, "%s=%.*s: expected an integer from %.0f to %.0f",
+                           p->name, (int)value.len, value.ptr, p->min, p->max);
         put(p, values, (double)i);
         return 0;
     case PD_PARAM_DOUBLE:
         if (!pd_parse_double(value, &d) || d < p->min || d > p->max)
-            return pd_fail(err, PD_EINVAL, "%s=%.*s: expected a number from %g to %g", p->name, (int)value.len,
-                           value.ptr, p->min, p->max);
+            return pd_fail(err, PD_EINVAL, "%s=%.*s: expected a number from %g to %g", p->name,
+                           (int)value.len, value.ptr, p->min, p->max);
         put(p, values, d);
         return 0;
     case PD_PARAM_BOOL:
         if (!pd_parse_bool(value, &b))
-            return pd_fail(err, PD_EINVAL, "%s=%.*s: expected true or false", p->name, (int)value.len,
-                           value.ptr);
+            return pd_fail(err, PD_EINVAL, "%s=%.*s: expected true or false", p->name,
+                           (int)value.len, value.ptr);
         put(p, values, b);
         return 0;
     default:
@@ -85,8 +85,8 @@ int pd_params_set(const struct pd_param *table, void *values, struct pd_str key,
                 put(p, values, k);
                 return 0;
             }
-        return pd_fail(err, PD_EINVAL, "%s=%.*s: expected one of %s", p->name, (int)value.len, value.ptr,
-                       p->choices);
+        return pd_fail(err, PD_EINVAL, "%s=%.*s: expected one of %s", p->name, (int)value.len,
+                       value.ptr, p->choices);
     }
 }
 
@@ -113,10 +113,12 @@ void pd_params_help(const struct pd_param *table, struct pd_buf *out)
         struct pd_str c = p->type == PD_PARAM_CHOICE ? choice(p->choices, (int)p->def) : PD_STR("");
 
         if (p->type == PD_PARAM_CHOICE)
-            pd_buf_printf(out, "    %s=%.*s  %s (%s)\n", p->name, (int)c.len, c.ptr, p->help, p->choices);
+            pd_buf_printf(out, "    %s=%.*s  %s (%s)\n", p->name, (int)c.len, c.ptr, p->help,
+                          p->choices);
         else if (p->type == PD_PARAM_BOOL)
             pd_buf_printf(out, "    %s=%s  %s\n", p->name, p->def != 0 ? "true" : "false", p->help);
         else
-            pd_buf_printf(out, "    %s=%g  %s (%g to %g)\n", p->name, p->def, p->help, p->min, p->max);
+            pd_buf_printf(out, "    %s=%g  %s (%g to %g)\n", p->name, p->def, p->help, p->min,
+                          p->max);
     }
 }

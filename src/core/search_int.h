@@ -1,4 +1,5 @@
-/* What search.c (verbs), job.c (life of a job) and tally.c share. One job thread owns all of it. */
+/* What the verbs (search.c, node.c, grow.c, score.c), job.c (life of a job) and tally.c share. One
+ * job thread owns all of it. */
 #ifndef PD_CORE_SEARCH_INT_H
 #define PD_CORE_SEARCH_INT_H
 
@@ -37,7 +38,8 @@ struct search {
     struct pd_arena *arena;
     struct pd_err *err;
     struct node **nodes; /* by id */
-    uint32_t n_nodes, cap_nodes;
+    uint32_t n_nodes;
+    size_t cap_nodes;
     struct node *answer;
     bool answered;
     uint64_t spent;      /* generated tokens of recorded nodes: what the budget counts */
@@ -53,21 +55,47 @@ struct search {
     size_t n_calls, cap_calls;
     struct pd_event_rec *events;
     size_t n_events, cap_events;
-    struct node oom_node; /* handed out when memory is gone: the job ends before it matters */
 };
 
-struct node *search_node_new(struct search *s, struct node *parent);
-int search_node_record(struct search *s, struct node *n, struct pd_err *err);
-int search_force(struct search *s, struct node *parent, struct pd_str text, struct node **out, struct pd_err *err);
-/* Like search_extend of one node, decoding greedily at most max tokens: the wrap-up. */
-int search_wrap(struct search *s, struct node *parent, uint32_t max, struct node **out, struct pd_err *err);
-int search_call_record(struct search *s, struct pd_call_rec *rec, struct pd_err *err); /* index of the call */
+static inline const struct pd_generator_ops *search_ops(const struct search *s)
+{
+    return s->job->gen->ops;
+}
+
+/* search.c */
+/* Room for one more of n items: the array, or a larger copy of it. */
+void *search_room(struct search *s, void *items, size_t n, size_t *cap, size_t bytes);
+int search_check(struct search *s, struct pd_err *err); /* 0 while the job may go on */
 int search_event(struct search *s, const char *type, const char *json, struct pd_err *err);
-struct pd_str search_line(struct search *s, const struct node *n); /* text of the whole line, in the arena */
+int search_call_record(struct search *s, struct pd_call_rec *rec,
+                       struct pd_err *err); /* index of the call */
+int search_lane_record(struct search *s, const struct pd_lane *lane, const char *op,
+                       const char *model,
+                       struct pd_err *err); /* the same for a lane that has ended */
+/* Submits lanes and waits for all; calls each(s, lane) as they end. On cancel all are stopped and
+ * drained. */
+int search_run_lanes(struct search *s, struct pd_generator *gen, struct pd_lane *const *lanes,
+                     size_t n, bool generating,
+                     int (*each)(struct search *, struct pd_lane *, struct pd_err *),
+                     struct pd_err *err);
+
+/* node.c */
+struct node *search_node_new(struct search *s, struct node *parent);
+void search_node_rec(const struct node *n, struct pd_node_rec *out);
+int search_node_record(struct search *s, struct node *n, struct pd_err *err);
+const struct pd_node_rec *search_stored_node(const struct search *s, uint32_t id);
+const struct pd_score_rec *search_stored_score(const struct search *s, uint32_t node_id);
+struct pd_str search_line(struct search *s,
+                          const struct node *n); /* text of the whole line, in the arena */
 void search_node_drop_ctx(struct search *s, struct node *n);
 const char *search_status_name(enum node_status st);
-void search_node_rec(const struct node *n, struct pd_node_rec *out);
 uint64_t search_subkey(uint64_t key, uint64_t a, uint64_t b);
-int search_scorer_lanes(struct search *s, struct pd_lane *const *lanes, size_t n, struct pd_err *err);
+
+/* grow.c */
+int search_force(struct search *s, struct node *parent, struct pd_str text, struct node **out,
+                 struct pd_err *err);
+/* Like search_extend of one node, decoding greedily at most max tokens: the wrap-up. */
+int search_wrap(struct search *s, struct node *parent, uint32_t max, struct node **out,
+                struct pd_err *err);
 
 #endif

@@ -71,7 +71,8 @@ struct node *tally_winner(struct tally *t)
     pd_jw_end_array(&w);
     pd_jw_end_object(&w);
     if (pd_buf_rc(&text) == 0 && t->search->job->mode == PD_JOB_RUN)
-        search_event(t->search, "decision", pd_arena_dup(t->search->arena, pd_buf_str(&text)), t->search->err);
+        search_event(t->search, "decision", pd_arena_dup(t->search->arena, pd_buf_str(&text)),
+                     t->search->err);
     pd_buf_done(&text);
     return best ? best->best : NULL;
 }

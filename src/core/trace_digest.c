@@ -1,5 +1,5 @@
-/* The digest of a trace: see job.h. Rows are taken in id order, so the order in which lanes happened to end
- * does not matter. */
+/* The digest of a trace: see job.h. Rows are taken in id order, so the order in which lanes
+ * happened to end does not matter. */
 #include "base/hash.h"
 #include "core/job.h"
 

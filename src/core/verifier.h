@@ -14,15 +14,17 @@ struct pd_candidate {
     size_t n_steps;
     void *parent_state; /* what the verifier left at the nearest scored ancestor, or NULL */
     /* out */
-    void *state;    /* the verifier's, for descendants; in the job's arena */
-    double *values; /* [n_values] in [0,1], in the job's arena */
-    size_t n_values; /* n_steps, or 0: the line cannot be scored (it does not fit); never a part of it */
+    void *state;     /* the verifier's, for descendants; in the job's arena */
+    double *values;  /* [n_values] in [0,1], in the job's arena */
+    size_t n_values; /* n_steps, or 0: the line cannot be scored (it does not fit); never a part of
+                        it */
 };
 
 struct pd_verifier {
     const char *name, *paper, *summary;
     const char *kind; /* "step" or "outcome" */
-    int (*open)(struct pd_scorer *s, struct pd_err *err); /* may set s->state; once a job, before score */
+    int (*open)(struct pd_scorer *s,
+                struct pd_err *err); /* may set s->state; once a job, before score */
     int (*score)(struct pd_scorer *s, struct pd_candidate *cands, size_t n, struct pd_err *err);
     void (*close)(struct pd_scorer *s);
 };
@@ -36,8 +38,8 @@ struct pd_scorer {
     void *search;
 };
 
-/* Runs lanes on the scorer's model, all in one batch; keeps ledger, cancel and deadline. Outputs stay valid
- * until the lanes are released with s->gen->ops->release. */
+/* Runs lanes on the scorer's model, all in one batch; keeps ledger, cancel and deadline. Outputs
+ * stay valid until the lanes are released with s->gen->ops->release. */
 int pd_scorer_run(struct pd_scorer *s, struct pd_lane *const *lanes, size_t n, struct pd_err *err);
 
 const struct pd_verifier *pd_verifier_find(const char *name); /* verifiers/table.c */

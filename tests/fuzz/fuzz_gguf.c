@@ -1,4 +1,5 @@
-/* Any bytes as a GGUF: the container, then what a model load would do with it before weights are repacked. */
+/* Any bytes as a GGUF: the container, then what a model load would do with it before weights are
+ * repacked. */
 #include <stddef.h>
 #include <stdint.h>
 

@@ -1,5 +1,6 @@
-/* Bytes are first tried as a GGUF whose tokenizer is opened, then as text for a small made-up tokenizer with
- * every pre-tokenizer: encoding and decoding must give the text back. The first byte says which. */
+/* Bytes are first tried as a GGUF whose tokenizer is opened, then as text for a small made-up
+ * tokenizer with every pre-tokenizer: encoding and decoding must give the text back. The first byte
+ * says which. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -44,10 +45,12 @@ static void put_kv_str(struct pd_buf *b, const char *key, struct pd_str value)
     put_str(b, value);
 }
 
-/* 256 bytes, a few words with their merges, two control tokens, one user-defined; chat is the template. */
+/* 256 bytes, a few words with their merges, two control tokens, one user-defined; chat is the
+ * template. */
 static struct eng_tokenizer *make(const char *pre, struct pd_str chat)
 {
-    static const char *const words[] = {"th", "the", "aa", "aaaa", "<|im_start|>", "<|im_end|>", "<u>"};
+    static const char *const words[] = {"th",           "the",        "aa", "aaaa",
+                                        "<|im_start|>", "<|im_end|>", "<u>"};
     static const char *const merges[] = {"t h", "th e", "a a", "aa aa"};
     struct pd_buf b = PD_BUF_INIT(SIZE_MAX / 2);
     struct eng_tokenizer *t = NULL;

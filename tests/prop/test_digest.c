@@ -1,5 +1,6 @@
-/* One arithmetic, one digest: a job's digest does not depend on ISA, threads, prefill chunk, the company of other
- * jobs, or on what was served from its trace; and the ledger is the same wherever it is read. */
+/* One arithmetic, one digest: a job's digest does not depend on ISA, threads, prefill chunk, the
+ * company of other jobs, or on what was served from its trace; and the ledger is the same wherever
+ * it is read. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -22,13 +23,18 @@ struct outcome {
     char stopped_by[32];
 };
 
-static struct app_job *new_job(struct app *a, const char *strategy, uint64_t seed, uint64_t tokens, int samples)
+static struct app_job *new_job(struct app *a, const char *strategy, uint64_t seed, uint64_t tokens,
+                               int samples)
 {
     char n[32];
     const char *options[] = {n, "max_tokens=160"};
-    struct app_request r = {.question = "Zoe has 9 stamps. She gives away a third of them. Then she loses 2. How many "
-                                        "stamps does Zoe have now?",
-                            .strategy = strategy, .seed = seed, .options = options, .n_options = 2};
+    struct app_request r = {
+        .question = "Zoe has 9 stamps. She gives away a third of them. Then she loses 2. How many "
+                    "stamps does Zoe have now?",
+        .strategy = strategy,
+        .seed = seed,
+        .options = options,
+        .n_options = 2};
     struct pd_err err = {0};
     struct app_job *j = NULL;
 
@@ -69,7 +75,8 @@ static struct outcome end_job(struct app_job *j)
     return o;
 }
 
-static struct outcome run(struct app *a, const char *strategy, uint64_t seed, uint64_t tokens, int samples)
+static struct outcome run(struct app *a, const char *strategy, uint64_t seed, uint64_t tokens,
+                          int samples)
 {
     struct app_job *j = new_job(a, strategy, seed, tokens, samples);
 
@@ -100,7 +107,8 @@ static void same_for_isa_threads_and_chunks(void **state)
             continue;
         setenv("PONDER_ISA", isa[i], 1);
         for (unsigned threads = 1; threads <= 2; threads++)
-            for (int c = 0; c < (i == 0 ? 1 : 4); c++) { /* the scalar kernels are slow: one chunk is enough */
+            for (int c = 0; c < (i == 0 ? 1 : 4);
+                 c++) { /* the scalar kernels are slow: one chunk is enough */
                 struct app *a = open_app(threads, chunk[c]);
                 struct outcome o = run(a, "best_of_n", 5, 0, 4);
 
@@ -121,7 +129,8 @@ static void same_beside_seven_other_jobs(void **state)
 
     (void)state;
     for (int i = 0; i < 8; i++)
-        j[i] = new_job(a, i % 2 ? "self_consistency" : "best_of_n", i == 4 ? 11 : 100 + (uint64_t)i, 0, 8);
+        j[i] = new_job(a, i % 2 ? "self_consistency" : "best_of_n", i == 4 ? 11 : 100 + (uint64_t)i,
+                       0, 8);
     for (int i = 0; i < 8; i++)
         assert_int_equal(app_job_start(j[i], NULL), 0);
     for (int i = 0; i < 8; i++) {
@@ -166,7 +175,8 @@ static void budget_is_never_exceeded_and_the_ledger_agrees(void **state)
 
         x = x * 6364136223846793005u + 1442695040888963407u;
         tokens = 1 + (x >> 33) % 400;
-        o = run(a, i % 2 ? "best_of_n" : "self_consistency", x >> 40, tokens, 1 + (int)((x >> 20) % 9));
+        o = run(a, i % 2 ? "best_of_n" : "self_consistency", x >> 40, tokens,
+                1 + (int)((x >> 20) % 9));
         assert_true(o.usage.generated <= tokens);
         assert_int_equal(store_trace_load(app_store(a), o.id, &t, NULL), 0);
         for (size_t k = 0; k < t->n_calls; k++) {
@@ -174,7 +184,8 @@ static void budget_is_never_exceeded_and_the_ledger_agrees(void **state)
 
             generated += t->calls[k].generated_tokens;
             cached += t->calls[k].cached_tokens;
-            *(score ? &scored : &prefilled) += t->calls[k].prompt_tokens - t->calls[k].cached_tokens;
+            *(score ? &scored : &prefilled) +=
+                t->calls[k].prompt_tokens - t->calls[k].cached_tokens;
         }
         assert_int_equal(generated, o.usage.generated);
         assert_int_equal(prefilled, o.usage.prefilled);

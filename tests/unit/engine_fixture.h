@@ -31,10 +31,14 @@ static inline void fx_ok(int rc, const struct pd_err *err)
         fail_msg("%d: %s", rc, err->text);
 }
 
-static inline struct eng *fx_eng(const char *isa, unsigned n_threads, unsigned chunk, unsigned max_rows)
+static inline struct eng *fx_eng(const char *isa, unsigned n_threads, unsigned chunk,
+                                 unsigned max_rows)
 {
-    struct eng_config c = {.n_threads = n_threads, .isa = isa, .kv_bytes = UINT64_C(256) << 20,
-                           .prefill_chunk = chunk, .max_rows = max_rows};
+    struct eng_config c = {.n_threads = n_threads,
+                           .isa = isa,
+                           .kv_bytes = UINT64_C(256) << 20,
+                           .prefill_chunk = chunk,
+                           .max_rows = max_rows};
     struct pd_err err = {0};
     struct eng *e = NULL;
 
@@ -51,7 +55,8 @@ static inline struct eng_model *fx_model(struct eng *e, const char *name)
     return m;
 }
 
-static inline struct eng_ctx *fx_ctx(struct eng *e, struct eng_model *m, const int32_t *ids, size_t n)
+static inline struct eng_ctx *fx_ctx(struct eng *e, struct eng_model *m, const int32_t *ids,
+                                     size_t n)
 {
     struct pd_err err = {0};
     struct eng_ctx *c = NULL;
@@ -82,9 +87,13 @@ static inline int32_t *fx_prompt(const struct eng_model *m, const char *question
     return ids;
 }
 
-static inline struct eng_req fx_generate(struct eng_ctx *c, float temperature, uint64_t key, uint32_t max_tokens)
+static inline struct eng_req fx_generate(struct eng_ctx *c, float temperature, uint64_t key,
+                                         uint32_t max_tokens)
 {
-    return (struct eng_req){.op = ENG_GENERATE, .ctx = c, .sampling = {temperature, 0, 1.0f, 0.0f}, .key = key,
+    return (struct eng_req){.op = ENG_GENERATE,
+                            .ctx = c,
+                            .sampling = {temperature, 0, 1.0f, 0.0f},
+                            .key = key,
                             .max_tokens = max_tokens};
 }
 

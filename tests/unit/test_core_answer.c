@@ -34,11 +34,25 @@ static void extracts_the_last_answer(void **state)
 static void keys_are_canonical(void **state)
 {
     static const char *const cases[][2] = {
-        {"4", "4"},         {" 4. ", "4"},         {"$4$", "4"},          {"4.0", "4"},
-        {"0.5", "1/2"},     {"\\frac{1}{2}", "1/2"}, {"\\dfrac{2}{4}", "1/2"}, {"1,234", "1234"},
-        {"42 apples", "42"}, {"-0", "0"},           {"-3/6", "-1/2"},       {"Paris", "paris"},
-        {"New   York", "new york"}, {"", ""},      {"x+1", "x+1"},         {"007", "7"},
-        {"99999999999999999999", "99999999999999999999"}, {"1/0", "1/0"},  {"50\\%", "50%"},
+        {"4", "4"},
+        {" 4. ", "4"},
+        {"$4$", "4"},
+        {"4.0", "4"},
+        {"0.5", "1/2"},
+        {"\\frac{1}{2}", "1/2"},
+        {"\\dfrac{2}{4}", "1/2"},
+        {"1,234", "1234"},
+        {"42 apples", "42"},
+        {"-0", "0"},
+        {"-3/6", "-1/2"},
+        {"Paris", "paris"},
+        {"New   York", "new york"},
+        {"", ""},
+        {"x+1", "x+1"},
+        {"007", "7"},
+        {"99999999999999999999", "99999999999999999999"},
+        {"1/0", "1/0"},
+        {"50\\%", "50%"},
     };
 
     (void)state;
@@ -67,8 +81,10 @@ static void hostile_text_is_bounded(void **state)
 
 static void steps_end_at_blank_lines_and_before_the_end_of_thinking(void **state)
 {
-    static const char text[] = "It is 1.\n\n\n\n It is 2.\n\nIt is 3.\n</think>\nThe answer is \\boxed{3}.";
-    static const char *const want[] = {"It is 1.", "It is 2.", "It is 3.", "</think>\nThe answer is \\boxed{3}."};
+    static const char text[] =
+        "It is 1.\n\n\n\n It is 2.\n\nIt is 3.\n</think>\nThe answer is \\boxed{3}.";
+    static const char *const want[] = {"It is 1.", "It is 2.", "It is 3.",
+                                       "</think>\nThe answer is \\boxed{3}."};
     struct pd_arena a;
     struct pd_str *steps;
     size_t n = 0;

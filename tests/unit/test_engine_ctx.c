@@ -1,8 +1,10 @@
-/* Contexts: fork, roll back and join again give the tokens and bits of a fresh run; pages are accounted for
- * exactly; the cheap requests on kept logits. */
+/* Contexts: fork, roll back and join again give the tokens and bits of a fresh run; pages are
+ * accounted for exactly; the cheap requests on kept logits. */
 #include "tests/unit/engine_fixture.h"
 
-#define QUESTION "Zoe has 9 stamps. She gives away a third of them. Then she loses 2. How many stamps does Zoe have now?"
+#define QUESTION                                                                                   \
+    "Zoe has 9 stamps. She gives away a third of them. Then she loses 2. How many stamps does "    \
+    "Zoe have now?"
 
 static struct eng *e;
 static struct eng_model *m;
@@ -35,7 +37,11 @@ static float *fresh_logits(const int32_t *ids, size_t n)
     int32_t *labels = malloc(n_vocab * sizeof(*labels));
     uint32_t *at = malloc(n * sizeof(*at));
     struct eng_ctx *c = fx_ctx(e, m, ids, n);
-    struct eng_req q = {.op = ENG_SCORE, .ctx = c, .at = at, .n_at = (uint32_t)n, .labels = labels,
+    struct eng_req q = {.op = ENG_SCORE,
+                        .ctx = c,
+                        .at = at,
+                        .n_at = (uint32_t)n,
+                        .labels = labels,
                         .n_labels = n_vocab};
     float *out;
 
@@ -98,7 +104,8 @@ static void test_fork(void **state)
         eng_ctx_free(c);
     }
     prefill(root);
-    /* Lanes that share the prompt, at once and one after another, the parent freed before the last. */
+    /* Lanes that share the prompt, at once and one after another, the parent freed before the last.
+     */
     for (uint64_t i = 0; i < 3; i++)
         forked[i] = fx_generate(fx_fork(root), 0.8f, i, 60);
     fx_run(e, forked, 3);
@@ -188,8 +195,8 @@ static void test_rollback(void **state)
     fx_no_pages(e);
 }
 
-/* A random walk over contexts: fork, append, roll back, evaluate, free; each against a model that is only a
- * list of ids. */
+/* A random walk over contexts: fork, append, roll back, evaluate, free; each against a model that
+ * is only a list of ids. */
 static void test_walk(void **state)
 {
     struct twin {
@@ -246,7 +253,8 @@ static void test_walk(void **state)
         assert_int_equal(eng_ctx_n_tokens(a->c), a->n);
         if (step % 10 == 0) {
             struct eng_ctx *d = fx_fork(a->c), *f = fx_ctx(e, m, a->ids, a->n);
-            struct eng_req q[2] = {fx_generate(d, 1.0f, (uint64_t)step, 3), fx_generate(f, 1.0f, (uint64_t)step, 3)};
+            struct eng_req q[2] = {fx_generate(d, 1.0f, (uint64_t)step, 3),
+                                   fx_generate(f, 1.0f, (uint64_t)step, 3)};
 
             fx_run(e, q, 2);
             fx_same(&q[0], &q[1]);
@@ -353,7 +361,12 @@ static void test_score(void **state)
     /* Behind a prefix whose logits were kept every log-probability is there, and the same bits. */
     prefill(d);
     fx_ok(eng_ctx_append(d, prompt + 10, n_prompt - 10, &err), &err);
-    b = (struct eng_req){.op = ENG_SCORE, .ctx = d, .want_logprobs = true, .at = at, .n_at = 2, .labels = labels,
+    b = (struct eng_req){.op = ENG_SCORE,
+                         .ctx = d,
+                         .want_logprobs = true,
+                         .at = at,
+                         .n_at = 2,
+                         .labels = labels,
                          .n_labels = 3};
     fx_run(e, &b, 1);
     fx_ok(eng_ctx_rollback(c, 0, &err), &err);
@@ -362,7 +375,8 @@ static void test_score(void **state)
     assert_memory_equal(b.logprobs, a.logprobs + 10, (n_prompt - 10) * sizeof(float));
     for (int i = 0; i < 2; i++) {
         for (int j = 0; j < 3; j++)
-            assert_memory_equal(&b.logits[i * 3 + j], &logits[at[i] * n_vocab + (size_t)labels[j]], sizeof(float));
+            assert_memory_equal(&b.logits[i * 3 + j], &logits[at[i] * n_vocab + (size_t)labels[j]],
+                                sizeof(float));
     }
     eng_req_done(&a);
     eng_req_done(&b);
@@ -406,7 +420,8 @@ static void test_refusals(void **state)
     q = (struct eng_req){.op = ENG_SCORE, .ctx = c, .at = at, .n_at = 1};
     assert_int_equal(eng_submit(e, list, 1, &err), PD_EINVAL);
     at[0] = 1;
-    q = (struct eng_req){.op = ENG_SCORE, .ctx = c, .at = at, .n_at = 1, .labels = &one, .n_labels = 1};
+    q = (struct eng_req){
+        .op = ENG_SCORE, .ctx = c, .at = at, .n_at = 1, .labels = &one, .n_labels = 1};
     assert_int_equal(eng_submit(e, list, 1, &err), PD_EINVAL);
     /* To the brim and not beyond. */
     fx_ok(eng_ctx_append(c, many, n_ctx - 6, &err), &err);
@@ -427,9 +442,10 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fork),  cmocka_unit_test(test_steps),   cmocka_unit_test(test_rollback),
-        cmocka_unit_test(test_walk),  cmocka_unit_test(test_pages),   cmocka_unit_test(test_ceiling),
-        cmocka_unit_test(test_score), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_fork),     cmocka_unit_test(test_steps),
+        cmocka_unit_test(test_rollback), cmocka_unit_test(test_walk),
+        cmocka_unit_test(test_pages),    cmocka_unit_test(test_ceiling),
+        cmocka_unit_test(test_score),    cmocka_unit_test(test_refusals),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

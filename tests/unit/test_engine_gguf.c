@@ -1,5 +1,5 @@
-/* engine/gguf.c and engine/model.c: what opens, what is refused and with which words, and that no damaged
- * file does more than be refused. */
+/* engine/gguf.c and engine/model.c: what opens, what is refused and with which words, and that no
+ * damaged file does more than be refused. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -224,7 +224,8 @@ static void test_tensors(void **state)
     gb_done(&b);
 }
 
-/* A vocabulary as large as the large ones opens at once, and the duplicates' search is not quadratic. */
+/* A vocabulary as large as the large ones opens at once, and the duplicates' search is not
+ * quadratic. */
 static void test_large_vocabulary(void **state)
 {
     enum { N = 150000 };
@@ -742,7 +743,8 @@ static void test_load(void **state)
         assert_int_equal(info->n_head_kv, 1);
         assert_int_equal(info->head_dim, 4);
         assert_int_equal(info->n_ff, 16);
-        assert_int_equal(info->n_params, (round ? 2 : 1) * 257 * 8 + 3 * 8 + 2 * 64 + 2 * 32 + 3 * 128 + (round ? 2 : 0));
+        assert_int_equal(info->n_params, (round ? 2 : 1) * 257 * 8 + 3 * 8 + 2 * 64 + 2 * 32 +
+                                             3 * 128 + (round ? 2 : 0));
         assert_int_equal(m->n_rot, 4);
         assert_int_equal(m->embd_row_bytes, 32);
         assert_int_equal(m->output.rows, 257);
@@ -806,8 +808,9 @@ static void test_peek(void **state)
     gb_str(&b, "general.architecture", "qwen2");
     gb_u32(&b, "qwen2.context_length", 77);
     gb_vocabulary(&b);
-    gb_str(&b, "odd", "a\n\x1b[31m\\b\xc2\x9b"
-                      "c");
+    gb_str(&b, "odd",
+           "a\n\x1b[31m\\b\xc2\x9b"
+           "c");
     memset(text, 'x', sizeof(text) - 1);
     text[sizeof(text) - 1] = '\0';
     gb_str(&b, "long", text);
@@ -890,7 +893,8 @@ static void test_mutations(void **state)
     if (models)
         snprintf(path, sizeof(path), "%s/tiny-draft-Q8_0.gguf", models);
     else
-        snprintf(path, sizeof(path), "%s/recipes/models/tiny-draft-Q8_0.gguf", srcdir ? srcdir : ".");
+        snprintf(path, sizeof(path), "%s/recipes/models/tiny-draft-Q8_0.gguf",
+                 srcdir ? srcdir : ".");
     if (pd_read_file(path, &file, &err) < 0)
         fail_msg("%s", err.text);
     head_bytes = file.len < HEAD ? file.len : HEAD;
@@ -926,12 +930,18 @@ static void test_mutations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values),           cmocka_unit_test(test_tensors),
-        cmocka_unit_test(test_large_vocabulary), cmocka_unit_test(test_container_errors),
-        cmocka_unit_test(test_files),            cmocka_unit_test(test_model_errors),
-        cmocka_unit_test(test_model_accepts),    cmocka_unit_test(test_load),
-        cmocka_unit_test(test_load_errors),      cmocka_unit_test(test_peek),
-        cmocka_unit_test(test_truncation),       cmocka_unit_test(test_mutations),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_tensors),
+        cmocka_unit_test(test_large_vocabulary),
+        cmocka_unit_test(test_container_errors),
+        cmocka_unit_test(test_files),
+        cmocka_unit_test(test_model_errors),
+        cmocka_unit_test(test_model_accepts),
+        cmocka_unit_test(test_load),
+        cmocka_unit_test(test_load_errors),
+        cmocka_unit_test(test_peek),
+        cmocka_unit_test(test_truncation),
+        cmocka_unit_test(test_mutations),
     };
 
     return cmocka_run_group_tests(tests, make_dir, remove_dir);

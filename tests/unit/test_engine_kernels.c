@@ -1,5 +1,6 @@
-/* engine/kernels*.c, engine/math.c, engine/quant*: every instruction set gives the scalar kernels' bits, a row's
- * result does not depend on its batch, and the scalar kernels compute what they say. */
+/* engine/kernels*.c, engine/math.c, engine/quant*: every instruction set gives the scalar kernels'
+ * bits, a row's result does not depend on its batch, and the scalar kernels compute what they say.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -77,9 +78,11 @@ static void fill_weights(const struct eng_quant *q, unsigned char *dst, size_t n
 
 static void check_mm(const struct eng_quant *q, size_t rows, size_t cols, size_t n)
 {
-    size_t row_bytes = cols / q->block_elems * q->block_bytes, y_stride = rows + 3, y_bytes = n * y_stride * sizeof(float);
+    size_t row_bytes = cols / q->block_elems * q->block_bytes, y_stride = rows + 3,
+           y_bytes = n * y_stride * sizeof(float);
     unsigned char *src = malloc(rows * row_bytes);
-    float *dense = xalloc(cols * sizeof *dense), *f = rnd_floats(n * cols, 3), *want = xalloc(y_bytes);
+    float *dense = xalloc(cols * sizeof *dense), *f = rnd_floats(n * cols, 3),
+          *want = xalloc(y_bytes);
     float *got = xalloc(y_bytes), *d = xalloc(n * cols / 32 * sizeof *d);
     int8_t *xq = xalloc(n * cols);
     int32_t *s = xalloc(n * cols / 32 * sizeof *s);
@@ -100,7 +103,8 @@ static void check_mm(const struct eng_quant *q, size_t rows, size_t cols, size_t
             double sum = 0, scale = 0;
 
             for (size_t k = 0; k < cols; k++) {
-                float xv = q->wants_q8 ? d[(r * cols + k) / 32] * (float)xq[r * cols + k] : f[r * cols + k];
+                float xv = q->wants_q8 ? d[(r * cols + k) / 32] * (float)xq[r * cols + k]
+                                       : f[r * cols + k];
 
                 sum += (double)dense[k] * (double)xv;
                 scale += fabs((double)dense[k] * (double)xv);
@@ -122,7 +126,8 @@ static void check_mm(const struct eng_quant *q, size_t rows, size_t cols, size_t
         /* row by row: mm(A[i], B) == mm(A, B)[i] */
         memset(got, GUARD, y_bytes);
         for (size_t r = 0; r < n; r++) {
-            struct eng_act one = {1, cols, f + r * cols, xq + r * cols, d + r * cols / 32, s + r * cols / 32};
+            struct eng_act one = {
+                1, cols, f + r * cols, xq + r * cols, d + r * cols / 32, s + r * cols / 32};
 
             q->mm[isa](&m, 0, m.n_tiles, &one, got + r * y_stride, y_stride);
         }
@@ -171,10 +176,11 @@ static void mm_any_cols(void **state) /* float types take any number of columns 
 }
 
 /* Runs body for every supported vector set, as k; s is the scalar set. */
-#define FOR_ISA(k, s)                                                                      \
-    for (const struct eng_kernels *s = eng_kernels(ENG_ISA_SCALAR), *k = s; s; s = NULL)   \
-        for (int isa_ = 1; isa_ < ENG_N_ISA; isa_++)                                       \
-            if (eng_isa_supported((enum eng_isa)isa_) && (k = eng_kernels((enum eng_isa)isa_)) != NULL)
+#define FOR_ISA(k, s)                                                                              \
+    for (const struct eng_kernels *s = eng_kernels(ENG_ISA_SCALAR), *k = s; s; s = NULL)           \
+        for (int isa_ = 1; isa_ < ENG_N_ISA; isa_++)                                               \
+            if (eng_isa_supported((enum eng_isa)isa_) &&                                           \
+                (k = eng_kernels((enum eng_isa)isa_)) != NULL)
 
 static void vectors_equal(void **state)
 {
@@ -270,12 +276,14 @@ static void quantize_equal(void **state)
 
 static void rope_equal(void **state)
 {
-    static const size_t dims[][2] = {{2, 2}, {6, 6}, {8, 8}, {10, 4}, {64, 64}, {66, 50}, {128, 128}};
+    static const size_t dims[][2] = {{2, 2},   {6, 6},   {8, 8},    {10, 4},
+                                     {64, 64}, {66, 50}, {128, 128}};
 
     (void)state;
     for (size_t i = 0; i < sizeof dims / sizeof *dims; i++) {
         size_t hd = dims[i][0], n_rot = dims[i][1], n = 3 * hd;
-        float freq[64], c[64], s[64], *x = rnd_floats(n, 4), *a = rnd_floats(n, 0), *b = rnd_floats(n, 0);
+        float freq[64], c[64], s[64], *x = rnd_floats(n, 4), *a = rnd_floats(n, 0),
+                                      *b = rnd_floats(n, 0);
 
         eng_rope_freqs(10000.0f, n_rot, freq);
         eng_rope_angles(1234, freq, n_rot / 2, c, s);
@@ -305,7 +313,9 @@ static void check_attn(size_t hd, size_t n_q, int fixed_valid)
     for (size_t i = 0; i < n_q; i++) {
         q[i] = qs + i * hd;
         for (size_t p = 0; p < PAGES; p++)
-            valid[p][i] = p + 1 < PAGES ? ENG_PAGE : fixed_valid >= 0 ? (uint8_t)fixed_valid : (uint8_t)(rnd() % 33);
+            valid[p][i] = p + 1 < PAGES      ? ENG_PAGE
+                          : fixed_valid >= 0 ? (uint8_t)fixed_valid
+                                             : (uint8_t)(rnd() % 33);
     }
     for (size_t p = PAGES - 1; p < PAGES; p++) { /* positions nobody may see hold NaN */
         size_t most = 0;
@@ -326,16 +336,18 @@ static void check_attn(size_t hd, size_t n_q, int fixed_valid)
         for (size_t i = 0; i < n_q; i++)
             acc[w][i] = (struct eng_attn){-INFINITY, 0, o[w] + i * hd};
         for (size_t p = 0; p < PAGES; p++)
-            eng_kernels((enum eng_isa)isa)->attn_page(q, n_q, k + p * hd * ENG_PAGE, v + p * hd * ENG_PAGE, valid[p],
-                                                      hd, acc[w]);
+            eng_kernels((enum eng_isa)isa)
+                ->attn_page(q, n_q, k + p * hd * ENG_PAGE, v + p * hd * ENG_PAGE, valid[p], hd,
+                            acc[w]);
         for (size_t i = 0; i < n_q; i++) {
             struct eng_attn alone = {-INFINITY, 0, one};
 
             assert_memory_equal(&acc[w][i].m, &acc[0][i].m, 4);
             assert_memory_equal(&acc[w][i].l, &acc[0][i].l, 4);
             for (size_t p = 0; p < PAGES; p++) /* each query as if it were alone */
-                eng_kernels((enum eng_isa)isa)->attn_page(q + i, 1, k + p * hd * ENG_PAGE, v + p * hd * ENG_PAGE,
-                                                          &valid[p][i], hd, &alone);
+                eng_kernels((enum eng_isa)isa)
+                    ->attn_page(q + i, 1, k + p * hd * ENG_PAGE, v + p * hd * ENG_PAGE,
+                                &valid[p][i], hd, &alone);
             assert_memory_equal(one, o[0] + i * hd, hd * 4);
         }
         assert_memory_equal(o[w], o[0], n_q * hd * 4);
@@ -348,7 +360,8 @@ static void check_attn(size_t hd, size_t n_q, int fixed_valid)
             for (size_t t = 0; t < valid[p][i]; t++, n++) {
                 e[n] = 0;
                 for (size_t d = 0; d < hd; d++)
-                    e[n] += (double)q[i][d] * (double)eng_f16_to_f32(k[(p * hd + d) * ENG_PAGE + t]);
+                    e[n] +=
+                        (double)q[i][d] * (double)eng_f16_to_f32(k[(p * hd + d) * ENG_PAGE + t]);
                 e[n] = exp(e[n]);
                 sum += e[n];
             }
@@ -404,7 +417,8 @@ static void exp_log_accuracy(void **state)
     assert_true(eng_exp(0.0f) == 1.0f && eng_exp(-0.0f) == 1.0f);
     assert_true(eng_exp(-104.0f) == 0 && eng_exp(-1e30f) == 0 && eng_exp(-INFINITY) == 0);
     assert_true(isinf(eng_exp(89.0f)) && isinf(eng_exp(INFINITY)) && isnan(eng_exp(NAN)));
-    assert_true(eng_log(1.0f) == 0 && eng_log(0.0f) == -INFINITY && isnan(eng_log(-1.0f)) && isinf(eng_log(INFINITY)));
+    assert_true(eng_log(1.0f) == 0 && eng_log(0.0f) == -INFINITY && isnan(eng_log(-1.0f)) &&
+                isinf(eng_log(INFINITY)));
 }
 
 /* Every float of a wide range, and infinities: the vector exponentials are eng_exp(). */
@@ -477,7 +491,8 @@ static void f16_round_trip(void **state)
     assert_int_equal(eng_f32_to_f16(65519.99f), 0x7bff);
     assert_int_equal(eng_f32_to_f16(65520.0f), 0x7c00);
     assert_int_equal(eng_f32_to_f16(-INFINITY), 0xfc00);
-    assert_int_equal(eng_f32_to_f16(2.98023224e-8f), 0); /* half the least subnormal: ties to even */
+    assert_int_equal(eng_f32_to_f16(2.98023224e-8f),
+                     0); /* half the least subnormal: ties to even */
     assert_int_equal(eng_f32_to_f16(2.98023259e-8f), 1);
 }
 
@@ -525,10 +540,12 @@ static void merge_order(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(mm_equal),       cmocka_unit_test(mm_any_cols),      cmocka_unit_test(vectors_equal),
-        cmocka_unit_test(max_zero),       cmocka_unit_test(quantize_equal),   cmocka_unit_test(rope_equal),
-        cmocka_unit_test(attn_equal),     cmocka_unit_test(exp_log_accuracy), cmocka_unit_test(exp_equal),
-        cmocka_unit_test(rope_accuracy),  cmocka_unit_test(f16_round_trip),   cmocka_unit_test(f16_equal),
+        cmocka_unit_test(mm_equal),       cmocka_unit_test(mm_any_cols),
+        cmocka_unit_test(vectors_equal),  cmocka_unit_test(max_zero),
+        cmocka_unit_test(quantize_equal), cmocka_unit_test(rope_equal),
+        cmocka_unit_test(attn_equal),     cmocka_unit_test(exp_log_accuracy),
+        cmocka_unit_test(exp_equal),      cmocka_unit_test(rope_accuracy),
+        cmocka_unit_test(f16_round_trip), cmocka_unit_test(f16_equal),
         cmocka_unit_test(merge_order),
     };
 

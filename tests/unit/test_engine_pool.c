@@ -1,4 +1,5 @@
-/* engine/pool.c: every item is computed exactly once, by a thread of the pool, before run returns. */
+/* engine/pool.c: every item is computed exactly once, by a thread of the pool, before run returns.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -46,7 +47,8 @@ static void run_once(struct eng_pool *p, struct count *c, size_t n_items, size_t
 
 static void covers_once(void **state)
 {
-    static const size_t sizes[] = {0, 1, 2, 3, 7, 64, 100, 1000, MAX_ITEMS}, grains[] = {0, 1, 3, 16, 10000};
+    static const size_t sizes[] = {0, 1, 2, 3, 7, 64, 100, 1000, MAX_ITEMS},
+                        grains[] = {0, 1, 3, 16, 10000};
     static struct count c;
     const struct timespec nap = {.tv_nsec = 300000};
 
@@ -83,7 +85,8 @@ static void free_at_once(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(covers_once), cmocka_unit_test(free_at_once)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(covers_once),
+                                       cmocka_unit_test(free_at_once)};
 
     return cmocka_run_group_tests_name("engine_pool", tests, NULL, NULL);
 }

@@ -7,14 +7,15 @@
 #include "engine/kernels.h"
 #include "engine/model.h"
 
-/* Q8_0 weights are multiplied with activations rounded to 8 bits, the reference's are exact. That this is the
- * whole difference is tested too: the same weights with exact activations are as close as F16.
- * Observed: F16 0.022, Q8_0 weights with exact activations 0.018. */
+/* Q8_0 weights are multiplied with activations rounded to 8 bits, the reference's are exact. That
+ * this is the whole difference is tested too: the same weights with exact activations are as close
+ * as F16. Observed: F16 0.022, Q8_0 weights with exact activations 0.018. */
 #define TOLERANCE_F16 0.05
-/* Observed: base 0.27; draft 0.61, where 12 of about 5000 logits are off by more than 0.4 (it is only 96 wide). */
-#define TOLERANCE_Q8_0 0.4
+/* Observed: base 0.27; draft 0.61, where 12 of about 5000 logits are off by more than 0.4 (it is
+ * only 96 wide). */
+#define TOLERANCE_Q8_0      0.4
 #define TOLERANCE_Q8_0_RARE 0.8
-#define RARE 0.005 /* share of logits that may lie between the two */
+#define RARE                0.005 /* share of logits that may lie between the two */
 /* Observed: F16 0.00022, Q8_0 0.0081. */
 #define TOLERANCE_REWARD 0.01
 
@@ -67,7 +68,8 @@ static void exact_mat(const struct eng_model *m, struct eng_mat *w, const char *
     free(f);
 }
 
-/* Puts the stored weights as F32 in the place of the quantised ones. Nobody else uses the model yet. */
+/* Puts the stored weights as F32 in the place of the quantised ones. Nobody else uses the model
+ * yet. */
 static void exact_weights(struct eng_model *m)
 {
     static const char *const names[7] = {"attn_q",   "attn_k", "attn_v",  "attn_output",
@@ -101,7 +103,8 @@ static void greedy(const char *model, const char *file, double tolerance, double
         exact_weights(m);
     for (uint32_t i = 0; i < n_vocab; i++)
         labels[i] = (int32_t)i;
-    for (const struct pd_json *g = pd_json_first(pd_json_get(root, "greedy")); g; g = pd_json_next(g)) {
+    for (const struct pd_json *g = pd_json_first(pd_json_get(root, "greedy")); g;
+         g = pd_json_next(g)) {
         int32_t ids[1024];
         uint32_t at[1024];
         size_t n_prompt = ints(pd_json_get(g, "prompt_ids"), ids, 512);
@@ -109,7 +112,11 @@ static void greedy(const char *model, const char *file, double tolerance, double
         const struct pd_json *top5 = pd_json_get(g, "top5");
         struct eng_ctx *c = fx_ctx(e, m, ids, n_prompt), *s = fx_ctx(e, m, ids, n_prompt + n - 1);
         struct eng_req q[2] = {fx_generate(c, 0.0f, 0, (uint32_t)n),
-                               {.op = ENG_SCORE, .ctx = s, .at = at, .n_at = (uint32_t)n, .labels = labels,
+                               {.op = ENG_SCORE,
+                                .ctx = s,
+                                .at = at,
+                                .n_at = (uint32_t)n,
+                                .labels = labels,
                                 .n_labels = n_vocab}};
         bool same = true;
 
@@ -127,13 +134,14 @@ static void greedy(const char *model, const char *file, double tolerance, double
                 double off;
 
                 assert_true(pd_json_int(pd_json_at(p, 0), &id));
-                off = fabs((double)q[1].logits[i * n_vocab + (size_t)id] - number(pd_json_at(p, 1)));
+                off =
+                    fabs((double)q[1].logits[i * n_vocab + (size_t)id] - number(pd_json_at(p, 1)));
                 worst = off > worst ? off : worst;
                 n_values++;
                 n_rare += off > tolerance;
                 if (!(off <= rare))
-                    fail_msg("%s: problem %zu step %zu token %d: logit off by %g", model, n_problems, i, (int)id,
-                             off);
+                    fail_msg("%s: problem %zu step %zu token %d: logit off by %g", model,
+                             n_problems, i, (int)id, off);
             }
             if (same && first - second < 2 * tolerance) {
                 same = false; /* from here on another continuation is as good */
@@ -153,10 +161,11 @@ static void greedy(const char *model, const char *file, double tolerance, double
     }
     assert_true(n_problems >= 10);
     assert_true((double)n_rare <= RARE * (double)n_values);
-    printf("# %s%s: largest logit error %.4f, %zu of %zu above %g; %zu greedy steps equal, %zu of %zu problems "
+    printf("# %s%s: largest logit error %.4f, %zu of %zu above %g; %zu greedy steps equal, %zu of "
+           "%zu problems "
            "end at a close call\n",
-           model, exact ? " with exact activations" : "", worst, n_rare, n_values, tolerance, n_steps, n_cut,
-           n_problems);
+           model, exact ? " with exact activations" : "", worst, n_rare, n_values, tolerance,
+           n_steps, n_cut, n_problems);
     fflush(stdout);
     free(labels);
     pd_json_free(root);
@@ -173,7 +182,8 @@ static void rewards(const char *model, const char *file)
     double worst = 0.0;
     size_t n_rewards = 0;
 
-    for (const struct pd_json *g = pd_json_first(pd_json_get(root, "rewards")); g; g = pd_json_next(g)) {
+    for (const struct pd_json *g = pd_json_first(pd_json_get(root, "rewards")); g;
+         g = pd_json_next(g)) {
         int32_t ids[1024], labels[2];
         uint32_t at[1024], n_at = 0;
         size_t n = ints(pd_json_get(g, "ids"), ids, 1024);
@@ -221,7 +231,8 @@ static void test_base_f16(void **state)
 static void test_base_q8_0(void **state)
 {
     (void)state;
-    greedy("tiny-base-Q8_0.gguf", "greedy-base-Q8_0.json", TOLERANCE_Q8_0, TOLERANCE_Q8_0_RARE, false);
+    greedy("tiny-base-Q8_0.gguf", "greedy-base-Q8_0.json", TOLERANCE_Q8_0, TOLERANCE_Q8_0_RARE,
+           false);
 }
 
 static void test_draft_f16(void **state)
@@ -233,7 +244,8 @@ static void test_draft_f16(void **state)
 static void test_draft_q8_0(void **state)
 {
     (void)state;
-    greedy("tiny-draft-Q8_0.gguf", "greedy-draft-Q8_0.json", TOLERANCE_Q8_0, TOLERANCE_Q8_0_RARE, false);
+    greedy("tiny-draft-Q8_0.gguf", "greedy-draft-Q8_0.json", TOLERANCE_Q8_0, TOLERANCE_Q8_0_RARE,
+           false);
 }
 
 static void test_q8_0_exact(void **state)
@@ -258,8 +270,9 @@ static void test_prm_q8_0(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_base_f16),   cmocka_unit_test(test_base_q8_0),  cmocka_unit_test(test_draft_f16),
-        cmocka_unit_test(test_draft_q8_0), cmocka_unit_test(test_q8_0_exact), cmocka_unit_test(test_prm_f16),
+        cmocka_unit_test(test_base_f16),   cmocka_unit_test(test_base_q8_0),
+        cmocka_unit_test(test_draft_f16),  cmocka_unit_test(test_draft_q8_0),
+        cmocka_unit_test(test_q8_0_exact), cmocka_unit_test(test_prm_f16),
         cmocka_unit_test(test_prm_q8_0),
     };
 

@@ -1,5 +1,5 @@
-/* The scheduler: results do not depend on how the work was cut up or on who else was there; races are exact;
- * cancel, stop strings and end tokens; bad logits are an error. */
+/* The scheduler: results do not depend on how the work was cut up or on who else was there; races
+ * are exact; cancel, stop strings and end tokens; bad logits are an error. */
 #include "tests/unit/engine_fixture.h"
 
 #include <sched.h>
@@ -9,7 +9,8 @@
 #include "engine/model.h"
 
 static const char *const questions[3] = {
-    "Zoe has 9 stamps. She gives away a third of them. Then she loses 2. How many stamps does Zoe have now?",
+    "Zoe has 9 stamps. She gives away a third of them. Then she loses 2. How many stamps does Zoe "
+    "have now?",
     "Sam has 18 cups. Sam has 4 more cups than Omar. How many cups do Sam and Omar have together?",
     "Ben buys 5 boxes with 4 pens each. How many pens does Ben have?",
 };
@@ -17,8 +18,8 @@ static const char *const questions[3] = {
 #define N_OTHERS 7
 
 /* What one lane draws, in an engine cut up in a certain way, alone or in company. */
-static void lane(const char *model, const char *isa, unsigned n_threads, unsigned chunk, unsigned max_rows,
-                 bool company, struct eng_req *out)
+static void lane(const char *model, const char *isa, unsigned n_threads, unsigned chunk,
+                 unsigned max_rows, bool company, struct eng_req *out)
 {
     struct eng *e = fx_eng(isa, n_threads, chunk, max_rows);
     struct eng_model *m = fx_model(e, model);
@@ -72,8 +73,7 @@ static void same_everywhere(const char *model)
                 if (isa == ENG_ISA_SCALAR && company && c != 1)
                     continue; /* slow, and the kernels have their own test */
                 /* Also with a step too small for everybody at once. */
-                lane(model, isas[isa], n_threads, chunks[c], c == 1 ? 5 : 0, company,
-                     &got);
+                lane(model, isas[isa], n_threads, chunks[c], c == 1 ? 5 : 0, company, &got);
                 fx_same(&want, &got);
                 eng_req_done(&got);
                 n_runs++;
@@ -97,7 +97,8 @@ static void test_same_f16(void **state)
     same_everywhere("tiny-base-F16.gguf");
 }
 
-/* ---- races --------------------------------------------------------------------------------------- */
+/* ---- races
+ * --------------------------------------------------------------------------------------- */
 
 #define N_LANES 8
 
@@ -106,8 +107,10 @@ static bool ended(const struct eng_req *q)
     return q->finish == ENG_FINISH_EOS || q->finish == ENG_FINISH_STOP;
 }
 
-/* A race against the lanes run to their ends: everybody has min(own length, length of the m-th) tokens. */
-static void race(struct eng *e, struct eng_model *m, unsigned how_many, unsigned n_prefilled, const char *const *stops)
+/* A race against the lanes run to their ends: everybody has min(own length, length of the m-th)
+ * tokens. */
+static void race(struct eng *e, struct eng_model *m, unsigned how_many, unsigned n_prefilled,
+                 const char *const *stops)
 {
     struct eng_req alone[N_LANES], raced[N_LANES];
     struct eng_race r = {.m = how_many};
@@ -186,7 +189,8 @@ static void test_race(void **state)
 static void test_race_refusals(void **state)
 {
     struct eng *e = fx_eng(NULL, 1, 0, 4);
-    struct eng_model *m = fx_model(e, "tiny-draft-Q8_0.gguf"), *other = fx_model(e, "tiny-base-Q8_0.gguf");
+    struct eng_model *m = fx_model(e, "tiny-draft-Q8_0.gguf"),
+                     *other = fx_model(e, "tiny-base-Q8_0.gguf");
     struct eng_race r = {.m = 1};
     struct eng_req q[5], *list[5];
     int32_t one = 5;
@@ -220,7 +224,8 @@ static void test_race_refusals(void **state)
     eng_close(e);
 }
 
-/* ---- how requests end ---------------------------------------------------------------------------- */
+/* ---- how requests end
+ * ---------------------------------------------------------------------------- */
 
 static void done_to_queue(struct eng_req *q)
 {
@@ -267,7 +272,8 @@ static void test_cancel(void **state)
         for (int i = 0; i < 3; i++) {
             struct eng_req *d = next_done(&queue);
 
-            /* on a busy machine a line may end by itself before the cancel is seen: then it is whole */
+            /* on a busy machine a line may end by itself before the cancel is seen: then it is
+             * whole */
             if (d == &q[0] && d->finish != ENG_FINISH_CANCEL)
                 assert_true(d->finish == ENG_FINISH_EOS || d->finish == ENG_FINISH_LENGTH ||
                             d->finish == ENG_FINISH_RACE);
@@ -305,7 +311,8 @@ static void test_stops(void **state)
     assert_int_equal(q.finish, ENG_FINISH_EOS);
     assert_true(eng_token_is_end(t, q.tokens[q.n_tokens - 1]));
     fx_ok(eng_detokenize(t, q.tokens, q.n_tokens, true, &text, &err), &err);
-    /* Every substring of some lengths, as a stop string: cut at the first token after which it is there. */
+    /* Every substring of some lengths, as a stop string: cut at the first token after which it is
+     * there. */
     for (size_t len = 1; len <= 9; len += 2) {
         for (size_t at = 0; at + len <= text.len; at += 11) {
             char stop[16];
@@ -357,7 +364,11 @@ static void test_not_numbers(void **state)
     q[1] = fx_generate(fx_ctx(e, m, ids, 3), 1.0f, 0, 5);
     q[1].sampling.top_k = 5;
     q[2] = (struct eng_req){.op = ENG_SCORE, .ctx = fx_ctx(e, m, ids, 3), .want_logprobs = true};
-    q[3] = (struct eng_req){.op = ENG_SCORE, .ctx = fx_ctx(e, m, ids, 3), .at = at, .n_at = 1, .labels = &label,
+    q[3] = (struct eng_req){.op = ENG_SCORE,
+                            .ctx = fx_ctx(e, m, ids, 3),
+                            .at = at,
+                            .n_at = 1,
+                            .labels = &label,
                             .n_labels = 1};
     fx_run(e, q, 4);
     for (int i = 0; i < 4; i++) {
@@ -375,7 +386,8 @@ static void test_not_numbers(void **state)
 /* What an engine cannot be. */
 static void test_config(void **state)
 {
-    struct eng_config bad = {.isa = "mmx"}, rows = {.max_rows = 1u << 30}, threads = {.n_threads = 1u << 20};
+    struct eng_config bad = {.isa = "mmx"}, rows = {.max_rows = 1u << 30},
+                      threads = {.n_threads = 1u << 20};
     struct pd_err err = {0};
     struct eng *e = NULL;
 
@@ -432,7 +444,8 @@ static void *client(void *arg)
 static void test_threads(void **state)
 {
     struct eng *e = fx_eng(NULL, 2, 8, 16);
-    struct eng_model *m[2] = {fx_model(e, "tiny-base-Q8_0.gguf"), fx_model(e, "tiny-draft-F16.gguf")};
+    struct eng_model *m[2] = {fx_model(e, "tiny-base-Q8_0.gguf"),
+                              fx_model(e, "tiny-draft-F16.gguf")};
     struct client c[8];
     pthread_t t[8];
 
@@ -483,8 +496,8 @@ static void test_speed(void **state)
             eng_req_done(&q[i]);
         }
     }
-    printf("# 16 lanes of tiny-base-Q8_0, %s, %u threads: %.0f tokens/s\n", eng_isa_name(e), eng_n_threads(e),
-           (double)n_tokens / s);
+    printf("# 16 lanes of tiny-base-Q8_0, %s, %u threads: %.0f tokens/s\n", eng_isa_name(e),
+           eng_n_threads(e), (double)n_tokens / s);
     fflush(stdout);
     eng_ctx_free(root);
     free(ids);
@@ -496,10 +509,11 @@ static void test_speed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_q8_0),     cmocka_unit_test(test_same_f16), cmocka_unit_test(test_race),
-        cmocka_unit_test(test_race_refusals), cmocka_unit_test(test_cancel),   cmocka_unit_test(test_stops),
-        cmocka_unit_test(test_not_numbers),   cmocka_unit_test(test_config),   cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_speed),
+        cmocka_unit_test(test_same_q8_0),   cmocka_unit_test(test_same_f16),
+        cmocka_unit_test(test_race),        cmocka_unit_test(test_race_refusals),
+        cmocka_unit_test(test_cancel),      cmocka_unit_test(test_stops),
+        cmocka_unit_test(test_not_numbers), cmocka_unit_test(test_config),
+        cmocka_unit_test(test_threads),     cmocka_unit_test(test_speed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

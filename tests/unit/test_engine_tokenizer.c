@@ -1,5 +1,6 @@
-/* The tokenizer and the chat template: against ids of other engines, and its own properties. Vocabularies
- * that are not bundled (gpt-2, qwen2) are read from the folder PONDER_TEST_VOCABS, if it is set. */
+/* The tokenizer and the chat template: against ids of other engines, and its own properties.
+ * Vocabularies that are not bundled (gpt-2, qwen2) are read from the folder PONDER_TEST_VOCABS, if
+ * it is set. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,14 +18,15 @@
 static struct eng_tokenizer *tiny;
 static struct pd_err err;
 
-#define ok(call)                                                                                  \
-    do {                                                                                          \
-        int rc_ = (call);                                                                         \
-        if (rc_ < 0)                                                                              \
-            fail_msg("%s: %d %s", #call, rc_, err.text);                                          \
+#define ok(call)                                                                                   \
+    do {                                                                                           \
+        int rc_ = (call);                                                                          \
+        if (rc_ < 0)                                                                               \
+            fail_msg("%s: %d %s", #call, rc_, err.text);                                           \
     } while (0)
 
-/* ---- a small GGUF in memory --------------------------------------------------------------------- */
+/* ---- a small GGUF in memory ---------------------------------------------------------------------
+ */
 
 static void put_u32(struct pd_buf *b, uint32_t v)
 {
@@ -145,13 +147,14 @@ static int open_vocab(const struct vocab *v, struct eng_tokenizer **out)
 }
 
 #define ID(i) (256 + (i))
-static const char *const chat_tokens[] = {"\x03<|im_start|>", "\x03<|im_end|>", "\x03<s>", "\x04<think>",
-                                          "ab", "abc", NULL};
+static const char *const chat_tokens[] = {
+    "\x03<|im_start|>", "\x03<|im_end|>", "\x03<s>", "\x04<think>", "ab", "abc", NULL};
 static const char *const chat_merges[] = {"a b", "ab c", NULL};
-static const struct vocab chat_vocab = {"gpt2", "qwen2", NULL, chat_tokens, chat_merges, ID(2), ID(1), false,
-                                        false};
+static const struct vocab chat_vocab = {"gpt2", "qwen2", NULL,  chat_tokens, chat_merges,
+                                        ID(2),  ID(1),   false, false};
 
-/* ---- helpers ------------------------------------------------------------------------------------ */
+/* ---- helpers ------------------------------------------------------------------------------------
+ */
 
 static void check_ids(const int32_t *ids, size_t n, const struct pd_json *want, const char *what)
 {
@@ -169,7 +172,8 @@ static void check_ids(const int32_t *ids, size_t n, const struct pd_json *want, 
 }
 
 /* Encodes, decodes, compares; returns the ids. */
-static int32_t *round_trip(const struct eng_tokenizer *t, struct pd_str text, enum eng_parse parse, size_t *out_n)
+static int32_t *round_trip(const struct eng_tokenizer *t, struct pd_str text, enum eng_parse parse,
+                           size_t *out_n)
 {
     struct pd_buf back = PD_BUF_INIT(64 << 20);
     int32_t *ids = NULL;
@@ -184,8 +188,8 @@ static int32_t *round_trip(const struct eng_tokenizer *t, struct pd_str text, en
 }
 
 /* The special tokens of the rendered chat with the generation prompt show as text. */
-static void check_chat(const struct eng_tokenizer *t, const struct eng_message *m, size_t n_messages,
-                       const char *want)
+static void check_chat(const struct eng_tokenizer *t, const struct eng_message *m,
+                       size_t n_messages, const char *want)
 {
     struct pd_buf text = PD_BUF_INIT(1 << 20);
     int32_t *ids = NULL;
@@ -225,7 +229,8 @@ static uint32_t random_below(uint32_t n)
     return (uint32_t)((random_state >> 33) % n);
 }
 
-/* ---- against other engines ---------------------------------------------------------------------- */
+/* ---- against other engines ----------------------------------------------------------------------
+ */
 
 static void test_reference_prompts(void **state)
 {
@@ -343,9 +348,10 @@ static void test_vocab_qwen2(void **state)
     check_vocab("vocab-qwen2.gguf");
     path = data_path("PONDER_TEST_VOCABS", "vocab-qwen2.gguf");
     ok(eng_tokenizer_open(path, &t, &err));
-    check_chat(t, m, 1,
-               "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant."
-               "<|im_end|>\n<|im_start|>user\nHi <tool_call><|im_end|>\n<|im_start|>assistant\n");
+    check_chat(
+        t, m, 1,
+        "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+        "<|im_end|>\n<|im_start|>user\nHi <tool_call><|im_end|>\n<|im_start|>assistant\n");
     m[0].role = "system";
     m[1].role = "user";
     check_chat(t, m, 2,
@@ -355,15 +361,21 @@ static void test_vocab_qwen2(void **state)
     eng_tokenizer_free(t);
 }
 
-/* ---- properties --------------------------------------------------------------------------------- */
+/* ---- properties ---------------------------------------------------------------------------------
+ */
 
 static void random_text(struct pd_buf *b, unsigned kind)
 {
-    static const char *const words[] = {" the", "The", "'s", "'LL", " 12345", "\n\n", "\r\n", "   ", "\t",
-                                        "<|im_end|>", "<|im_start|>", "<think>", "</think>", "<|", "é",
-                                        "\xc2\x85", "\xe1\xa0\x8e", "\xe3\x80\x80", "日本", "🙂",
-                                        "\xf4\x8f\xbf\xbf", "\xed\xa0\x80", "\xc0\xaf", "\xff", "e\xcc\x81",
-                                        "\\boxed{", "\xf0\x9f", "\x80", " +", "="};
+    static const char *const words[] = {" the",         "The",          "'s",
+                                        "'LL",          " 12345",       "\n\n",
+                                        "\r\n",         "   ",          "\t",
+                                        "<|im_end|>",   "<|im_start|>", "<think>",
+                                        "</think>",     "<|",           "é",
+                                        "\xc2\x85",     "\xe1\xa0\x8e", "\xe3\x80\x80",
+                                        "日本",         "🙂",         "\xf4\x8f\xbf\xbf",
+                                        "\xed\xa0\x80", "\xc0\xaf",     "\xff",
+                                        "e\xcc\x81",    "\\boxed{",     "\xf0\x9f",
+                                        "\x80",         " +",           "="};
     size_t n = random_below(kind == 0 ? 64 : 24);
 
     pd_buf_clear(b);
@@ -396,14 +408,16 @@ static void test_round_trip(void **state)
     pd_buf_done(&b);
 }
 
-/* As the definition says: of all pairs the one of lowest rank, the leftmost of these, until there is none. */
+/* As the definition says: of all pairs the one of lowest rank, the leftmost of these, until there
+ * is none. */
 static void test_merge_order(void **state)
 {
     static const char *const tokens[] = {"ab", "bc", "abc", "aa", "aaaa", "ca", "bca", NULL};
-    static const char *const merges[] = {"b c", "a b", "a bc", "a a", "aa aa", "c a", "bc a", "a b", NULL};
+    static const char *const merges[] = {"b c", "a b",  "a bc", "a a", "aa aa",
+                                         "c a", "bc a", "a b",  NULL};
     static const struct vocab v = {"gpt2", "gpt-2", NULL, tokens, merges, -1, -1, false, false};
-    static const int parts[][3] = {{'b', 'c', ID(1)}, {'a', 'b', ID(0)}, {'a', ID(1), ID(2)},
-                                   {'a', 'a', ID(3)}, {ID(3), ID(3), ID(4)}, {'c', 'a', ID(5)},
+    static const int parts[][3] = {{'b', 'c', ID(1)},  {'a', 'b', ID(0)},     {'a', ID(1), ID(2)},
+                                   {'a', 'a', ID(3)},  {ID(3), ID(3), ID(4)}, {'c', 'a', ID(5)},
                                    {ID(1), 'a', ID(6)}};
     struct eng_tokenizer *t = NULL;
 
@@ -477,7 +491,8 @@ static void test_ignore_merges(void **state)
 
 static void test_special(void **state)
 {
-    static const char *const tokens[] = {"\x03<|a|>", "\x03<|a|><|b|>", "\x04<u>", "\x04<u>u", NULL};
+    static const char *const tokens[] = {"\x03<|a|>", "\x03<|a|><|b|>", "\x04<u>", "\x04<u>u",
+                                         NULL};
     static const char *const merges[] = {NULL};
     static const struct vocab v = {"gpt2", "qwen2", NULL, tokens, merges, -1, -1, false, false};
     const struct pd_str text = PD_STR("<|a|><|a|><|b|><u>u<u>\xff<u");
@@ -515,8 +530,9 @@ static void test_lookups(void **state)
     assert_int_equal(eng_n_vocab(tiny), 765);
     assert_int_equal(end, 761);
     assert_true(eng_token_is_end(tiny, end) && eng_token_is_control(tiny, end));
-    assert_false(eng_token_is_end(tiny, -1) || eng_token_is_end(tiny, 760) || eng_token_is_control(tiny, 762) ||
-                 eng_token_is_control(tiny, -1) || eng_token_is_control(tiny, 765));
+    assert_false(eng_token_is_end(tiny, -1) || eng_token_is_end(tiny, 760) ||
+                 eng_token_is_control(tiny, 762) || eng_token_is_control(tiny, -1) ||
+                 eng_token_is_control(tiny, 765));
     assert_int_equal(eng_token_find(tiny, PD_STR("\n")), 10);
     assert_true(eng_token_find(tiny, PD_STR(" has")) >= 256);
     assert_int_equal(eng_token_find(tiny, PD_STR("no such token")), -1);
@@ -543,8 +559,14 @@ static void test_lookups(void **state)
 
 static void test_large(void **state)
 {
-    static const char *const units[] = {"The quick brown fox has 12 apples, isn't it?\n", "a", " ", "\n ",
-                                        "é", "\xff", "<think", "'"};
+    static const char *const units[] = {"The quick brown fox has 12 apples, isn't it?\n",
+                                        "a",
+                                        " ",
+                                        "\n ",
+                                        "é",
+                                        "\xff",
+                                        "<think",
+                                        "'"};
     struct pd_buf b = PD_BUF_INIT(2 << 20);
 
     (void)state;
@@ -559,14 +581,15 @@ static void test_large(void **state)
         start = pd_clock_now_ns();
         free(round_trip(tiny, pd_buf_str(&b), ENG_PARSE_SPECIAL, &n));
         start = pd_clock_now_ns() - start;
-        print_message("# 1 MiB of '%.8s': %zu tokens, %d ms\n", units[i][0] == '\n' ? "\\n" : units[i], n,
-                      (int)(start / PD_NS_PER_MS));
+        print_message("# 1 MiB of '%.8s': %zu tokens, %d ms\n",
+                      units[i][0] == '\n' ? "\\n" : units[i], n, (int)(start / PD_NS_PER_MS));
         assert_true(start < 30 * PD_NS_PER_S); /* not quadratic, also under valgrind */
     }
     pd_buf_done(&b);
 }
 
-/* ---- files that must be refused ----------------------------------------------------------------- */
+/* ---- files that must be refused -----------------------------------------------------------------
+ */
 
 static void check_refused(const struct vocab *v, const char *why)
 {
@@ -581,8 +604,9 @@ static void check_refused(const struct vocab *v, const char *why)
 static void test_refused(void **state)
 {
     static const char *const no_right[] = {"a b", "ab x y", NULL}, *const no_gap[] = {"ab", NULL},
-                     *const no_result[] = {"b a", NULL}, *const control[] = {"< s", "<s >", NULL},
-                     *const no_left[] = {" a", NULL}, *const empty[] = {"", NULL};
+                             *const no_result[] = {"b a", NULL},
+                             *const control[] = {"< s", "<s >", NULL},
+                             *const no_left[] = {" a", NULL}, *const empty[] = {"", NULL};
     const char *const *const bad[] = {no_right, no_gap, no_result, control, no_left, empty};
     struct eng_tokenizer *t = NULL;
     struct vocab v = chat_vocab;
@@ -613,10 +637,11 @@ static void test_refused(void **state)
     assert_int_equal(eng_tokenizer_open("/no/such/file", &t, &err), PD_ENOENT);
 }
 
-/* ---- chat --------------------------------------------------------------------------------------- */
+/* ---- chat ---------------------------------------------------------------------------------------
+ */
 
-#define LOOP                                                                                      \
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + "                 \
+#define LOOP                                                                                       \
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + "                  \
     "message['content'] + '<|im_end|>\\n' }}{% endfor %}"
 #define PROMPT "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 #define USER   "<|im_start|>user\nabc<|im_end|>\n"
@@ -632,12 +657,14 @@ static void test_chat_known(void **state)
         {LOOP "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n<think>\\n' }}{% endif %}",
          USER ASK "<think>\n"},
         /* terms apart, double quotes, attributes, white space control */
-        {"{%- for message in messages %}\n    {{- \"<|im_start|>\" + message.role + \"\\n\" }}\n    "
+        {"{%- for message in messages %}\n    {{- \"<|im_start|>\" + message.role + \"\\n\" }}\n   "
+         " "
          "{{- message.content }}\n    {{- '<|im_end|>' + '\\n' -}}\n{%- endfor %}\n"
          "{%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\\n' }}\n{%- endif %}\n",
          USER ASK},
         /* text outside of expressions, a comment */
-        {"{# ChatML #}{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}"
+        {"{# ChatML #}{% for message in messages %}<|im_start|>{{ message.role }}\n{{ "
+         "message.content }}"
          "<|im_end|>\n{% endfor %}\n{% if add_generation_prompt %}\n<|im_start|>assistant\n"
          "{% endif %}\n",
          USER ASK},
@@ -645,7 +672,8 @@ static void test_chat_known(void **state)
         {"{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\\nab<|im_end|>\\n' }}"
          "{% endif %}" LOOP PROMPT,
          "<|im_start|>system\nab<|im_end|>\n" USER ASK},
-        /* the branch for switched-off thinking is not taken; whether it is the default is the template's */
+        /* the branch for switched-off thinking is not taken; whether it is the default is the
+           template's */
         {LOOP "{%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\\n' }}\n"
               "    {%- if enable_thinking is defined and enable_thinking is false %}\n"
               "        {{- '<think>\\n\\n</think>\\n\\n' }}\n    {%- endif %}\n{%- endif %}",
@@ -672,19 +700,23 @@ static void test_chat_refused(void **state)
         "{% for m in messages %}[INST] {{ m.content }} [/INST]{% endfor %}",
         LOOP,   /* no generation prompt */
         PROMPT, /* no messages */
-        "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] | "
+        "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + "
+        "message['content'] | "
         "trim + '<|im_end|>\\n' }}{% endfor %}" PROMPT,
-        "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + "
+        "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + "
+        "message['content'] + "
         "'<|im_end|>' }}{% endfor %}" PROMPT,
         LOOP "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' + x }}{% endif %}",
-        LOOP "{% if add_generation_prompt %}{% if x %}{{ '<|im_start|>assistant\\n' }}{% endif %}{% endif %}",
+        LOOP "{% if add_generation_prompt %}{% if x %}{{ '<|im_start|>assistant\\n' }}{% endif "
+             "%}{% endif %}",
         LOOP "{% if add_generation_prompt %}{{ '<|im_start|>model\\n' }}{% endif %}",
         LOOP PROMPT PROMPT,
         "{{ '<|im_start|>system\\nab<|im_end|>\\n' }}" LOOP PROMPT,
         LOOP PROMPT "{{ 'unclosed",
         LOOP "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}",
     };
-    struct eng_message m[] = {{"user", PD_STR("abc")}, {"assistant", PD_STR("x")}, {"tool", PD_STR("y")}};
+    struct eng_message m[] = {
+        {"user", PD_STR("abc")}, {"assistant", PD_STR("x")}, {"tool", PD_STR("y")}};
     struct eng_tokenizer *t = NULL;
     struct vocab v = chat_vocab;
     int32_t *ids = NULL;

@@ -1,0 +1,500 @@
+/* The verbs that make nodes: sample, extend, race, force. All of them go through grow(): a request
+ * to the engine for what the trace does not already hold.
+ *
+ * Invariants: (1) a node's tokens depend on the job's seed and its branch path alone; (2) a verb
+ * reserves its tokens before it starts, from what recorded nodes have spent, so that the budget is
+ * never exceeded and a resumed job reserves the same; (3) what is recorded is recorded once,
+ * complete. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "core/answer.h"
+#include "core/search_int.h"
+#include "core/steps.h"
+
+static int each_prefill(struct search *s, struct pd_lane *lane, struct pd_err *err)
+{
+    int rc = search_lane_record(s, lane, "prefill", s->job->model, err);
+
+    if (rc >= 0 && lane->end == PD_END_ERROR)
+        rc = pd_fail(err, lane->err.code, "%s", lane->err.text);
+    s->job->gen->ops->release(s->job->gen, lane);
+    return rc < 0 ? rc : 0;
+}
+
+/* The context of a node, made again from its ancestors' when it is not at hand. */
+static int node_ctx(struct search *s, struct node *n, struct pd_err *err)
+{
+    int rc;
+
+    if (n->ctx)
+        return 0;
+    if (!n->parent) {
+        rc = search_ops(s)->ctx_new(s->job->gen, &n->ctx, err);
+    } else {
+        rc = node_ctx(s, n->parent, err);
+        if (rc == 0)
+            rc = search_ops(s)->ctx_fork(s->job->gen, n->parent->ctx, &n->ctx, err);
+    }
+    if (rc == 0)
+        rc = search_ops(s)->ctx_append(s->job->gen, n->ctx, n->tokens, n->n_tokens, err);
+    return rc;
+}
+
+/* One child to be made: what grow() knows of it. */
+struct sprout {
+    struct node *node;
+    struct pd_lane lane;
+    struct pd_sampling sampling;
+    uint32_t cap;    /* most tokens */
+    const char *why; /* what the cap was, for stop */
+    enum search_until until;
+};
+
+static void set_tokens(struct search *s, struct node *n, const int32_t *tokens,
+                       const float *logprobs, uint32_t count)
+{
+    n->tokens = pd_arena_memdup(s->arena, tokens, count * sizeof *tokens);
+    n->logprobs = logprobs ? pd_arena_memdup(s->arena, logprobs, count * sizeof *logprobs) : NULL;
+    n->n_tokens = count;
+    n->logprob = 0;
+    for (uint32_t i = 0; logprobs && i < count; i++)
+        n->logprob += (double)logprobs[i];
+    if (count && (!n->tokens || (logprobs && !n->logprobs)))
+        s->oom = true;
+}
+
+/* Text, status and answer of a node whose tokens and finish are known. */
+static int settle(struct search *s, struct node *n, struct pd_err *err)
+{
+    struct pd_buf key = PD_BUF_INIT(4096);
+
+    n->path_tokens = (n->parent ? n->parent->path_tokens : 0) + (n->logprobs ? n->n_tokens : 0);
+    if (n->logprobs)
+        s->spent += n->n_tokens;
+    n->step = n->parent ? n->parent->step + 1 : 0;
+    pd_answer_key(pd_answer_extract(search_line(s, n)), &key);
+    n->answer_key = key.len ? pd_arena_dup(s->arena, pd_buf_str(&key)) : "";
+    pd_buf_done(&key);
+    if (n->status != NODE_OPEN)
+        search_node_drop_ctx(s, n);
+    atomic_store(&s->job->progress.nodes, s->n_nodes - 1);
+    atomic_store(&s->job->progress.generated, s->spent);
+    return s->oom ? pd_fail(err, PD_ENOMEM, "out of memory in the search") : 0;
+}
+
+static int node_text(struct search *s, struct node *n, struct pd_err *err)
+{
+    struct pd_buf text = PD_BUF_INIT(1 << 24);
+    uint32_t count = n->n_tokens;
+    int rc;
+
+    if (n->finish && strcmp(n->finish, "eos") == 0 && count)
+        count--; /* the end token has no text */
+    rc = search_ops(s)->detokenize(s->job->gen, n->tokens, count, &text, err);
+    if (rc == 0) {
+        struct pd_str t = pd_buf_str(&text);
+
+        n->text = (struct pd_str){pd_arena_dup(s->arena, t), t.len};
+        if (!n->text.ptr)
+            s->oom = true;
+    }
+    pd_buf_done(&text);
+    return rc;
+}
+
+static int serve_stored(struct search *s, struct node *n, const struct pd_node_rec *r,
+                        struct pd_err *err)
+{
+    static const enum node_status all[] = {NODE_OPEN, NODE_FINISHED, NODE_TRUNCATED, NODE_FAILED};
+
+    if (r->seed != n->key || r->parent != (n->parent ? n->parent->id : n->id))
+        return pd_fail(err, PD_EDIFFER,
+                       "node %" PRIu32 " of the stored trace belongs to another branch", n->id);
+    set_tokens(s, n, r->tokens, r->logprobs, r->n_tokens);
+    n->text = (struct pd_str){pd_arena_dup(s->arena, r->text), r->text.len};
+    n->finish = pd_arena_dup(s->arena, pd_str_of(r->finish));
+    n->stop = r->stop ? pd_arena_dup(s->arena, pd_str_of(r->stop)) : NULL;
+    n->prune_reason = strcmp(r->status, "failed") == 0
+                          ? pd_arena_dup(s->arena, pd_str_of(r->prune_reason))
+                          : NULL;
+    n->status = NODE_TRUNCATED;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (strcmp(r->status, search_status_name(all[i])) == 0)
+            n->status = all[i];
+    if (strcmp(r->status, "pruned") == 0) /* what it was before: the strategy will prune it again */
+        n->status = strcmp(r->finish, "eos") == 0 ? NODE_FINISHED
+                    : strcmp(r->finish, "cut") == 0 || strcmp(r->finish, "abort") == 0
+                        ? NODE_TRUNCATED
+                        : NODE_OPEN;
+    if (n->stop && (strcmp(n->stop, "tokens") == 0 || strcmp(n->stop, "seconds") == 0))
+        s->cut = n->stop;
+    n->call = r->call_id;
+    n->created_ms = r->created_ms;
+    return settle(s, n, err);
+}
+
+static int differs(struct search *s, const struct node *n, const struct pd_node_rec *r,
+                   struct pd_err *err)
+{
+    uint32_t m = n->n_tokens < r->n_tokens ? n->n_tokens : r->n_tokens;
+
+    (void)s;
+    for (uint32_t i = 0; i < m; i++) {
+        if (n->tokens[i] != r->tokens[i])
+            return pd_fail(err, PD_EDIFFER,
+                           "node %" PRIu32 ", token %" PRIu32 ": %" PRId32 " now, %" PRId32
+                           " stored",
+                           n->id, i, n->tokens[i], r->tokens[i]);
+        if (n->logprobs && r->logprobs &&
+            memcmp(&n->logprobs[i], &r->logprobs[i], sizeof(float)) != 0)
+            return pd_fail(err, PD_EDIFFER,
+                           "node %" PRIu32 ", token %" PRIu32
+                           ": log-probability %.9g now, %.9g stored",
+                           n->id, i, (double)n->logprobs[i], (double)r->logprobs[i]);
+    }
+    if (n->n_tokens != r->n_tokens || strcmp(n->finish, r->finish) != 0)
+        return pd_fail(err, PD_EDIFFER,
+                       "node %" PRIu32 ": %" PRIu32 " tokens, %s now; %" PRIu32 ", %s stored",
+                       n->id, n->n_tokens, n->finish, r->n_tokens, r->finish);
+    return 0;
+}
+
+/* strategies.md §1.2: an empty step, or the last of `guard` equal ones, is a failed expansion. */
+static void guard_step(struct node *n, int guard)
+{
+    struct pd_str text = pd_str_trim(n->text);
+    const struct node *p = n;
+    int equal = 0;
+
+    if (text.len == 0) {
+        n->status = NODE_FAILED;
+        n->prune_reason = "empty_step";
+        return;
+    }
+    for (; equal < guard && p->parent && pd_str_eq(pd_str_trim(p->text), text); p = p->parent)
+        equal++;
+    if (guard && equal == guard) {
+        n->status = NODE_FAILED;
+        n->prune_reason = "repeat";
+    }
+}
+
+/* A lane has ended: turn it into its node. */
+static int each_sprout(struct search *s, struct pd_lane *lane, struct pd_err *err)
+{
+    struct sprout *sp = lane->user;
+    struct node *n = sp->node;
+    bool user_cancel = lane->end == PD_END_CANCEL && !s->stopped;
+    int rc;
+
+    rc = search_lane_record(s, lane, "generate", s->job->model, err);
+    if (rc < 0 || user_cancel) /* not recorded: a resumed job draws the very same tokens again */
+        goto out;
+    if (lane->end == PD_END_ERROR) {
+        rc = pd_fail(err, lane->err.code, "%s", lane->err.text);
+        goto out;
+    }
+    n->call = rc;
+    set_tokens(s, n, lane->tokens, lane->logprobs, lane->n_tokens);
+    n->status = NODE_TRUNCATED;
+    n->finish = "cut";
+    switch (lane->end) {
+    case PD_END_EOS:
+        n->finish = "eos";
+        n->status = NODE_FINISHED;
+        break;
+    case PD_END_STOP:
+        n->finish = "step";
+        n->status = NODE_OPEN;
+        break;
+    case PD_END_LENGTH:
+        n->stop = sp->why;
+        if (strcmp(sp->why, "tokens") == 0)
+            s->cut = "tokens";
+        if (strcmp(sp->why, "max_step_tokens") == 0) {
+            n->finish = "length"; /* the next step goes on in mid-sentence */
+            n->status = NODE_OPEN;
+        }
+        break;
+    case PD_END_RACE:
+        n->stop = "race";
+        break;
+    case PD_END_CTX:
+        n->stop = "context";
+        break;
+    default:
+        n->stop = s->cut = s->stopped ? s->stopped : "cancel";
+        break;
+    }
+    rc = node_text(s, n, err);
+    if (rc == 0 && sp->until == UNTIL_STEP && n->status == NODE_OPEN)
+        guard_step(n, s->job->common.repeat_guard);
+    if (rc == 0)
+        rc = settle(s, n, err);
+    if (rc == 0 && s->job->mode == PD_JOB_VERIFY) {
+        const struct pd_node_rec *r = search_stored_node(s, n->id);
+
+        rc = r ? differs(s, n, r, err)
+               : pd_fail(err, PD_EDIFFER, "node %" PRIu32 " is not in the stored trace", n->id);
+    }
+    if (rc == 0)
+        rc = search_node_record(s, n, err);
+out:
+    s->job->gen->ops->release(s->job->gen, lane);
+    return rc < 0 ? rc : 0;
+}
+
+/* Tokens left to hand out. UINT64_MAX: no limit. */
+static uint64_t tokens_left(const struct search *s)
+{
+    const struct pd_budget *b = &s->job->budget;
+    uint64_t reserve = b->wrap_up ? b->wrap_reserve : 0;
+
+    if (!b->tokens)
+        return UINT64_MAX;
+    return b->tokens > s->spent + reserve ? b->tokens - s->spent - reserve : 0;
+}
+
+/* Whether a budget forbids n more nodes now: s->stopped names it. The clock's decision is an event
+ * of the trace, so that a replay does not depend on the clock. */
+static int budget_stop(struct search *s, uint64_t left, int n, struct pd_err *err)
+{
+    const struct pd_job *job = s->job;
+    char *at;
+
+    if (left == 0)
+        s->stopped = "tokens";
+    else if (job->budget.nodes && s->n_nodes - 1 + (uint64_t)n > job->budget.nodes)
+        s->stopped = "nodes";
+    if (s->stopped)
+        return 0;
+    if (job->mode != PD_JOB_RUN) {
+        for (size_t i = 0; i < job->stored->n_events; i++)
+            if (strcmp(job->stored->events[i].type, "budget.stop") == 0 &&
+                strtoul(job->stored->events[i].data, NULL, 10) == s->n_nodes)
+                s->stopped = "seconds";
+        return 0;
+    }
+    if (pd_clock_now_ns() < s->deadline_ns || search_stored_node(s, s->n_nodes))
+        return 0; /* stored results cost no time */
+    s->stopped = "seconds";
+    at = search_alloc(s, 24);
+    snprintf(at, 24, "%" PRIu32, s->n_nodes);
+    return search_event(s, "budget.stop", at, err);
+}
+
+/* The child's node and how much it may draw. */
+static void plan(struct search *s, struct sprout *sp, struct node *parent, enum search_until until,
+                 uint64_t share)
+{
+    const struct pd_common *c = &s->job->common;
+
+    sp->node = search_node_new(s, parent);
+    /* the last step that a line may have runs to the line's end */
+    sp->until = sp->node->depth >= (uint32_t)c->max_steps ? UNTIL_END : until;
+    sp->cap = (uint32_t)c->max_tokens > parent->path_tokens
+                  ? (uint32_t)c->max_tokens - parent->path_tokens
+                  : 0;
+    sp->why = "max_tokens";
+    if (sp->until == UNTIL_STEP && (uint32_t)c->max_step_tokens < sp->cap) {
+        sp->cap = (uint32_t)c->max_step_tokens;
+        sp->why = "max_step_tokens";
+    }
+    if (share < sp->cap) {
+        sp->cap = (uint32_t)share;
+        sp->why = "tokens";
+    }
+}
+
+/* A child that may draw nothing: a truncated line of no tokens. */
+static int settle_empty(struct search *s, struct sprout *sp, struct pd_err *err)
+{
+    struct node *n = sp->node;
+    int rc;
+
+    n->status = NODE_TRUNCATED;
+    n->finish = "cut";
+    n->stop = sp->why;
+    if (strcmp(sp->why, "tokens") == 0)
+        s->cut = "tokens";
+    n->text = PD_STR("");
+    n->logprobs = search_alloc(s, sizeof(float));
+    rc = settle(s, n, err);
+    return rc < 0 ? rc : search_node_record(s, n, err);
+}
+
+/* Children of parents[0..n), out[i] of parents[i]; race_m: see search_race. */
+static int grow(struct search *s, struct node *const *parents, int n, int race_m,
+                enum search_until until, struct node **out, struct pd_err *err)
+{
+    const struct pd_job *job = s->job;
+    struct sprout *sprouts = search_alloc(s, (size_t)n * sizeof *sprouts);
+    struct pd_lane **lanes = search_alloc(s, (size_t)n * sizeof *lanes);
+    struct pd_lane *pre = search_alloc(s, (size_t)n * sizeof *pre);
+    struct pd_lane **pres = search_alloc(s, (size_t)n * sizeof *pres);
+    uint64_t left = tokens_left(s), count = (uint64_t)n;
+    size_t n_lanes = 0, n_pres = 0;
+    bool all_stored = true;
+    int rc = search_check(s, err);
+
+    for (int i = 0; i < n && rc == 0; i++)
+        if (!search_open(parents[i]))
+            rc = pd_fail(err, PD_EINVAL, "node %" PRIu32 " cannot be extended: it is %s",
+                         parents[i]->id, search_status_name(parents[i]->status));
+    if (rc == 0)
+        rc = budget_stop(s, left, n, err);
+    if (rc < 0)
+        return rc;
+    if (s->stopped)
+        return pd_fail(err, PD_EBUDGET, "the budget of %s is spent", s->stopped);
+
+    /* 1. All nodes first: their ids and shares do not depend on what is stored. */
+    for (int i = 0; i < n; i++) {
+        plan(s, &sprouts[i], parents[i], until,
+             left == UINT64_MAX ? left : left / count + ((uint64_t)i < left % count));
+        out[i] = sprouts[i].node;
+        all_stored &= search_stored_node(s, out[i]->id) != NULL;
+    }
+    /* 2. What is stored is served; the rest become lanes. */
+    for (int i = 0; i < n; i++) {
+        struct sprout *sp = &sprouts[i];
+        const struct pd_node_rec *r = search_stored_node(s, sp->node->id);
+        struct node *p = parents[i];
+
+        /* a race is decided by all of its lanes together, so it is served or run as a whole */
+        if (r && job->mode != PD_JOB_VERIFY && (!race_m || all_stored)) {
+            rc = serve_stored(s, sp->node, r, err);
+            if (rc < 0)
+                return rc;
+            continue;
+        }
+        if (job->mode == PD_JOB_RECORDED)
+            return pd_fail(err, PD_ENOENT, "node %" PRIu32 " is not in the stored trace",
+                           sp->node->id);
+        if (r && job->mode == PD_JOB_VERIFY && r->stop && strcmp(r->stop, "seconds") == 0) {
+            sp->cap = r->n_tokens; /* cut by the clock then: cut at the same token now */
+            sp->why = "seconds";
+        }
+        rc = sp->cap ? node_ctx(s, p, err) : settle_empty(s, sp, err);
+        if (rc < 0)
+            return rc;
+        if (!sp->cap)
+            continue;
+        sp->sampling = (struct pd_sampling){job->common.temperature, job->common.top_k,
+                                            job->common.top_p, job->common.min_p};
+        sp->lane = (struct pd_lane){.op = PD_LANE_GENERATE,
+                                    .sampling = &sp->sampling,
+                                    .key = sp->node->key,
+                                    .max_tokens = sp->cap,
+                                    .stop = sp->until == UNTIL_STEP ? PD_STEP_DELIMITER : NULL,
+                                    .race_m = (uint32_t)race_m,
+                                    .user = sp};
+        lanes[n_lanes++] = &sp->lane;
+        /* a parent of several children is evaluated once, and they start from its logits */
+        if (i + 1 < n && parents[i + 1] == p && (n_pres == 0 || pre[n_pres - 1].user != p) &&
+            search_ops(s)->ctx_n_cached(job->gen, p->ctx) <
+                search_ops(s)->ctx_n_tokens(job->gen, p->ctx)) {
+            pre[n_pres] = (struct pd_lane){.op = PD_LANE_PREFILL, .ctx = p->ctx, .user = p};
+            pres[n_pres] = &pre[n_pres];
+            n_pres++;
+        }
+    }
+    if (n_pres)
+        rc = search_run_lanes(s, job->gen, pres, n_pres, true, each_prefill, err);
+    for (size_t i = 0; i < n_lanes && rc == 0; i++) {
+        struct sprout *sp = lanes[i]->user;
+
+        rc = search_ops(s)->ctx_fork(job->gen, sp->node->parent->ctx, &sp->node->ctx, err);
+        sp->lane.ctx = sp->node->ctx;
+    }
+    if (n_lanes && rc == 0)
+        rc = search_run_lanes(s, job->gen, lanes, n_lanes, true, each_sprout, err);
+    return rc < 0 ? rc : search_check(s, err);
+}
+
+static bool sane(int n)
+{
+    return n >= 1 && n <= 4096;
+}
+
+int search_sample(struct search *s, struct node *parent, int n, enum search_until until,
+                  struct node **out, struct pd_err *err)
+{
+    return search_race(s, parent, n, 0, until, out, err);
+}
+
+int search_race(struct search *s, struct node *parent, int n, int m, enum search_until until,
+                struct node **out, struct pd_err *err)
+{
+    struct node **parents;
+
+    if (!sane(n) || m < 0 || m > n)
+        return pd_fail(err, PD_EINVAL, "cannot take the first %d of %d lanes", m, n);
+    parents = search_array(s, n);
+    for (int i = 0; i < n; i++)
+        parents[i] = parent;
+    return grow(s, parents, n, m, until, out, err);
+}
+
+int search_extend(struct search *s, struct node *const *nodes, int n, enum search_until until,
+                  struct node **out, struct pd_err *err)
+{
+    if (!sane(n))
+        return pd_fail(err, PD_EINVAL, "cannot extend %d nodes", n);
+    return grow(s, nodes, n, 0, until, out, err);
+}
+
+int search_force(struct search *s, struct node *parent, struct pd_str text, struct node **out,
+                 struct pd_err *err)
+{
+    struct node *n = search_node_new(s, parent);
+    int32_t *ids = NULL;
+    size_t count = 0;
+    int rc = 0;
+
+    if (s->job->mode == PD_JOB_RECORDED || search_stored_node(s, n->id)) {
+        const struct pd_node_rec *r = search_stored_node(s, n->id);
+
+        if (!r)
+            return pd_fail(err, PD_ENOENT, "node %" PRIu32 " is not in the stored trace", n->id);
+        *out = n;
+        return serve_stored(s, n, r, err);
+    }
+    rc = search_ops(s)->tokenize(s->job->gen, text, &ids, &count, err);
+    if (rc == 0) {
+        set_tokens(s, n, ids, NULL, (uint32_t)count);
+        n->finish = "forced";
+        n->text = (struct pd_str){pd_arena_dup(s->arena, text), text.len};
+        rc = settle(s, n, err);
+    }
+    free(ids);
+    if (rc == 0)
+        rc = search_node_record(s, n, err);
+    *out = n;
+    return rc;
+}
+
+int search_wrap(struct search *s, struct node *parent, uint32_t max, struct node **out,
+                struct pd_err *err)
+{
+    struct pd_common saved = s->job->common;
+    const char *wrap = s->job->budget.wrap_up;
+    uint64_t tokens = s->job->budget.tokens;
+    int rc;
+
+    /* the reserve is spent now: greedy, within it */
+    s->stopped = NULL;
+    s->deadline_ns = PD_NEVER_NS;
+    s->job->common.temperature = 0;
+    s->job->common.max_tokens = (int)(parent->path_tokens + max);
+    s->job->budget.wrap_up = NULL;
+    s->job->budget.nodes = 0;
+    rc = grow(s, &parent, 1, 0, UNTIL_END, out, err);
+    s->job->common = saved;
+    s->job->budget.wrap_up = wrap;
+    s->job->budget.tokens = tokens;
+    return rc;
+}

@@ -1,0 +1,179 @@
+/* The tree of a search: nodes, their lines, their rows in the trace. */
+#include "base/clock.h"
+#include "base/hash.h"
+#include "core/search_int.h"
+
+uint64_t search_subkey(uint64_t key, uint64_t a, uint64_t b)
+{
+    uint64_t words[3] = {key, a, b};
+
+    return pd_hash64(words, sizeof words); /* the engine's supported machines are little-endian */
+}
+
+bool search_finished(const struct node *n)
+{
+    return n->status == NODE_FINISHED;
+}
+
+bool search_open(const struct node *n)
+{
+    return n->status == NODE_OPEN;
+}
+
+bool search_scored(const struct node *n)
+{
+    return n->scored && n->n_values > 0;
+}
+
+const char *search_key(const struct node *n)
+{
+    return n->answer_key ? n->answer_key : "";
+}
+
+double search_value(const struct node *n, enum search_aggregate how)
+{
+    double v;
+
+    if (!search_scored(n))
+        return -1;
+    if (how == AGGREGATE_LAST)
+        return n->values[n->n_values - 1];
+    v = n->values[0];
+    for (size_t i = 1; i < n->n_values; i++) {
+        double r = n->values[i];
+
+        if (how == AGGREGATE_MIN)
+            v = r < v ? r : v;
+        else if (how == AGGREGATE_PROD)
+            v *= r;
+        else
+            v += r;
+    }
+    return how == AGGREGATE_MEAN ? v / (double)n->n_values : v;
+}
+
+const char *search_status_name(enum node_status st)
+{
+    static const char *const names[] = {"open", "finished", "truncated", "failed", "pruned"};
+
+    return names[st];
+}
+
+void search_node_drop_ctx(struct search *s, struct node *n)
+{
+    if (n->ctx)
+        search_ops(s)->ctx_free(s->job->gen, n->ctx);
+    n->ctx = NULL;
+}
+
+struct pd_str search_line(struct search *s, const struct node *n)
+{
+    size_t len = 0;
+    char *text;
+
+    for (const struct node *p = n; p->parent; p = p->parent)
+        len += p->text.len;
+    text = search_alloc(s, len + 1);
+    for (const struct node *p = n; p->parent; p = p->parent)
+        if (p->text.len) /* a cancelled lane has no text yet */
+            memcpy(text + (len -= p->text.len), p->text.ptr, p->text.len);
+    return pd_str_of(text);
+}
+
+struct node *search_node_new(struct search *s, struct node *parent)
+{
+    struct node *n = search_alloc(s, sizeof *n);
+
+    s->nodes = search_room(s, s->nodes, s->n_nodes, &s->cap_nodes, sizeof *s->nodes);
+    n->id = s->n_nodes;
+    s->nodes[s->n_nodes++] = n;
+    n->parent = parent;
+    n->call = n->score_call = -1;
+    n->created_ms = pd_clock_unix_ms();
+    if (parent) {
+        uint32_t j = parent->n_children++;
+
+        n->depth = parent->depth + 1;
+        n->path_tokens = parent->path_tokens;
+        /* lane i from the prompt has path (i); child 0 goes on with its parent's key, child j > 0
+         * is new */
+        n->key = !parent->parent ? search_subkey(parent->key, 0, j)
+                 : j             ? search_subkey(parent->key, parent->depth, j)
+                                 : parent->key;
+    }
+    return n;
+}
+
+void search_node_rec(const struct node *n, struct pd_node_rec *out)
+{
+    *out = (struct pd_node_rec){.id = n->id,
+                                .parent = n->parent ? n->parent->id : n->id,
+                                .depth = n->depth,
+                                .step = n->step,
+                                .status = search_status_name(n->status),
+                                .prune_reason = n->prune_reason,
+                                .text = n->text,
+                                .tokens = n->tokens,
+                                .logprobs = n->logprobs,
+                                .n_tokens = n->n_tokens,
+                                .logprob = n->logprob,
+                                .finish = n->finish,
+                                .stop = n->stop,
+                                .seed = n->key,
+                                .created_ms = n->created_ms,
+                                .call_id = n->call};
+}
+
+int search_node_record(struct search *s, struct node *n, struct pd_err *err)
+{
+    const struct pd_sink *sink = s->job->sink;
+    struct pd_node_rec r;
+
+    search_node_rec(n, &r);
+    return sink ? sink->node(sink->self, s->job->id, &r, err) : 0;
+}
+
+const struct pd_node_rec *search_stored_node(const struct search *s, uint32_t id)
+{
+    const struct pd_trace *t = s->job->stored;
+    size_t lo = 0, hi = t ? t->n_nodes : 0;
+
+    while (lo < hi) {
+        size_t mid = (lo + hi) / 2;
+
+        if (t->nodes[mid].id < id)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return t && lo < t->n_nodes && t->nodes[lo].id == id ? &t->nodes[lo] : NULL;
+}
+
+const struct pd_score_rec *search_stored_score(const struct search *s, uint32_t node_id)
+{
+    const struct pd_trace *t = s->job->stored;
+    size_t lo = 0, hi = t ? t->n_scores : 0;
+
+    while (lo < hi) {
+        size_t mid = (lo + hi) / 2;
+
+        if (t->scores[mid].node_id < node_id)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return t && lo < t->n_scores && t->scores[lo].node_id == node_id ? &t->scores[lo] : NULL;
+}
+
+void search_prune(struct search *s, struct node *n, const char *why)
+{
+    if (n->status == NODE_PRUNED)
+        return;
+    n->status = NODE_PRUNED;
+    n->prune_reason = why;
+    search_node_drop_ctx(s, n);
+    if (s->job->mode == PD_JOB_RUN)
+        search_node_record(
+            s, n,
+            s->err); /* an error sticks in the sink: the next record or the flush returns it */
+}
