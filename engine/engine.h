@@ -190,7 +190,6 @@ struct eng_req {
     atomic_uint progress; /* tokens so far; anyone may read */
 
     /* the scheduler's */
-    struct eng_req *next;
     void *state;
     atomic_bool cancelled;
 };

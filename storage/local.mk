@@ -1,6 +1,7 @@
 # storage: SQLite schema, writer, readers.
 storage_libstorage_a_SOURCES = \
 	storage/db.c \
+	storage/lock.c \
 	storage/reader.c \
 	storage/schema.c \
 	storage/storage.c \

@@ -52,6 +52,9 @@ int store_event_put(struct store *s, const char *job_id, const struct pd_event_r
 /* Returns when everything put before (by any thread) is durable. */
 int store_flush(struct store *s, struct pd_err *err);
 
+/* The right to run a job, until *out_fd is closed or its process ends. PD_EBUSY: another has it. */
+int store_job_lock(struct store *s, const char *job_id, int *out_fd, struct pd_err *err);
+
 /* Reading: own connections; sees what is committed, also by other processes. */
 
 /* The whole of one job. A unique prefix of its id is enough; one of several is PD_EINVAL with the

@@ -111,8 +111,11 @@ static const char *const ledger[] = {
     "SELECT 'job '||n.job_id||': node '||n.id||' has '||n.n_tokens||' tokens, but '||b.size||"
     "' bytes of them' FROM node n JOIN blob b ON b.id IN(n.tokens_id,n.logprobs_id)"
     " WHERE b.size<>4*n.n_tokens",
+    "SELECT 'job '||n.job_id||': node '||n.id||' has '||n.n_tokens||' tokens, but its call '||c.seq"
+    "||' generated '||c.generated_tokens FROM node n JOIN call c ON c.job_id=n.job_id AND"
+    " c.seq=n.call_id WHERE c.op='generate' AND n.n_tokens<>c.generated_tokens",
     /* Tokens with log-probabilities were sampled, and every sampled token was paid for by a call.
-     * Calls may have more: what was cut, cancelled or thrown away is in no node. */
+     * Calls may have more: what an interrupted job had drawn by then is in no node. */
     "SELECT 'job '||j.id||': '||n.tokens||' sampled tokens, but its calls generated '||"
     "coalesce(c.tokens,0) FROM job j"
     " JOIN (SELECT job_id,sum(n_tokens) AS tokens FROM node WHERE logprobs_id IS NOT NULL AND"

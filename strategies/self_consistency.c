@@ -6,6 +6,7 @@
 
 struct sc_params {
     int samples;
+    bool vote_truncated;
 };
 
 static int run(struct search *s, const void *params, struct pd_err *err)
@@ -21,13 +22,15 @@ static int run(struct search *s, const void *params, struct pd_err *err)
         return rc;
     /* 2. Marginalise the paths out: one vote per canonical answer. */
     for (int i = 0; i < p->samples; i++)
-        tally_vote(votes, lane[i], 1.0);
+        if (search_finished(lane[i]) || p->vote_truncated)
+            tally_vote(votes, lane[i], 1.0);
     /* 3. The most consistent answer wins. */
     return search_answer(s, tally_winner(votes), err);
 }
 
 static const struct pd_param params[] = {
     PD_INT(sc_params, samples, 16, 1, 256, "reasoning paths to sample"),
+    PD_BOOL(sc_params, vote_truncated, 0, "paths that were cut vote too, when they have an answer"),
     {0},
 };
 

@@ -12,7 +12,7 @@ int app_open(const struct app_config *c, struct app **out, struct pd_err *err)
     if (rc == 0 && !c->no_trace) {
         char *path = app_db_path(c->data_dir);
 
-        rc = path ? store_open(path, STORE_WRITE, &a->store, err)
+        rc = path ? store_open(path, c->read_only ? STORE_READ : STORE_WRITE, &a->store, err)
                   : pd_fail(err, PD_ENOMEM, "out of memory");
         free(path);
     }
@@ -44,12 +44,12 @@ void app_close(struct app *a)
     free(a);
 }
 
-struct store *app_store(struct app *a)
+struct store *app_store(const struct app *a)
 {
     return a->store;
 }
 
-struct eng *app_engine(struct app *a)
+struct eng *app_engine(const struct app *a)
 {
     return a->eng;
 }

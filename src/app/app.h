@@ -52,12 +52,13 @@ struct app_config {
     uint64_t kv_bytes;
     const char *data_dir;
     bool no_trace;  /* record nothing */
-    bool no_engine; /* reading traces, replay from records */
+    bool no_engine; /* replay from records */
+    bool read_only; /* nothing is recorded: the database must exist and is not written */
 };
 int app_open(const struct app_config *c, struct app **out, struct pd_err *err);
 void app_close(struct app *a);
-struct store *app_store(struct app *a); /* NULL with no_trace */
-struct eng *app_engine(struct app *a);  /* NULL with no_engine */
+struct store *app_store(const struct app *a); /* NULL with no_trace */
+struct eng *app_engine(const struct app *a);  /* NULL with no_engine */
 
 struct app_job;
 /* Parses, validates, loads the models, stores the job (durable on return). */

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "app/app_int.h"
 #include "app/generator_local.h"
@@ -29,6 +30,7 @@ struct app_job {
     struct pd_err err;
     int rc;
     pthread_t thread;
+    int lock_fd; /* the right to run this job; -1: none */
     bool started;
     pthread_mutex_t lock; /* guards over */
     pthread_cond_t ended;
@@ -266,6 +268,7 @@ static int new_job(struct app *a, struct app_job **out, struct pd_err *err)
     if (!j)
         return pd_fail(err, PD_ENOMEM, "out of memory");
     j->app = a;
+    j->lock_fd = -1;
     pd_arena_init(&j->arena, REQUEST_MAX_BYTES * 4);
     pthread_mutex_init(&j->lock, NULL);
     pthread_condattr_t attr;
@@ -301,6 +304,28 @@ static int load_models(struct app_job *j, const char *model, const char *scorer,
     return rc;
 }
 
+/* Two owners of one job would both write its record. */
+static int lock_job(struct app_job *j, struct pd_err *err)
+{
+    return j->core.sink ? store_job_lock(j->app->store, j->core.id, &j->lock_fd, err) : 0;
+}
+
+static int check_request(const struct app_request *r, struct pd_err *err)
+{
+    const struct {
+        const char *what, *text;
+    } texts[] = {{"question", r->question},       {"system message", r->system},
+                 {"expected answer", r->expect},  {"wrap-up text", r->budget.wrap_up},
+                 {"name of the model", r->model}, {"name of the scorer", r->scorer}};
+
+    if (!pd_str_trim(pd_str_of(r->question)).len)
+        return pd_fail(err, PD_EINVAL, "the question is empty");
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        if (texts[i].text && !pd_utf8_valid(pd_str_of(texts[i].text)))
+            return pd_fail(err, PD_EINVAL, "the %s is not valid UTF-8", texts[i].what);
+    return 0;
+}
+
 int app_job_new(struct app *a, const struct app_request *r, struct app_job **out,
                 struct pd_err *err)
 {
@@ -311,18 +336,17 @@ int app_job_new(struct app *a, const struct app_request *r, struct app_job **out
 
     if (rc < 0)
         return rc;
-    if (!pd_str_trim(pd_str_of(r->question)).len)
-        rc = pd_fail(err, PD_EINVAL, "the question is empty");
-    else if (!pd_utf8_valid(pd_str_of(r->question)))
-        rc = pd_fail(err, PD_EINVAL, "the question is not valid UTF-8");
+    rc = check_request(r, err);
     if (rc == 0)
         rc = new_id(j, err);
     if (rc == 0)
         rc = parse_options(j, r, err);
     if (rc == 0) {
-        const char *scorer = r->scorer                        ? r->scorer
-                             : j->core.strategy->needs_scorer ? app_default_scorer
-                                                              : NULL;
+        /* a scorer that is named for a strategy without use for it (by a variable, say) stays out
+         */
+        const char *scorer = !j->core.strategy->needs_scorer ? NULL
+                             : r->scorer                     ? r->scorer
+                                                             : app_default_scorer;
 
         job_fields(j, r);
         j->core.model = copy(j, r->model ? r->model : app_default_model);
@@ -335,6 +359,14 @@ int app_job_new(struct app *a, const struct app_request *r, struct app_job **out
         rc = budget_json(j, err);
     if (rc == 0)
         rc = build_request(j, r, (const char *[2]){paths[0], paths[1]}, models, err);
+    if (rc == 0 && j->core.budget.wrap_up && j->core.budget.tokens &&
+        j->core.budget.tokens <= j->core.budget.wrap_reserve)
+        rc = pd_fail(err, PD_EINVAL,
+                     "a budget of %" PRIu64
+                     " tokens is too small for a wrap-up, which holds back %u",
+                     j->core.budget.tokens, j->core.budget.wrap_reserve);
+    if (rc == 0)
+        rc = lock_job(j, err);
     if (rc == 0)
         rc = pd_job_store(&j->core, err);
     free(paths[0]);
@@ -414,11 +446,23 @@ int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct 
     if (rc < 0)
         return rc;
     rc = store_trace_load(a->store, id, &j->stored, err);
+    if (rc == 0 && mode == PD_JOB_RUN && strcmp(j->stored->job.status, "done") == 0)
+        mode = PD_JOB_RECORDED; /* nothing is missing */
+    if (rc == 0 && mode == PD_JOB_RUN) {
+        char full_id[PD_JOB_ID_MAX];
+
+        /* load again under the lock: its owner may have written until now */
+        snprintf(full_id, sizeof full_id, "%s", j->stored->job.id);
+        j->core.id = full_id;
+        rc = lock_job(j, err);
+        store_trace_free(j->stored);
+        j->stored = NULL;
+        if (rc == 0)
+            rc = store_trace_load(a->store, full_id, &j->stored, err);
+    }
     if (rc < 0)
         goto out;
     rec = &j->stored->job;
-    if (mode == PD_JOB_RUN && strcmp(rec->status, "done") == 0)
-        mode = PD_JOB_RECORDED; /* nothing is missing */
     if (mode != PD_JOB_RUN)
         j->core.sink = NULL;
     j->core.mode = mode;
@@ -548,6 +592,8 @@ void app_job_free(struct app_job *j)
     app_generator_free(j->core.gen);
     app_generator_free(j->core.scorer_gen);
     store_trace_free(j->stored);
+    if (j->lock_fd >= 0)
+        close(j->lock_fd);
     pd_arena_done(&j->arena);
     pthread_cond_destroy(&j->ended);
     pthread_mutex_destroy(&j->lock);

@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -29,13 +30,20 @@ static const char *env(const char *name)
     return v && v[0] ? v : NULL;
 }
 
+static const char *home(void)
+{
+    const struct passwd *user = env("HOME") ? NULL : getpwuid(getuid());
+
+    return env("HOME") ? env("HOME") : user ? user->pw_dir : "/";
+}
+
 char *app_db_path(const char *data_dir)
 {
     if (data_dir || (data_dir = env("PONDER_DATA_DIR")))
         return join(data_dir, "/", "ponder.db");
     if (env("XDG_STATE_HOME"))
         return join(env("XDG_STATE_HOME"), "/", "ponder/ponder.db");
-    return join(env("HOME") ? env("HOME") : ".", "/", ".local/state/ponder/ponder.db");
+    return join(home(), "/", ".local/state/ponder/ponder.db");
 }
 
 /* The bundled files: of the source tree when the program runs in the build tree that made it (also
@@ -76,7 +84,7 @@ static char *data_folder(const char *kind, int i)
         if (env("XDG_DATA_HOME"))
             s = join(env("XDG_DATA_HOME"), "/ponder/", kind);
         else
-            s = join(env("HOME") ? env("HOME") : "", "/.local/share/ponder/", kind);
+            s = join(home(), "/.local/share/ponder/", kind);
         break;
     case 2:
         s = bundle_folder();

@@ -20,8 +20,8 @@ static void global_table(struct cli *cli, struct cli_option table[N_GLOBALS + 1]
         {"host", 'H', CLI_TEXT, &cli->host, "URL", "daemon to talk to", 0, 0, false, false},
         {"json", 0, CLI_FLAG, &cli->json, NULL, "print JSON and nothing else", 0, 0, false, false},
         {"quiet", 'q', CLI_FLAG, &cli->quiet, NULL, "no progress, no hints", 0, 0, false, false},
-        {"verbose", 'v', CLI_COUNT, &cli->verbose, NULL, "say more (repeatable)", 0, 0, false,
-         false},
+        {"verbose", 'v', CLI_COUNT, &cli->verbose, NULL,
+         "say what runs on what; twice: every decision too", 0, 0, false, false},
         {"log-format", 0, CLI_CHOICE, &cli->log_format, "text|json", "form of messages", 0, 0,
          false, false},
         {"help", 'h', CLI_FLAG, &cli->help, NULL, "this text", 0, 0, false, false},
@@ -79,8 +79,9 @@ static int set_value(struct cli_option *o, const char *what, const char *value, 
         *(uint64_t *)o->to = number;
         return 0;
     case CLI_SECONDS:
-        if (!pd_parse_double(s, &seconds) || seconds <= 0)
-            return pd_fail(err, PD_EINVAL, "%s must be a number above 0, not '%s'", what, value);
+        if (!pd_parse_double(s, &seconds) || seconds <= 0 || seconds > PD_SECONDS_MAX)
+            return pd_fail(err, PD_EINVAL, "%s must be a number above 0 and at most %.0f, not '%s'",
+                           what, PD_SECONDS_MAX, value);
         *(double *)o->to = seconds;
         return 0;
     case CLI_SIZE:

@@ -48,11 +48,16 @@ static int print(const struct cli *cli, const struct replay *o, const struct pd_
 static int compare(const struct cli *cli, const struct replay *o, const struct pd_job *job,
                    const struct pd_result *r, const char *recorded, struct pd_err *err)
 {
-    bool identical = strcmp(recorded, r->digest) == 0;
+    const char *then = job->stored->job.answer, *now = r->answer;
+    bool same_answer = then && now ? strcmp(then, now) == 0 : then == now;
+    bool identical = strcmp(recorded, r->digest) == 0 && same_answer;
     int rc = print(cli, o, job, r, identical, err);
 
     if (rc == 0 && !identical && (o->verify || o->live))
-        rc = pd_fail(err, PD_EDIFFER, "differs: digest %s, recorded %s", r->digest, recorded);
+        rc = same_answer
+                 ? pd_fail(err, PD_EDIFFER, "differs: digest %s, recorded %s", r->digest, recorded)
+                 : pd_fail(err, PD_EDIFFER, "differs: answer %s, recorded %s", now ? now : "none",
+                           then ? then : "none");
     return rc;
 }
 
@@ -64,6 +69,7 @@ static int replay(const struct cli *cli, const struct replay *o, const char *id,
         .kv_bytes = o->memory_limit,
         .data_dir = o->data_dir,
         .no_engine = !o->live,
+        .read_only = true,
     };
     const struct pd_result *r = NULL;
     const struct pd_job *job;

@@ -23,32 +23,61 @@ void cli_block_signals(void)
 
 struct watch {
     int64_t started_ns, logged_ns;
-    unsigned most_live;
     bool terminal, drawn;
 };
+
+/* 12,345 */
+static const char *grouped(unsigned long long n, char text[32])
+{
+    char digits[24];
+    int len = snprintf(digits, sizeof digits, "%llu", n), k = 0;
+
+    for (int i = 0; i < len; i++) {
+        if (i > 0 && (len - i) % 3 == 0)
+            text[k++] = ',';
+        text[k++] = digits[i];
+    }
+    text[k] = '\0';
+    return text;
+}
+
+static void draw(const struct pd_job *job, unsigned live, unsigned long long tokens, double rate,
+                 int seconds)
+{
+    unsigned steps = atomic_load(&job->progress.steps);
+    double best = atomic_load(&job->progress.best);
+    char text[32];
+
+    fprintf(stderr, "\r\033[K%s", job->strategy->name);
+    if (steps > 1)
+        fprintf(stderr, "  step %u/%d", steps, job->common.max_steps);
+    fprintf(stderr, "  live %u  tokens %s", live, grouped(tokens, text));
+    if (job->budget.tokens > 0)
+        fprintf(stderr, "/%s", grouped(job->budget.tokens, text));
+    if (best > 0)
+        fprintf(stderr, "  best %.3f", best);
+    fprintf(stderr, "  %.0f tok/s  %d:%02d%s", rate, seconds / 60, seconds % 60,
+            atomic_load(&job->progress.scoring) ? "  scoring" : "");
+}
 
 static void progress(struct watch *w, const struct pd_job *job)
 {
     int64_t now = pd_clock_now_ns();
     double seconds = (double)(now - w->started_ns) / (double)PD_NS_PER_S;
-    unsigned live = atomic_load(&job->progress.live), nodes = atomic_load(&job->progress.nodes);
+    unsigned live = atomic_load(&job->progress.live);
     unsigned long long tokens = atomic_load(&job->progress.tokens);
     double rate = seconds > 0 ? (double)tokens / seconds : 0;
-    const char *phase = atomic_load(&job->progress.scoring) ? "  scoring" : "";
 
-    if (live > w->most_live)
-        w->most_live = live;
     if (w->terminal) {
-        fprintf(stderr, "\r\033[K%s  live %u/%u  nodes %u  tokens %llu", job->strategy->name, live,
-                w->most_live, nodes, tokens);
-        if (job->budget.tokens > 0)
-            fprintf(stderr, "/%llu", (unsigned long long)job->budget.tokens);
-        fprintf(stderr, "  %.0f tok/s  %d:%02d%s", rate, (int)seconds / 60, (int)seconds % 60,
-                phase);
+        draw(job, live, tokens, rate, (int)seconds);
         w->drawn = true;
     } else if (now - w->logged_ns >= LOG_EVERY_NS) {
-        fprintf(stderr, "strategy=%s live=%u/%u nodes=%u tokens=%llu tok_s=%.0f elapsed_s=%.0f\n",
-                job->strategy->name, live, w->most_live, nodes, tokens, rate, seconds);
+        fprintf(stderr,
+                "strategy=%s step=%u live=%u nodes=%u tokens=%llu best=%.3f tok_s=%.0f "
+                "elapsed_s=%.0f\n",
+                job->strategy->name, atomic_load(&job->progress.steps), live,
+                atomic_load(&job->progress.nodes), tokens, atomic_load(&job->progress.best), rate,
+                seconds);
         w->logged_ns = now;
     }
 }

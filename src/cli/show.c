@@ -37,9 +37,12 @@ static void ledger(const struct pd_job *job, const struct pd_result *r, bool rep
     if (!replayed)
         printf("time     %.2f s, %.0f tokens/s\n", seconds,
                seconds > 0 ? (double)u->generated / seconds : 0.0);
-    printf("search   %s on %s%s%s, seed %llu, stopped by %s\n", job->strategy->name, job->model,
+    printf("search   %s on %s%s%s, seed %llu, stopped by %s", job->strategy->name, job->model,
            job->scorer ? " scored by " : "", job->scorer ? job->scorer : "",
            (unsigned long long)job->seed, r->stopped_by ? r->stopped_by : "nothing");
+    if (r->cut && strcmp(r->cut, r->stopped_by) != 0)
+        printf("; the budget of %s cut lines short", r->cut);
+    putchar('\n');
 }
 
 static void usage_by_operation(const struct pd_result *r)
@@ -62,7 +65,8 @@ static void usage_by_operation(const struct pd_result *r)
         printf("%-8s %llu calls, %llu prompt tokens (%llu cached), %llu generated\n", ops[i], n,
                prompt, cached, generated);
     }
-    printf("longest  %llu dependent decode steps\n", (unsigned long long)r->usage.sequential);
+    printf("longest  %llu dependent decode steps; %llu nodes scored\n",
+           (unsigned long long)r->usage.sequential, (unsigned long long)r->usage.scorer_passes);
 }
 
 static bool has_option(const struct pd_strategy *s, const char *name)
@@ -115,7 +119,8 @@ void cli_show_result(const struct cli *cli, const struct pd_job *job, const stru
     ledger(job, r, what->replayed);
     if (what->usage)
         usage_by_operation(r);
-    printf("digest   %s\n", r->digest);
+    if (r->digest[0] != '\0')
+        printf("digest   %s\n", r->digest);
     if (!what->traced)
         return;
     printf("trace    %s\n", job->id);
@@ -127,6 +132,13 @@ void cli_result_json(struct pd_jw *w, const struct pd_job *job, const struct pd_
                      bool traced)
 {
     const struct pd_usage *u = &r->usage;
+    const struct {
+        const char *name;
+        uint64_t n;
+    } counts[] = {{"generated", u->generated},  {"discarded", u->discarded},
+                  {"prefilled", u->prefilled},  {"cached", u->cached},
+                  {"scored", u->scored},        {"scorer_passes", u->scorer_passes},
+                  {"sequential", u->sequential}};
 
     pd_jw_key(w, "answer");
     pd_jw_strz(w, r->answer);
@@ -142,6 +154,8 @@ void cli_result_json(struct pd_jw *w, const struct pd_job *job, const struct pd_
     pd_jw_strz(w, r->status);
     pd_jw_key(w, "stopped_by");
     pd_jw_strz(w, r->stopped_by);
+    pd_jw_key(w, "cut");
+    pd_jw_strz(w, r->cut);
     pd_jw_key(w, "support");
     pd_jw_object(w);
     pd_jw_key(w, "agree");
@@ -161,24 +175,19 @@ void cli_result_json(struct pd_jw *w, const struct pd_job *job, const struct pd_
         else
             pd_jw_null(w);
         pd_jw_key(w, "tokens");
-        pd_jw_uint(w, r->steps[i].n_tokens);
+        if (r->steps[i].n_tokens >= 0)
+            pd_jw_int(w, r->steps[i].n_tokens);
+        else
+            pd_jw_null(w);
         pd_jw_end_object(w);
     }
     pd_jw_end_array(w);
     pd_jw_key(w, "usage");
     pd_jw_object(w);
-    pd_jw_key(w, "generated");
-    pd_jw_uint(w, u->generated);
-    pd_jw_key(w, "discarded");
-    pd_jw_uint(w, u->discarded);
-    pd_jw_key(w, "prefilled");
-    pd_jw_uint(w, u->prefilled);
-    pd_jw_key(w, "cached");
-    pd_jw_uint(w, u->cached);
-    pd_jw_key(w, "scored");
-    pd_jw_uint(w, u->scored);
-    pd_jw_key(w, "sequential");
-    pd_jw_uint(w, u->sequential);
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        pd_jw_key(w, counts[i].name);
+        pd_jw_uint(w, counts[i].n);
+    }
     pd_jw_end_object(w);
     pd_jw_key(w, "seed");
     pd_jw_uint(w, job->seed);
@@ -187,7 +196,7 @@ void cli_result_json(struct pd_jw *w, const struct pd_job *job, const struct pd_
         pd_jw_bool(w, r->correct == 1);
     }
     pd_jw_key(w, "digest");
-    pd_jw_strz(w, r->digest);
+    pd_jw_strz(w, r->digest[0] != '\0' ? r->digest : NULL);
     pd_jw_key(w, "trace");
     pd_jw_strz(w, traced ? job->id : NULL);
     pd_jw_key(w, "elapsed_ms");

@@ -10,7 +10,8 @@ struct solve {
     const char *file, *problem, *model, *strategy, *scorer, *wrap_up, *system, *show, *expect,
         *data_dir, *resume;
     struct cli_list options;
-    uint64_t budget_tokens, budget_samples, seed, repeat, threads, prefill_chunk, memory_limit;
+    uint64_t budget_tokens, budget_nodes, budget_samples, seed, repeat, threads, prefill_chunk,
+        memory_limit;
     double budget_seconds;
     bool usage, no_trace, strategies;
     /* of a bundled problem */
@@ -20,8 +21,8 @@ struct solve {
 
 static const struct cli_usage usage_text = {
     "solve [QUESTION] [options]",
-    "Answers one question: the argument, else -f FILE, else a bundled problem, else standard "
-    "input.",
+    "Answers one question: the argument, else -f FILE, else the bundled problem of -p ID, else "
+    "standard input.",
 };
 
 static void list_strategies(bool json)
@@ -117,7 +118,10 @@ static int new_job(const struct solve *o, struct app *a, struct app_job **out, s
         .n_options = o->options.n,
         .seed = o->seed,
         .repeat = (uint32_t)o->repeat,
-        .budget = {.tokens = o->budget_tokens, .seconds = o->budget_seconds, .wrap_up = o->wrap_up},
+        .budget = {.tokens = o->budget_tokens,
+                   .seconds = o->budget_seconds,
+                   .nodes = o->budget_nodes,
+                   .wrap_up = o->wrap_up},
         .budget_samples = o->budget_samples,
     };
 
@@ -144,6 +148,7 @@ static int print_result(const struct cli *cli, const struct solve *o, const stru
     const char *show = o->show ? o->show : "steps";
     struct cli_shown what = {
         .traced = traced,
+        .replayed = job->mode == PD_JOB_RECORDED, /* the job was done already */
         .usage = o->usage,
         .tree = strcmp(show, "tree") == 0,
         .steps = strcmp(show, "answer") != 0,
@@ -168,6 +173,15 @@ static int print_result(const struct cli *cli, const struct solve *o, const stru
     return rc;
 }
 
+static void say_more(const struct app *a, const struct pd_job *job)
+{
+    const struct eng *e = app_engine(a);
+
+    fprintf(stderr, "ponder: engine %s kernels, %u threads\n", eng_isa_name(e), eng_n_threads(e));
+    fprintf(stderr, "ponder: request %s\n", job->request);
+    fprintf(stderr, "ponder: database %s\n", app_store(a) ? store_path(app_store(a)) : "none");
+}
+
 static int solve(struct cli *cli, const struct solve *o, struct pd_err *err)
 {
     const struct app_config config = {
@@ -181,6 +195,7 @@ static int solve(struct cli *cli, const struct solve *o, struct pd_err *err)
     struct app *a = NULL;
     struct app_job *j = NULL;
     const struct pd_job *job;
+    bool steps = !o->show || strcmp(o->show, "answer") != 0;
     int rc, printed, sig = 0;
 
     cli_block_signals();
@@ -189,7 +204,16 @@ static int solve(struct cli *cli, const struct solve *o, struct pd_err *err)
         rc = o->resume ? app_job_stored(a, o->resume, PD_JOB_RUN, &j, err) : new_job(o, a, &j, err);
     if (rc == 0) {
         job = app_job_core(j);
+        if (cli->verbose)
+            say_more(a, job);
+        if (o->problem && !o->resume && steps && !cli->json && !cli->quiet) {
+            cli_text(stdout, pd_str_of(o->question), 0);
+            fputs("\n\n", stdout);
+            fflush(stdout);
+        }
         rc = cli_run_job(cli, j, &r, &sig, err);
+        for (size_t i = 0; cli->verbose > 1 && r && i < r->trace.n_events; i++)
+            fprintf(stderr, "ponder: %s %s\n", r->trace.events[i].type, r->trace.events[i].data);
         if (rc == 0 || (rc == PD_ECANCEL && r && cli->json)) {
             printed = print_result(cli, o, job, r, !config.no_trace, err);
             rc = printed < 0 ? printed : rc;
@@ -197,7 +221,8 @@ static int solve(struct cli *cli, const struct solve *o, struct pd_err *err)
         if (rc == PD_ECANCEL)
             rc = stopped(cli, job, !config.no_trace, sig, rc);
         else if (rc == 0 && !r->answer)
-            rc = pd_fail(err, PD_EBUDGET, "no answer: stopped by %s", r->stopped_by);
+            rc = pd_fail(err, strcmp(r->stopped_by, "no_candidates") == 0 ? PD_EDIFFER : PD_EBUDGET,
+                         "no answer: stopped by %s", r->stopped_by);
         else if (rc == 0 && o->expect && r->correct != 1)
             rc = CLI_EXIT_NEGATIVE;
     }
@@ -226,6 +251,8 @@ int cli_solve(struct cli *cli, int argc, char **argv, struct pd_err *err)
          SEED_MAX, true, false},
         {"budget-seconds", 0, CLI_SECONDS, &o.budget_seconds, "S", "search for at most S seconds",
          0, 0, true, false},
+        {"budget-nodes", 0, CLI_NUMBER, &o.budget_nodes, "N", "grow at most N nodes", 1, SEED_MAX,
+         true, false},
         {"budget-samples", 0, CLI_NUMBER, &o.budget_samples, "N", "draw N samples", 1, UINT32_MAX,
          true, false},
         {"wrap-up", 0, CLI_TEXT, &o.wrap_up, "TEXT", "forces an answer when the budget ends", 0, 0,
@@ -272,11 +299,6 @@ int cli_solve(struct cli *cli, int argc, char **argv, struct pd_err *err)
         rc = pd_fail(err, PD_EINVAL, "--resume takes no question: the job has its own");
     if (rc == 0 && !o.resume)
         rc = find_question(&o, table, n > 0 ? argv[1] : NULL, err);
-    if (rc == 0 && o.problem && !o.resume && !cli->json) {
-        cli_text(stdout, pd_str_of(o.question), 0);
-        fputs("\n\n", stdout);
-        fflush(stdout);
-    }
     if (rc == 0)
         rc = solve(cli, &o, err);
 out:

@@ -307,7 +307,7 @@ static int show(const struct cli *cli, const struct pd_trace *t, const struct tr
 
     pd_trace_digest(t, digest);
     if (o->digest) {
-        puts(digest);
+        printf(cli->json ? "\"%s\"\n" : "%s\n", digest);
         return 0;
     }
     if (cli->json)
@@ -333,10 +333,44 @@ static int show(const struct cli *cli, const struct pd_trace *t, const struct tr
     return rc;
 }
 
+/* What SQL cannot say: that the rows of each finished job still have the digest it ended with. */
+static int verify_digests(struct store *s, struct pd_buf *report, int rc, struct pd_err *err)
+{
+    struct store_job_row *rows = NULL;
+    size_t n = 0, changed = 0;
+    int rc2 = store_job_list(s, 0, &rows, &n, err);
+
+    for (size_t i = 0; i < n && rc2 == 0; i++) {
+        struct pd_trace *t = NULL;
+        char digest[65];
+
+        if (strcmp(rows[i].status, "done") != 0)
+            continue;
+        rc2 = store_trace_load(s, rows[i].id, &t, err);
+        if (rc2 < 0)
+            break;
+        pd_trace_digest(t, digest);
+        if (!t->job.digest || strcmp(digest, t->job.digest) != 0) {
+            pd_buf_printf(report, "job %s: its rows have not the digest it ended with\n",
+                          rows[i].id);
+            changed++;
+        }
+        store_trace_free(t);
+    }
+    store_job_list_free(rows, n);
+    if (rc2 < 0)
+        return rc2;
+    return changed ? pd_fail(rc == 0 ? err : NULL, PD_EDIFFER, "%zu jobs were changed", changed)
+                   : rc;
+}
+
 static int verify(const struct cli *cli, struct store *s, struct pd_err *err)
 {
     struct pd_buf report = PD_BUF_INIT(1u << 20);
     int rc = store_verify(s, &report, err);
+
+    if (rc == 0 || rc == PD_EDIFFER)
+        rc = verify_digests(s, &report, rc, err);
 
     if (rc == 0 || rc == PD_EDIFFER) {
         if (cli->json) {
@@ -371,8 +405,17 @@ static int with_store(const struct cli *cli, const struct trace *o, const char *
     char *path = app_db_path(o->data_dir);
     struct store *s = NULL;
     struct pd_trace *t = NULL;
-    int rc = path ? store_open(path, STORE_READ, &s, err) : cli_no_memory(err);
+    int rc;
 
+    if (path && strcmp(verb, "ls") == 0 && !pd_file_exists(path)) { /* before the first job */
+        if (cli->json)
+            fputs("", stdout);
+        else
+            cli_message(cli, "info", "no jobs yet");
+        free(path);
+        return 0;
+    }
+    rc = path ? store_open(path, STORE_READ, &s, err) : cli_no_memory(err);
     if (rc == 0 && id)
         rc = store_trace_load(s, id, &t, err);
     if (rc == 0 && strcmp(verb, "ls") == 0)

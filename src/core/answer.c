@@ -11,12 +11,11 @@
 
 #include "base/err.h"
 
-#define MATCH_LIMIT                                                                                \
-    100000 /* steps of the matcher: enough for any answer, bounded for hostile text */
-#define KEY_MAX 4096
-#define BOXED_TRIES                                                                                \
-    16 /* unclosed boxes at the end of a text before we give up on it: keeps hostile text linear   \
-        */
+/* Steps of the matcher: enough for any answer, bounded for hostile text. */
+#define MATCH_LIMIT 100000
+#define KEY_MAX     4096
+/* Unclosed boxes at the end of a text before we give up on it: keeps hostile text linear. */
+#define BOXED_TRIES 16
 
 /* Last match of pattern in text: group 1. len 0 when there is none or a limit was hit. */
 static struct pd_str last_match(const char *pattern, struct pd_str text)
@@ -166,7 +165,8 @@ int pd_answer_key(struct pd_str answer, struct pd_buf *out)
     /* \frac{a}{b} of plain integers reads as a/b; a trailing unit word ("42 apples") is not part of
      * a number */
     struct pd_str frac = last_match("^\\\\frac\\{(-?\\d+\\}\\{\\d+)\\}$", s);
-    struct pd_str plain = last_match("^([-+]?[\\d.,/]+)(?:\\s*[a-z\\\\][a-z\\\\{} ]*)?$", s);
+    struct pd_str plain =
+        last_match("^([-+]?[\\d.,/]+)(?:\\s+[a-z][a-z ]*|\\s*\\\\text\\{[a-z ]*\\})?$", s);
     struct pd_buf f = PD_BUF_INIT(KEY_MAX);
 
     if (frac.len) {

@@ -6,7 +6,6 @@
  * never exceeded and a resumed job reserves the same; (3) what is recorded is recorded once,
  * complete. */
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -81,6 +80,8 @@ static int settle(struct search *s, struct node *n, struct pd_err *err)
     if (n->status != NODE_OPEN)
         search_node_drop_ctx(s, n);
     atomic_store(&s->job->progress.nodes, s->n_nodes - 1);
+    if (n->depth > atomic_load(&s->job->progress.steps))
+        atomic_store(&s->job->progress.steps, n->depth);
     atomic_store(&s->job->progress.generated, s->spent);
     return s->oom ? pd_fail(err, PD_ENOMEM, "out of memory in the search") : 0;
 }
@@ -105,6 +106,13 @@ static int node_text(struct search *s, struct node *n, struct pd_err *err)
     return rc;
 }
 
+/* A budget that cut a line short is told with the result. */
+static void note_cut(struct search *s, const struct node *n)
+{
+    if (n->stop && (strcmp(n->stop, "tokens") == 0 || strcmp(n->stop, "seconds") == 0))
+        s->cut = n->stop;
+}
+
 static int serve_stored(struct search *s, struct node *n, const struct pd_node_rec *r,
                         struct pd_err *err)
 {
@@ -125,12 +133,11 @@ static int serve_stored(struct search *s, struct node *n, const struct pd_node_r
         if (strcmp(r->status, search_status_name(all[i])) == 0)
             n->status = all[i];
     if (strcmp(r->status, "pruned") == 0) /* what it was before: the strategy will prune it again */
-        n->status = strcmp(r->finish, "eos") == 0 ? NODE_FINISHED
-                    : strcmp(r->finish, "cut") == 0 || strcmp(r->finish, "abort") == 0
-                        ? NODE_TRUNCATED
-                        : NODE_OPEN;
-    if (n->stop && (strcmp(n->stop, "tokens") == 0 || strcmp(n->stop, "seconds") == 0))
-        s->cut = n->stop;
+        n->status = strcmp(r->finish, "eos") == 0             ? NODE_FINISHED
+                    : strcmp(r->finish, "cut") != 0           ? NODE_OPEN
+                    : n->stop && strcmp(n->stop, "race") == 0 ? NODE_OPEN
+                                                              : NODE_TRUNCATED;
+    note_cut(s, n);
     n->call = r->call_id;
     n->created_ms = r->created_ms;
     return settle(s, n, err);
@@ -187,7 +194,7 @@ static int each_sprout(struct search *s, struct pd_lane *lane, struct pd_err *er
 {
     struct sprout *sp = lane->user;
     struct node *n = sp->node;
-    bool user_cancel = lane->end == PD_END_CANCEL && !s->stopped;
+    bool user_cancel = lane->end == PD_END_CANCEL && !s->timed_out;
     int rc;
 
     rc = search_lane_record(s, lane, "generate", s->job->model, err);
@@ -207,13 +214,11 @@ static int each_sprout(struct search *s, struct pd_lane *lane, struct pd_err *er
         n->status = NODE_FINISHED;
         break;
     case PD_END_STOP:
-        n->finish = "step";
+        n->finish = sp->until == UNTIL_THOUGHT ? "thought" : "step";
         n->status = NODE_OPEN;
         break;
     case PD_END_LENGTH:
         n->stop = sp->why;
-        if (strcmp(sp->why, "tokens") == 0)
-            s->cut = "tokens";
         if (strcmp(sp->why, "max_step_tokens") == 0) {
             n->finish = "length"; /* the next step goes on in mid-sentence */
             n->status = NODE_OPEN;
@@ -221,14 +226,16 @@ static int each_sprout(struct search *s, struct pd_lane *lane, struct pd_err *er
         break;
     case PD_END_RACE:
         n->stop = "race";
+        n->status = NODE_OPEN;
         break;
     case PD_END_CTX:
         n->stop = "context";
         break;
     default:
-        n->stop = s->cut = s->stopped ? s->stopped : "cancel";
+        n->stop = "seconds"; /* what the user cancelled is not recorded */
         break;
     }
+    note_cut(s, n);
     rc = node_text(s, n, err);
     if (rc == 0 && sp->until == UNTIL_STEP && n->status == NODE_OPEN)
         guard_step(n, s->job->common.repeat_guard);
@@ -258,43 +265,46 @@ static uint64_t tokens_left(const struct search *s)
     return b->tokens > s->spent + reserve ? b->tokens - s->spent - reserve : 0;
 }
 
-/* Whether a budget forbids n more nodes now: s->stopped names it. The clock's decision is an event
- * of the trace, so that a replay does not depend on the clock. */
+/* Whether a budget forbids n more nodes now: s->stopped names it. */
 static int budget_stop(struct search *s, uint64_t left, int n, struct pd_err *err)
 {
-    const struct pd_job *job = s->job;
-    char *at;
+    const struct pd_budget *b = &s->job->budget;
+    bool late = s->job->mode == PD_JOB_RUN && pd_clock_now_ns() >= s->deadline_ns &&
+                !search_stored_node(s, s->n_nodes); /* what is stored costs no time */
 
     if (left == 0)
         s->stopped = "tokens";
-    else if (job->budget.nodes && s->n_nodes - 1 + (uint64_t)n > job->budget.nodes)
+    else if (b->nodes && s->n_nodes - 1 + (uint64_t)n > b->nodes)
         s->stopped = "nodes";
-    if (s->stopped)
-        return 0;
-    if (job->mode != PD_JOB_RUN) {
-        for (size_t i = 0; i < job->stored->n_events; i++)
-            if (strcmp(job->stored->events[i].type, "budget.stop") == 0 &&
-                strtoul(job->stored->events[i].data, NULL, 10) == s->n_nodes)
-                s->stopped = "seconds";
-        return 0;
-    }
-    if (pd_clock_now_ns() < s->deadline_ns || search_stored_node(s, s->n_nodes))
-        return 0; /* stored results cost no time */
-    s->stopped = "seconds";
-    at = search_alloc(s, 24);
-    snprintf(at, 24, "%" PRIu32, s->n_nodes);
-    return search_event(s, "budget.stop", at, err);
+    else if (late || search_clock_stopped(s, "budget.stop", s->n_nodes))
+        return search_clock_stop(s, "budget.stop", s->n_nodes, err);
+    return 0;
+}
+
+/* How children are made. */
+struct grow_how {
+    enum search_until until;
+    int race_m;  /* 0: no race */
+    bool aside;  /* beside the tree: not counted as the parent's child */
+    bool greedy; /* arg-max, whatever the job's temperature is */
+};
+
+static const char *stop_text(enum search_until until)
+{
+    return until == UNTIL_STEP ? PD_STEP_DELIMITER : until == UNTIL_THOUGHT ? PD_THINK_END : NULL;
 }
 
 /* The child's node and how much it may draw. */
-static void plan(struct search *s, struct sprout *sp, struct node *parent, enum search_until until,
-                 uint64_t share)
+static void plan(struct search *s, struct sprout *sp, struct node *parent,
+                 const struct grow_how *how, uint64_t share)
 {
     const struct pd_common *c = &s->job->common;
 
     sp->node = search_node_new(s, parent);
-    /* the last step that a line may have runs to the line's end */
-    sp->until = sp->node->depth >= (uint32_t)c->max_steps ? UNTIL_END : until;
+    parent->n_children -= how->aside;
+    sp->until = how->until;
+    if (how->until == UNTIL_STEP && sp->node->depth >= (uint32_t)c->max_steps)
+        sp->until = UNTIL_END; /* the last step that a line may have runs to the line's end */
     sp->cap = (uint32_t)c->max_tokens > parent->path_tokens
                   ? (uint32_t)c->max_tokens - parent->path_tokens
                   : 0;
@@ -318,17 +328,16 @@ static int settle_empty(struct search *s, struct sprout *sp, struct pd_err *err)
     n->status = NODE_TRUNCATED;
     n->finish = "cut";
     n->stop = sp->why;
-    if (strcmp(sp->why, "tokens") == 0)
-        s->cut = "tokens";
+    note_cut(s, n);
     n->text = PD_STR("");
     n->logprobs = search_alloc(s, sizeof(float));
     rc = settle(s, n, err);
     return rc < 0 ? rc : search_node_record(s, n, err);
 }
 
-/* Children of parents[0..n), out[i] of parents[i]; race_m: see search_race. */
-static int grow(struct search *s, struct node *const *parents, int n, int race_m,
-                enum search_until until, struct node **out, struct pd_err *err)
+/* Children of parents[0..n), out[i] of parents[i]. */
+static int grow(struct search *s, struct node *const *parents, int n, const struct grow_how *how,
+                struct node **out, struct pd_err *err)
 {
     const struct pd_job *job = s->job;
     struct sprout *sprouts = search_alloc(s, (size_t)n * sizeof *sprouts);
@@ -337,6 +346,7 @@ static int grow(struct search *s, struct node *const *parents, int n, int race_m
     struct pd_lane **pres = search_alloc(s, (size_t)n * sizeof *pres);
     uint64_t left = tokens_left(s), count = (uint64_t)n;
     size_t n_lanes = 0, n_pres = 0;
+    uint32_t longest = 0;
     bool all_stored = true;
     int rc = search_check(s, err);
 
@@ -353,7 +363,7 @@ static int grow(struct search *s, struct node *const *parents, int n, int race_m
 
     /* 1. All nodes first: their ids and shares do not depend on what is stored. */
     for (int i = 0; i < n; i++) {
-        plan(s, &sprouts[i], parents[i], until,
+        plan(s, &sprouts[i], parents[i], how,
              left == UINT64_MAX ? left : left / count + ((uint64_t)i < left % count));
         out[i] = sprouts[i].node;
         all_stored &= search_stored_node(s, out[i]->id) != NULL;
@@ -365,7 +375,7 @@ static int grow(struct search *s, struct node *const *parents, int n, int race_m
         struct node *p = parents[i];
 
         /* a race is decided by all of its lanes together, so it is served or run as a whole */
-        if (r && job->mode != PD_JOB_VERIFY && (!race_m || all_stored)) {
+        if (r && job->mode != PD_JOB_VERIFY && (!how->race_m || all_stored)) {
             rc = serve_stored(s, sp->node, r, err);
             if (rc < 0)
                 return rc;
@@ -383,14 +393,15 @@ static int grow(struct search *s, struct node *const *parents, int n, int race_m
             return rc;
         if (!sp->cap)
             continue;
-        sp->sampling = (struct pd_sampling){job->common.temperature, job->common.top_k,
-                                            job->common.top_p, job->common.min_p};
+        sp->sampling =
+            (struct pd_sampling){how->greedy ? 0 : job->common.temperature, job->common.top_k,
+                                 job->common.top_p, job->common.min_p};
         sp->lane = (struct pd_lane){.op = PD_LANE_GENERATE,
                                     .sampling = &sp->sampling,
                                     .key = sp->node->key,
                                     .max_tokens = sp->cap,
-                                    .stop = sp->until == UNTIL_STEP ? PD_STEP_DELIMITER : NULL,
-                                    .race_m = (uint32_t)race_m,
+                                    .stop = stop_text(sp->until),
+                                    .race_m = (uint32_t)how->race_m,
                                     .user = sp};
         lanes[n_lanes++] = &sp->lane;
         /* a parent of several children is evaluated once, and they start from its logits */
@@ -412,39 +423,72 @@ static int grow(struct search *s, struct node *const *parents, int n, int race_m
     }
     if (n_lanes && rc == 0)
         rc = search_run_lanes(s, job->gen, lanes, n_lanes, true, each_sprout, err);
+    for (int i = 0; i < n; i++)
+        longest = out[i]->n_tokens > longest ? out[i]->n_tokens : longest;
+    s->usage.sequential += longest; /* what is made next depends on all of these */
     return rc < 0 ? rc : search_check(s, err);
 }
 
-static bool sane(int n)
+static int check_count(int n, struct pd_err *err)
 {
-    return n >= 1 && n <= 4096;
-}
-
-int search_sample(struct search *s, struct node *parent, int n, enum search_until until,
-                  struct node **out, struct pd_err *err)
-{
-    return search_race(s, parent, n, 0, until, out, err);
-}
-
-int search_race(struct search *s, struct node *parent, int n, int m, enum search_until until,
-                struct node **out, struct pd_err *err)
-{
-    struct node **parents;
-
-    if (!sane(n) || m < 0 || m > n)
-        return pd_fail(err, PD_EINVAL, "cannot take the first %d of %d lanes", m, n);
-    parents = search_array(s, n);
-    for (int i = 0; i < n; i++)
-        parents[i] = parent;
-    return grow(s, parents, n, m, until, out, err);
+    return n >= 1 && n <= 4096
+               ? 0
+               : pd_fail(err, PD_EINVAL, "cannot make %d nodes at once (1 to 4096)", n);
 }
 
 int search_extend(struct search *s, struct node *const *nodes, int n, enum search_until until,
                   struct node **out, struct pd_err *err)
 {
-    if (!sane(n))
-        return pd_fail(err, PD_EINVAL, "cannot extend %d nodes", n);
-    return grow(s, nodes, n, 0, until, out, err);
+    int rc = check_count(n, err);
+
+    return rc < 0 ? rc : grow(s, nodes, n, &(struct grow_how){.until = until}, out, err);
+}
+
+int search_sample(struct search *s, struct node *parent, int n, enum search_until until,
+                  struct node **out, struct pd_err *err)
+{
+    int rc = check_count(n, err);
+    struct node **parents = search_array(s, n);
+
+    for (int i = 0; i < n; i++)
+        parents[i] = parent;
+    return rc < 0 ? rc : search_extend(s, parents, n, until, out, err);
+}
+
+int search_race(struct search *s, struct node *const *nodes, int n, int m, enum search_until until,
+                struct node **out, struct pd_err *err)
+{
+    int rc = check_count(n, err);
+
+    if (rc == 0 && (m < 1 || m > n))
+        rc = pd_fail(err, PD_EINVAL, "cannot take the first %d of %d lines", m, n);
+    return rc < 0 ? rc
+                  : grow(s, nodes, n, &(struct grow_how){.until = until, .race_m = m}, out, err);
+}
+
+int search_rollout(struct search *s, struct node *const *nodes, int n, int steps, struct node **out,
+                   struct pd_err *err)
+{
+    const struct grow_how how = {.until = UNTIL_STEP, .aside = true, .greedy = true};
+    struct node **from = search_array(s, n), **to = search_array(s, n);
+    int rc = check_count(n, err), live;
+
+    for (int i = 0; i < n && rc == 0; i++)
+        out[i] = nodes[i];
+    for (int k = 0; k < steps && rc == 0; k++) {
+        live = 0;
+        for (int i = 0; i < n; i++)
+            if (search_open(out[i]))
+                from[live++] = out[i];
+        if (!live)
+            break;
+        rc = grow(s, from, live, &how, to, err);
+        live = 0;
+        for (int i = 0; i < n && rc == 0; i++)
+            if (search_open(out[i]))
+                out[i] = to[live++];
+    }
+    return rc;
 }
 
 int search_force(struct search *s, struct node *parent, struct pd_str text, struct node **out,
@@ -480,21 +524,20 @@ int search_force(struct search *s, struct node *parent, struct pd_str text, stru
 int search_wrap(struct search *s, struct node *parent, uint32_t max, struct node **out,
                 struct pd_err *err)
 {
-    struct pd_common saved = s->job->common;
-    const char *wrap = s->job->budget.wrap_up;
-    uint64_t tokens = s->job->budget.tokens;
+    struct pd_common common = s->job->common;
+    struct pd_budget budget = s->job->budget;
+    const char *stopped = s->stopped;
     int rc;
 
     /* the reserve is spent now: greedy, within it */
     s->stopped = NULL;
     s->deadline_ns = PD_NEVER_NS;
-    s->job->common.temperature = 0;
     s->job->common.max_tokens = (int)(parent->path_tokens + max);
     s->job->budget.wrap_up = NULL;
     s->job->budget.nodes = 0;
-    rc = grow(s, &parent, 1, 0, UNTIL_END, out, err);
-    s->job->common = saved;
-    s->job->budget.wrap_up = wrap;
-    s->job->budget.tokens = tokens;
+    rc = grow(s, &parent, 1, &(struct grow_how){.until = UNTIL_END, .greedy = true}, out, err);
+    s->job->common = common;
+    s->job->budget = budget;
+    s->stopped = stopped;
     return rc;
 }

@@ -89,8 +89,7 @@ static struct node *best_open(const struct search *s)
         struct node *n = s->nodes[i];
         double v, w;
 
-        if (n->status == NODE_FINISHED || n->status == NODE_PRUNED || n->status == NODE_FAILED ||
-            n->n_children)
+        if (n->n_children || (n->status != NODE_OPEN && n->status != NODE_TRUNCATED))
             continue;
         v = search_value(n, AGGREGATE_LAST);
         w = best ? search_value(best, AGGREGATE_LAST) : 0;
@@ -109,28 +108,30 @@ static int ending_rule(struct search *s, struct pd_err *err)
     int rc;
 
     for (uint32_t i = 0; i < s->n_nodes; i++)
-        tally_vote(votes, s->nodes[i], 1);
+        if (search_finished(s->nodes[i]))
+            tally_vote(votes, s->nodes[i], 1);
     s->answer = tally_winner(votes);
     if (s->answer || !s->job->budget.wrap_up)
         return 0;
     open = best_open(s);
     if (!open)
         return 0;
-    open->status = NODE_OPEN;
     rc = search_force(s, open, pd_str_of(s->job->budget.wrap_up), &forced, err);
     if (rc == 0)
         rc = search_wrap(s, forced, s->job->budget.wrap_reserve, &last, err);
     if (rc == 0 && search_key(last)[0])
         s->answer = last;
-    return rc == PD_EBUDGET ? 0 : rc;
+    return rc == PD_EBUDGET || rc == PD_ELIMIT ? 0 : rc; /* no room for it: no answer */
 }
 
+/* Of all lines that ended or were cut (not of those a search gave up), how many agree. */
 static void count_support(struct search *s, struct pd_result *r)
 {
     for (uint32_t i = 1; i < s->n_nodes; i++) {
         struct node *n = s->nodes[i];
 
-        if (n->n_children || n->status == NODE_OPEN || n->status == NODE_FAILED)
+        if (n->n_children || (n->status != NODE_FINISHED && n->status != NODE_TRUNCATED &&
+                              !(n->stop && strcmp(n->stop, "race") == 0)))
             continue;
         r->of++;
         r->agree += s->answer && n->status == NODE_FINISHED &&
@@ -156,7 +157,8 @@ static int fill_steps(struct search *s, struct pd_result *r, struct node *end, s
     r->steps = search_alloc(s, (n ? n : 1) * sizeof *r->steps);
     r->n_steps = n;
     for (size_t i = 0; i < n; i++)
-        r->steps[i] = (struct pd_result_step){steps[i], i < end->n_values ? end->values[i] : -1, 0};
+        r->steps[i] =
+            (struct pd_result_step){steps[i], i < end->n_values ? end->values[i] : -1, g ? 0 : -1};
     for (struct node *p = end; p->parent; p = p->parent)
         path[p->depth] = p;
     for (uint32_t d = 1; d <= end->depth && n && g; d++)
@@ -240,11 +242,14 @@ static int finish(struct search *s, struct pd_result *r, int rc, struct pd_err *
     uint32_t line = 0;
     int rc2;
 
-    r->stopped_by = s->stopped && !s->answered ? s->stopped
-                    : a                        ? "answer"
-                    : s->stopped               ? s->stopped
-                    : s->cut                   ? s->cut
-                                               : "no_candidates";
+    r->stopped_by = rc == PD_ECANCEL   ? "user"
+                    : rc < 0           ? "error"
+                    : s->answered && a ? "answer"
+                    : s->stopped       ? s->stopped
+                    : s->cut           ? s->cut
+                    : a                ? "answer"
+                                       : "no_candidates";
+    r->cut = s->cut;
     if (rc == 0 && a) {
         struct pd_str text = pd_answer_extract(search_line(s, a));
 
@@ -258,7 +263,7 @@ static int finish(struct search *s, struct pd_result *r, int rc, struct pd_err *
         rc2 = fill_steps(s, r, shown, err);
         rc = rc < 0 ? rc : rc2;
     }
-    if (s->job->expect) {
+    if (s->job->expect && rc == 0) {
         pd_answer_key(pd_str_of(s->job->expect), &key);
         r->correct = r->key && pd_str_eq(pd_buf_str(&key), pd_str_of(r->key));
     }
@@ -268,8 +273,7 @@ static int finish(struct search *s, struct pd_result *r, int rc, struct pd_err *
     r->usage = s->usage;
     r->usage.discarded = s->usage.generated > line ? s->usage.generated - line : 0;
     for (uint32_t i = 0; i < s->n_nodes; i++)
-        if (s->nodes[i]->path_tokens > r->usage.sequential)
-            r->usage.sequential = s->nodes[i]->path_tokens;
+        r->usage.scorer_passes += s->nodes[i]->scored;
     r->status = rc == 0 ? "done" : rc == PD_ECANCEL ? "cancelled" : "failed";
     fill_trace(s, r);
     job_rec(s->job, rec);
@@ -307,9 +311,10 @@ int pd_job_run(struct pd_job *job, struct pd_result *r, struct pd_err *err)
     s->arena = &r->arena;
     s->err = &local;
     s->started_ns = pd_clock_now_ns();
-    s->deadline_ns = job->budget.seconds > 0 && job->mode == PD_JOB_RUN
-                         ? s->started_ns + (int64_t)(job->budget.seconds * (double)PD_NS_PER_S)
-                         : PD_NEVER_NS;
+    s->deadline_ns =
+        job->budget.seconds > 0 && job->budget.seconds < PD_SECONDS_MAX && job->mode == PD_JOB_RUN
+            ? s->started_ns + (int64_t)(job->budget.seconds * (double)PD_NS_PER_S)
+            : PD_NEVER_NS;
     s->scorer = (struct pd_scorer){.verifier = job->verifier,
                                    .gen = job->scorer_gen,
                                    .arena = s->arena,
@@ -325,14 +330,6 @@ int pd_job_run(struct pd_job *job, struct pd_result *r, struct pd_err *err)
             search_call_record(s, &c, NULL);
             job->sink = keep;
         }
-        for (size_t i = 0; i < job->stored->n_events && job->mode == PD_JOB_RUN; i++)
-            if (strcmp(job->stored->events[i].type, "budget.stop") == 0) {
-                const struct pd_sink *keep = job->sink;
-
-                job->sink = NULL;
-                search_event(s, job->stored->events[i].type, job->stored->events[i].data, NULL);
-                job->sink = keep;
-            }
     }
     rc = make_root(s, err);
     if (rc == 0)

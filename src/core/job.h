@@ -10,6 +10,8 @@
 #include "core/strategy.h"
 #include "core/verifier.h"
 
+#define PD_SECONDS_MAX 1e9 /* a longer budget is none */
+
 struct pd_budget {
     uint64_t tokens;       /* generated, all lanes; 0: no limit */
     double seconds;        /* 0: no limit */
@@ -27,8 +29,9 @@ extern const struct pd_param pd_common_params[];
 
 struct pd_usage { /* counted apart; sums over the job's calls */
     uint64_t generated, prefilled, cached, scored;
-    uint64_t discarded;  /* generated, but not on the answer's line */
-    uint64_t sequential; /* longest chain of dependent decode steps */
+    uint64_t discarded;     /* generated, but not on the answer's line */
+    uint64_t sequential;    /* longest chain of dependent decode steps */
+    uint64_t scorer_passes; /* nodes scored */
 };
 
 /* Where records go; NULL functions are not allowed, a NULL sink is. store_* of storage.h fit. */
@@ -49,8 +52,9 @@ enum pd_job_mode {
                         difference */
 };
 
-struct pd_progress { /* written by the job, read by anyone */
-    atomic_uint live, nodes;
+struct pd_progress {                /* written by the job, read by anyone */
+    atomic_uint live, nodes, steps; /* lanes in flight; nodes grown; steps of the longest line */
+    _Atomic double best;            /* greatest last-step reward so far; 0: none */
     atomic_ullong tokens,
         generated; /* tokens so far: all, live ones included; generated: recorded ones */
     atomic_bool scoring;
@@ -82,13 +86,14 @@ struct pd_job {
 
 struct pd_result_step {
     struct pd_str text;
-    double score; /* -1: not scored */
-    uint32_t n_tokens;
+    double score;     /* -1: not scored */
+    int64_t n_tokens; /* -1: not known, when a record is read without its model */
 };
 
 struct pd_result {
     struct pd_arena arena;
     const char *status, *stopped_by;
+    const char *cut;          /* a budget that cut lines short, or NULL */
     const char *answer, *key; /* NULL: none */
     struct pd_str text;       /* the answer's line, or the best partial one */
     int64_t answer_node;

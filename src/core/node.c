@@ -20,6 +20,31 @@ bool search_open(const struct node *n)
     return n->status == NODE_OPEN;
 }
 
+bool search_cut_off(const struct node *n)
+{
+    return n->status == NODE_OPEN && n->stop && strcmp(n->stop, "race") == 0;
+}
+
+uint32_t search_id(const struct node *n)
+{
+    return n->id;
+}
+
+uint32_t search_steps(const struct node *n)
+{
+    return n->depth;
+}
+
+uint32_t search_tokens(const struct node *n)
+{
+    return n->path_tokens;
+}
+
+struct pd_str search_text(const struct node *n)
+{
+    return n->text;
+}
+
 bool search_scored(const struct node *n)
 {
     return n->scored && n->n_values > 0;

@@ -117,6 +117,9 @@ void pd_params_help(const struct pd_param *table, struct pd_buf *out)
                           p->choices);
         else if (p->type == PD_PARAM_BOOL)
             pd_buf_printf(out, "    %s=%s  %s\n", p->name, p->def != 0 ? "true" : "false", p->help);
+        else if (p->type == PD_PARAM_INT)
+            pd_buf_printf(out, "    %s=%.0f  %s (%.0f to %.0f)\n", p->name, p->def, p->help, p->min,
+                          p->max);
         else
             pd_buf_printf(out, "    %s=%g  %s (%g to %g)\n", p->name, p->def, p->help, p->min,
                           p->max);

@@ -5,6 +5,8 @@
 #include "core/search_int.h"
 #include "core/steps.h"
 
+#define OUT_OF_TIME "the budget of seconds is spent"
+
 static int each_read(struct search *s, struct pd_lane *lane, struct pd_err *err)
 {
     int rc = search_lane_record(s, lane, "score", s->job->scorer, err);
@@ -22,7 +24,7 @@ static int scorer_lanes(struct search *s, struct pd_lane *const *lanes, size_t n
     if (rc == 0)
         for (size_t i = 0; i < n; i++)
             if (lanes[i]->end == PD_END_CANCEL) /* the clock: half-read scores are no scores */
-                rc = pd_fail(err, PD_EBUDGET, "the budget of seconds is spent");
+                rc = pd_fail(err, PD_EBUDGET, OUT_OF_TIME);
     return rc;
 }
 
@@ -84,6 +86,12 @@ int search_score(struct search *s, struct node *const *nodes, int n, struct pd_e
     }
     if (!n_missing)
         return 0;
+    if (search_clock_stopped(s, "score.stop", missing[0]->id)) {
+        rc = search_clock_stop(s, "score.stop", missing[0]->id, err);
+        for (size_t i = 0; i < n_missing; i++)
+            missing[i]->scored = false;
+        return rc < 0 ? rc : pd_fail(err, PD_EBUDGET, OUT_OF_TIME);
+    }
     if (s->job->mode == PD_JOB_RECORDED)
         return pd_fail(err, PD_ENOENT, "the score of node %" PRIu32 " is not in the stored trace",
                        missing[0]->id);
@@ -105,6 +113,8 @@ int search_score(struct search *s, struct node *const *nodes, int n, struct pd_e
     rc = search_check(s, err);
     if (rc == 0)
         rc = s->job->verifier->score(&s->scorer, cands, n_missing, err);
+    if (rc == PD_EBUDGET && search_clock_stop(s, "score.stop", missing[0]->id, err) < 0)
+        rc = PD_EIO;
     for (size_t i = 0; i < n_missing; i++) {
         struct node *m = missing[i];
 
@@ -116,6 +126,8 @@ int search_score(struct search *s, struct node *const *nodes, int n, struct pd_e
         m->n_values = cands[i].n_values;
         m->vstate = cands[i].state;
         m->score_call = (int64_t)s->n_calls - 1; /* the batch's last call */
+        if (search_value(m, AGGREGATE_LAST) > atomic_load(&s->job->progress.best))
+            atomic_store(&s->job->progress.best, search_value(m, AGGREGATE_LAST));
         rc = s->job->mode == PD_JOB_VERIFY ? verify_score(s, m, err) : record_score(s, m, err);
     }
     return rc < 0 ? rc : search_check(s, err);

@@ -1,12 +1,15 @@
 /* What all verbs stand on: memory, chance, the records of calls and events, and the wait for lanes
  * in which cancel and deadline are honoured. On the job's thread. */
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
 #include "base/rng.h"
 #include "core/search_int.h"
 
-#define POLL_NS (50 * PD_NS_PER_MS) /* how soon a cancel or a deadline is seen while waiting */
+#define DECISION_MAX_BYTES ((size_t)16 << 20)
+#define POLL_NS            (50 * PD_NS_PER_MS) /* how soon a cancel or a deadline is seen while waiting */
 
 void *search_alloc(struct search *s, size_t bytes)
 {
@@ -50,9 +53,9 @@ double search_random(struct search *s)
     return pd_rng_uniform(s->search_key, s->decisions++, 0);
 }
 
-double search_temperature(const struct search *s)
+int search_max_steps(const struct search *s)
 {
-    return s->job->common.temperature;
+    return s->job->common.max_steps;
 }
 
 int search_event(struct search *s, const char *type, const char *json, struct pd_err *err)
@@ -63,6 +66,67 @@ int search_event(struct search *s, const char *type, const char *json, struct pd
     s->events = search_room(s, s->events, s->n_events, &s->cap_events, sizeof *s->events);
     s->events[s->n_events++] = e;
     return sink ? sink->event(sink->self, s->job->id, &e, err) : 0;
+}
+
+struct pd_jw *search_decide(struct search *s, const char *kind)
+{
+    s->decision = (struct pd_buf)PD_BUF_INIT(DECISION_MAX_BYTES);
+    pd_jw_init(&s->decision_jw, &s->decision);
+    pd_jw_object(&s->decision_jw);
+    pd_jw_key(&s->decision_jw, "kind");
+    pd_jw_strz(&s->decision_jw, kind);
+    return &s->decision_jw;
+}
+
+int search_decided(struct search *s, struct pd_err *err)
+{
+    const char *json;
+    int rc;
+
+    pd_jw_end_object(&s->decision_jw);
+    json = pd_arena_dup(s->arena, pd_buf_str(&s->decision));
+    rc = pd_buf_rc(&s->decision) < 0 || !json
+             ? pd_fail(err, PD_ENOMEM, "out of memory for a decision of the search")
+             : search_event(s, "decision", json, err);
+    pd_buf_done(&s->decision);
+    return rc;
+}
+
+void search_put_doubles(struct pd_jw *w, const char *key, const double *values, int n)
+{
+    pd_jw_key(w, key);
+    pd_jw_array(w);
+    for (int i = 0; i < n; i++)
+        pd_jw_double(w, values[i]);
+    pd_jw_end_array(w);
+}
+
+void search_put_nodes(struct pd_jw *w, const char *key, struct node *const *nodes, int n)
+{
+    pd_jw_key(w, key);
+    pd_jw_array(w);
+    for (int i = 0; i < n; i++)
+        pd_jw_uint(w, nodes[i]->id);
+    pd_jw_end_array(w);
+}
+
+bool search_clock_stopped(const struct search *s, const char *type, uint32_t node)
+{
+    const struct pd_trace *t = s->job->stored;
+
+    for (size_t i = 0; t && i < t->n_events; i++)
+        if (strcmp(t->events[i].type, type) == 0 && strtoul(t->events[i].data, NULL, 10) == node)
+            return true;
+    return false;
+}
+
+int search_clock_stop(struct search *s, const char *type, uint32_t node, struct pd_err *err)
+{
+    char *at = search_alloc(s, 24);
+
+    s->stopped = "seconds";
+    snprintf(at, 24, "%" PRIu32, node);
+    return search_event(s, type, at, err);
 }
 
 int search_call_record(struct search *s, struct pd_call_rec *rec, struct pd_err *err)
@@ -159,8 +223,7 @@ int search_run_lanes(struct search *s, struct pd_generator *gen, struct pd_lane 
         if (!stopping && left &&
             (first_rc || atomic_load(&s->job->cancel) || now >= s->deadline_ns)) {
             stopping = true;
-            if (now >= s->deadline_ns)
-                s->stopped = "seconds";
+            s->timed_out = !first_rc && !atomic_load(&s->job->cancel);
             for (size_t i = 0; i < n; i++)
                 if (!over[i])
                     gen->ops->cancel(gen, lanes[i]);

@@ -8,6 +8,7 @@
 #define PD_CORE_SEARCH_H
 
 #include "base/err.h"
+#include "base/json.h"
 #include "core/param.h"
 #include "core/strategy.h"
 
@@ -15,53 +16,82 @@ struct search;
 struct node; /* a piece of text behind its parent's; the root is the prompt */
 
 enum search_until {
-    UNTIL_STEP, /* to the end of one step ("\n\n"), or the end */
-    UNTIL_END,  /* to the model's end of turn */
+    UNTIL_STEP,    /* to the end of one step ("\n\n"), or the end */
+    UNTIL_THOUGHT, /* to the end of thinking ("</think>"), or the end */
+    UNTIL_END,     /* to the model's end of turn */
 };
 
 enum search_aggregate { AGGREGATE_LAST, AGGREGATE_MIN, AGGREGATE_PROD, AGGREGATE_MEAN };
 #define SEARCH_AGGREGATES "last|min|prod|mean"
 
+/* ---- making nodes -------------------------------------------------------------------------- */
+
 /* n children of one node. A child may end truncated (budget, caps): ask search_finished(). */
 int search_sample(struct search *s, struct node *parent, int n, enum search_until until,
                   struct node **out, struct pd_err *err);
-/* One child of each of n nodes, in one batch. */
+/* One child of each of n nodes, in one batch. A node that is named k times gets k children. */
 int search_extend(struct search *s, struct node *const *nodes, int n, enum search_until until,
                   struct node **out, struct pd_err *err);
-/* n children in lockstep; the rest are cut off when the first m have ended (fewest tokens, ties by
- * index). */
-int search_race(struct search *s, struct node *parent, int n, int m, enum search_until until,
+/* One child of each of n nodes, in lockstep: all are cut off in the decode step in which m of them
+ * have ended by themselves (or all have ended). A line that was cut stays open where it was cut
+ * (search_cut_off): race it on, or prune it. */
+int search_race(struct search *s, struct node *const *nodes, int n, int m, enum search_until until,
                 struct node **out, struct pd_err *err);
-/* The verifier's step rewards of each node's line; incremental; nodes already scored cost nothing.
- */
-int search_score(struct search *s, struct node *const *nodes, int n, struct pd_err *err);
+/* Looks ahead of each of n nodes: up to `steps` greedy steps, or to the end. out[i] is the last
+ * node of the roll-out, nodes[i] itself when it cannot go on. Roll-outs stand beside the tree: they
+ * count in the budget but leave their node as it was. Prune them when they have been read. */
+int search_rollout(struct search *s, struct node *const *nodes, int n, int steps, struct node **out,
+                   struct pd_err *err);
+/* A child of given text; nothing is sampled, and nothing is generated. */
+int search_force(struct search *s, struct node *parent, struct pd_str text, struct node **out,
+                 struct pd_err *err);
 void search_prune(struct search *s, struct node *node, const char *why);
+
+/* ---- judging and deciding ------------------------------------------------------------------ */
+
+/* The verifier's step rewards of each node's line; incremental; nodes already scored cost
+ * nothing. */
+int search_score(struct search *s, struct node *const *nodes, int n, struct pd_err *err);
 /* Names the answer. NULL: the strategy has none, the ending rule decides (strategies.md §1.6). */
 int search_answer(struct search *s, struct node *node, struct pd_err *err);
 /* Uniform in [0,1) for decisions of the search itself. */
 double search_random(struct search *s);
+/* A decision for the trace, with the numbers it was made from: members are written between the
+ * two. */
+struct pd_jw *search_decide(struct search *s, const char *kind);
+int search_decided(struct search *s, struct pd_err *err);
+void search_put_doubles(struct pd_jw *w, const char *key, const double *values, int n);
+void search_put_nodes(struct pd_jw *w, const char *key, struct node *const *nodes, int n); /* ids */
+
+/* ---- asking -------------------------------------------------------------------------------- */
 
 struct node *search_root(struct search *s);
-void *search_alloc(struct search *s,
-                   size_t bytes); /* zeroed; never NULL (the job ends with PD_ENOMEM) */
+/* Zeroed; never NULL (the job ends with PD_ENOMEM). */
+void *search_alloc(struct search *s, size_t bytes);
 struct node **search_array(struct search *s, int n);
+int search_max_steps(const struct search *s);
 
 bool search_finished(const struct node *n); /* its line ended by itself (end of turn) */
 bool search_open(const struct node *n);     /* it can be extended */
-const char *
-search_key(const struct node *n); /* canonical answer of its line; "" when there is none */
+bool search_cut_off(const struct node *n);  /* open, but cut off by a race */
 bool search_scored(const struct node *n);
-double search_value(const struct node *n,
-                    enum search_aggregate how); /* -1 when not scored (orders below all) */
-double search_temperature(const struct search *s);
+/* Canonical answer of its line; "" when there is none. */
+const char *search_key(const struct node *n);
+/* -1 when not scored: orders below all. */
+double search_value(const struct node *n, enum search_aggregate how);
+uint32_t search_id(const struct node *n);        /* in order of creation */
+uint32_t search_steps(const struct node *n);     /* nodes from the prompt, without it */
+uint32_t search_tokens(const struct node *n);    /* generated on its line */
+struct pd_str search_text(const struct node *n); /* its own */
 
-/* Votes by canonical answer. Lanes that have not finished or have no answer do not vote. */
+/* Votes by canonical answer; a line without an answer does not vote. Whose vote counts (finished
+ * lines, as a rule) is for the strategy to say. */
 struct tally;
 struct tally *tally_new(struct search *s);
 void tally_vote(struct tally *t, struct node *n, double weight);
 /* Greatest weight, ties to the answer whose first vote came earliest. The node returned is the one
- * of that answer with the greatest weight of its own, ties to the earliest. NULL when nobody voted.
- */
+ * of that answer with the greatest weight of its own, ties to the earliest. NULL when nobody
+ * voted. */
 struct node *tally_winner(struct tally *t);
 
 #endif

@@ -47,6 +47,7 @@ struct search {
     uint64_t search_key; /* branch "search" */
     struct pd_usage usage;
     int64_t started_ns, deadline_ns;
+    bool timed_out;      /* lanes were cut off by the clock */
     const char *stopped; /* the budget that ran out before a verb */
     const char *cut;     /* the budget that cut a line short */
     struct pd_scorer scorer;
@@ -55,6 +56,8 @@ struct search {
     size_t n_calls, cap_calls;
     struct pd_event_rec *events;
     size_t n_events, cap_events;
+    struct pd_buf decision; /* being written, between search_decide and search_decided */
+    struct pd_jw decision_jw;
 };
 
 static inline const struct pd_generator_ops *search_ops(const struct search *s)
@@ -79,6 +82,11 @@ int search_run_lanes(struct search *s, struct pd_generator *gen, struct pd_lane 
                      int (*each)(struct search *, struct pd_lane *, struct pd_err *),
                      struct pd_err *err);
 
+/* The clock's decisions are events of the trace, so that a replay does not depend on the clock:
+ * before node `node` was made ("budget.stop"), or scored ("score.stop"). */
+bool search_clock_stopped(const struct search *s, const char *type, uint32_t node);
+int search_clock_stop(struct search *s, const char *type, uint32_t node, struct pd_err *err);
+
 /* node.c */
 struct node *search_node_new(struct search *s, struct node *parent);
 void search_node_rec(const struct node *n, struct pd_node_rec *out);
@@ -92,8 +100,6 @@ const char *search_status_name(enum node_status st);
 uint64_t search_subkey(uint64_t key, uint64_t a, uint64_t b);
 
 /* grow.c */
-int search_force(struct search *s, struct node *parent, struct pd_str text, struct node **out,
-                 struct pd_err *err);
 /* Like search_extend of one node, decoding greedily at most max tokens: the wrap-up. */
 int search_wrap(struct search *s, struct node *parent, uint32_t max, struct node **out,
                 struct pd_err *err);

@@ -26,7 +26,7 @@ void tally_vote(struct tally *t, struct node *n, double weight)
 {
     struct group *g = t->first;
 
-    if (!search_finished(n) || !search_key(n)[0])
+    if (!search_key(n)[0])
         return;
     while (g && strcmp(g->key, search_key(n)) != 0)
         g = g->next;
@@ -46,33 +46,24 @@ void tally_vote(struct tally *t, struct node *n, double weight)
 struct node *tally_winner(struct tally *t)
 {
     struct group *best = t->first;
-    struct pd_buf text = PD_BUF_INIT(1 << 20);
-    struct pd_jw w;
+    struct pd_jw *w = search_decide(t->search, "vote");
 
-    /* the decision goes into the trace with the numbers it was made from */
-    pd_jw_init(&w, &text);
-    pd_jw_object(&w);
-    pd_jw_key(&w, "kind");
-    pd_jw_strz(&w, "vote");
-    pd_jw_key(&w, "groups");
-    pd_jw_array(&w);
+    pd_jw_key(w, "groups");
+    pd_jw_array(w);
     for (struct group *g = t->first; g; g = g->next) {
         if (g->weight > best->weight)
             best = g;
-        pd_jw_object(&w);
-        pd_jw_key(&w, "answer");
-        pd_jw_strz(&w, g->key);
-        pd_jw_key(&w, "weight");
-        pd_jw_double(&w, g->weight);
-        pd_jw_key(&w, "node");
-        pd_jw_uint(&w, g->best->id);
-        pd_jw_end_object(&w);
+        pd_jw_object(w);
+        pd_jw_key(w, "answer");
+        pd_jw_strz(w, g->key);
+        pd_jw_key(w, "weight");
+        pd_jw_double(w, g->weight);
+        pd_jw_key(w, "node");
+        pd_jw_uint(w, g->best->id);
+        pd_jw_end_object(w);
     }
-    pd_jw_end_array(&w);
-    pd_jw_end_object(&w);
-    if (pd_buf_rc(&text) == 0 && t->search->job->mode == PD_JOB_RUN)
-        search_event(t->search, "decision", pd_arena_dup(t->search->arena, pd_buf_str(&text)),
-                     t->search->err);
-    pd_buf_done(&text);
+    pd_jw_end_array(w);
+    search_decided(t->search,
+                   t->search->err); /* an error sticks in the sink: the flush returns it */
     return best ? best->best : NULL;
 }

@@ -35,13 +35,14 @@ void pd_trace_digest(const struct pd_trace *t, char hex[65])
         pd_sha256_add_str(h, pd_str_of(n->prune_reason));
         pd_sha256_add_u64(h, n->n_tokens);
         pd_sha256_add(h, n->tokens, n->n_tokens * sizeof *n->tokens);
-        pd_sha256_add_u64(h, n->logprobs != NULL);
+        pd_sha256_add_u64(h, n->logprobs && n->n_tokens);
         if (n->logprobs)
             pd_sha256_add(h, n->logprobs, n->n_tokens * sizeof *n->logprobs);
         for (; k < t->n_scores && t->scores[k].node_id <= n->id; k++) {
             const struct pd_score_rec *sc = &t->scores[k];
 
             pd_sha256_add_str(h, pd_str_of(sc->kind));
+            add_double(h, sc->value);
             pd_sha256_add_u64(h, sc->n_steps);
             for (uint32_t j = 0; j < sc->n_steps; j++)
                 add_double(h, sc->steps[j]);

@@ -12,10 +12,10 @@ digest()
     sed -n 's/.*"digest":"\([0-9a-f]*\)".*/\1/p'
 }
 
-# killed DELAY ARGS…: runs a solve and kills it
+# killed PERCENT ARGS…: runs a solve and kills it after that share of an undisturbed run's time
 killed()
 {
-    delay=$1
+    delay=$(awk "BEGIN { print $whole * $1 / 100 }")
     shift
     "$ponder" solve "$@" --json >/dev/null 2>&1 &
     pid=$!
@@ -26,20 +26,22 @@ killed()
 
 echo 1..3
 set -- --problem dev-0008 -o samples=16 -o max_tokens=300 --seed 9
+from=$(date +%s.%N)
 want=$("$ponder" solve "$@" --json 2>/dev/null | digest)
+whole=$(awk "BEGIN { print $(date +%s.%N) - $from }")
 [ -n "$want" ] && echo "ok 1 - undisturbed" || echo "not ok 1 - undisturbed"
 
 same=1
 resumed=0
 n=0
 while [ "$n" -lt "$kills" ]; do
-    killed "0.0$((n * 7 % 10))$((n * 3 % 10))" "$@"
+    killed $((n * 37 % 100)) "$@"
     n=$((n + 1))
     id=$("$ponder" trace ls --json 2>/dev/null | grep '"status":"running"' | head -n 1 |
         sed 's/.*"id":"\([^"]*\)".*/\1/')
     [ -n "$id" ] || continue # killed before it was acknowledged, or after its end
     while [ "$n" -lt "$kills" ] && [ $((n % 3)) -ne 0 ]; do
-        killed "0.0$((n * 3 % 10))$((n * 7 % 10))" --resume "$id"
+        killed $((n * 61 % 100)) --resume "$id"
         n=$((n + 1))
     done
     got=$("$ponder" solve --resume "$id" --json 2>"$dir/err" | digest)

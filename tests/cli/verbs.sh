@@ -115,6 +115,35 @@ point 'tokenize and detokenize give random bytes back' $?
 run detokenize $("$ponder" tokenize 'It is 9 / 3 = 3.') && [ "$(cat "$tmp/out")" = 'It is 9 / 3 = 3.' ]
 point 'ids as arguments' $?
 
+# A record stands for itself, whatever ended the search.
+id=
+for budget in '--budget-seconds 0.05' '--budget-seconds 0.3' '--budget-tokens 200' '--budget-nodes 5'; do
+    # shellcheck disable=SC2086
+    "$ponder" solve --json -o samples=64 $budget -p dev-0003 >"$tmp/out" 2>"$tmp/err" </dev/null
+    id=$(field trace) digest=$(field digest)
+    run replay "$id" && run replay --verify "$id" && run trace show "$id" --digest &&
+        [ "$(cat "$tmp/out")" = "$digest" ]
+    point "replays after $budget" $?
+done
+run solve --json -o samples=4 --budget-tokens 200 --wrap-up 'The answer is: ' -p dev-0003
+id=$(field trace) digest=$(field digest)
+grep -q '"stopped_by":"tokens"' "$tmp/out" && run trace show "$id" --digest &&
+    [ "$(cat "$tmp/out")" = "$digest" ] && run replay --verify "$id"
+point 'a wrapped-up job says what stopped it, and replays' $?
+long=$(i=0; while [ $i -lt 68 ]; do printf 'Sam has 18 cups. '; i=$((i + 1)); done)
+"$ponder" solve -s single --wrap-up 'So the answer is' "$long How many?" >"$tmp/out" 2>"$tmp/err" </dev/null
+[ $? -eq 1 ] && grep -q 'no answer' "$tmp/err"; point 'no room for a wrap-up is no answer' $?
+
+# One owner a job.
+"$ponder" solve -o samples=256 -p dev-0003 --data-dir "$tmp/own" >/dev/null 2>&1 </dev/null &
+id=
+while [ -z "$id" ]; do
+    id=$("$ponder" trace ls --json --data-dir "$tmp/own" 2>/dev/null | sed -n 's/.*"id":"\([^"]*\)".*/\1/p')
+done
+"$ponder" solve --resume "$id" --data-dir "$tmp/own" >"$tmp/out" 2>"$tmp/err" </dev/null
+[ $? -eq 4 ] && grep -q 'running in another process' "$tmp/err"; point 'exit 4: the job runs elsewhere' $?
+wait
+
 run doctor && grep -q '^ok    cpu ' "$tmp/out" && grep -q 'SQLite 3.*PCRE2 10' "$tmp/out"
 point 'doctor' $?
 

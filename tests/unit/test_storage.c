@@ -184,7 +184,7 @@ static void put_everything(struct store *s, const char *id)
     ok(store_node_put(s, id, &root, e));
     ok(store_call_put(s, id, &c, e));
     c.op = "generate";
-    c.generated_tokens = 5;
+    c.generated_tokens = 4;
     ok(store_call_put(s, id, &c, e));
     c.op = "score";
     c.outcome = "error";
@@ -290,7 +290,7 @@ static void check_everything(struct store *s, const char *id)
     assert_z(t->calls[2].error, "why");
     assert_int_equal(t->calls[1].prompt_tokens, 30);
     assert_int_equal(t->calls[1].cached_tokens, 10);
-    assert_int_equal(t->calls[1].generated_tokens, 5);
+    assert_int_equal(t->calls[1].generated_tokens, 4);
     assert_int_equal(t->calls[1].started_ms, 5);
     assert_int_equal(t->calls[1].ended_ms, 6);
 
@@ -456,7 +456,7 @@ static void test_list(void **state)
     assert_z(rows[40].problem_key, "p/1");
     assert_true(rows[40].seed == UINT64_MAX - 1);
     assert_int_equal(rows[40].n_nodes, 2);
-    assert_int_equal(rows[40].generated, 5);
+    assert_int_equal(rows[40].generated, 4);
     assert_int_equal(rows[40].created_ms, 1000);
     store_job_list_free(rows, n);
     store_close(s);
@@ -918,7 +918,7 @@ static void test_verify_finds(void **state)
         {"UPDATE call SET cached_tokens=31 WHERE seq=0",
          "UPDATE call SET cached_tokens=10 WHERE seq=0", "cached tokens"},
         {"UPDATE call SET generated_tokens=3 WHERE seq=1",
-         "UPDATE call SET generated_tokens=5 WHERE seq=1", "calls generated 3"},
+         "UPDATE call SET generated_tokens=4 WHERE seq=1", "calls generated 3"},
         {"UPDATE node SET call_id=9 WHERE id=7", "UPDATE node SET call_id=1 WHERE id=7",
          "names call 9"},
         {"UPDATE node SET parent=9 WHERE id=7", "UPDATE node SET parent=0 WHERE id=7", "parent 9"},
