@@ -17,6 +17,12 @@ UNIT_TESTS = \
 	tests/unit/test_base_rng \
 	tests/unit/test_base_str \
 	tests/unit/test_core_answer \
+	tests/unit/test_core_budget \
+	tests/unit/test_core_job \
+	tests/unit/test_core_param \
+	tests/unit/test_core_replay \
+	tests/unit/test_core_search \
+	tests/unit/test_core_tally \
 	tests/unit/test_engine_gguf \
 	tests/unit/test_engine_ctx \
 	tests/unit/test_engine_kernels \
@@ -24,7 +30,9 @@ UNIT_TESTS = \
 	tests/unit/test_engine_reference \
 	tests/unit/test_engine_sched \
 	tests/unit/test_engine_tokenizer \
-	tests/unit/test_storage
+	tests/unit/test_storage \
+	tests/unit/test_strategies \
+	tests/unit/test_verifier_step_tag
 PROP_TESTS = \
 	tests/prop/test_digest
 FUZZ_TESTS = \
@@ -36,7 +44,9 @@ SCRIPT_TESTS = \
 	tests/cli/verbs.sh \
 	tests/include_direction.sh
 
-LDADD = $(PONDER_ARCHIVES) $(PONDER_LIBS)
+# What unit tests share: fakes of the interfaces of src/core.
+TEST_SUPPORT =
+LDADD = $(TEST_SUPPORT) $(PONDER_ARCHIVES) $(PONDER_LIBS)
 TESTS = $(SCRIPT_TESTS)
 EXTRA_DIST += $(SCRIPT_TESTS) $(FUZZ_TESTS:=.in)
 EXTRA_DIST += tests/gguf_builder.h tests/unit/engine_fixture.h
@@ -52,6 +62,12 @@ LDADD += tests/fuzz/libreplay.a
 check_PROGRAMS += $(FUZZ_TESTS)
 TESTS += $(FUZZ_TESTS)
 if HAVE_CMOCKA
+TEST_SUPPORT += tests/support/libsupport.a
+check_LIBRARIES += tests/support/libsupport.a
+tests_support_libsupport_a_SOURCES = \
+	tests/support/fake_generator.c tests/support/fake_generator.h \
+	tests/support/memory_sink.c tests/support/memory_sink.h \
+	tests/support/trial.c tests/support/trial.h
 LDADD += $(CMOCKA_LIBS)
 check_PROGRAMS += $(UNIT_TESTS) $(PROP_TESTS)
 TESTS += $(UNIT_TESTS) $(PROP_TESTS)

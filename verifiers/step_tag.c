@@ -164,10 +164,12 @@ static int prepare(struct pd_scorer *s, struct pd_candidate *c, struct reading *
     } else {
         rc = g->ops->ctx_new(g, &l->ctx, err);
     }
+    if (l->ctx) { /* even when it could not be rolled back: close frees it */
+        l->next = t->lines;
+        t->lines = l;
+    }
     if (rc < 0)
         goto out;
-    l->next = t->lines;
-    t->lines = l;
     rc = g->ops->ctx_append(g, l->ctx, ids + same, n - same, err);
     if (rc < 0)
         goto out;

@@ -335,7 +335,17 @@ static int settle_empty(struct search *s, struct sprout *sp, struct pd_err *err)
     return rc < 0 ? rc : search_node_record(s, n, err);
 }
 
-/* Children of parents[0..n), out[i] of parents[i]. */
+/* Whether the model's context has no room behind the line of n. */
+static bool line_is_full(const struct search *s, const struct node *n)
+{
+    size_t count = 0;
+
+    for (; n; n = n->parent)
+        count += n->n_tokens;
+    return count >= search_ops(s)->n_ctx(s->job->gen);
+}
+
+/* Children of parents[0..n), out[i] of parents[i]; out may be parents. */
 static int grow(struct search *s, struct node *const *parents, int n, const struct grow_how *how,
                 struct node **out, struct pd_err *err)
 {
@@ -372,7 +382,7 @@ static int grow(struct search *s, struct node *const *parents, int n, const stru
     for (int i = 0; i < n; i++) {
         struct sprout *sp = &sprouts[i];
         const struct pd_node_rec *r = search_stored_node(s, sp->node->id);
-        struct node *p = parents[i];
+        struct node *p = sp->node->parent; /* out may be parents: that is overwritten by now */
 
         /* a race is decided by all of its lanes together, so it is served or run as a whole */
         if (r && job->mode != PD_JOB_VERIFY && (!how->race_m || all_stored)) {
@@ -387,6 +397,10 @@ static int grow(struct search *s, struct node *const *parents, int n, const stru
         if (r && job->mode == PD_JOB_VERIFY && r->stop && strcmp(r->stop, "seconds") == 0) {
             sp->cap = r->n_tokens; /* cut by the clock then: cut at the same token now */
             sp->why = "seconds";
+        }
+        if (line_is_full(s, p)) {
+            sp->cap = 0;
+            sp->why = "context";
         }
         rc = sp->cap ? node_ctx(s, p, err) : settle_empty(s, sp, err);
         if (rc < 0)
@@ -405,7 +419,8 @@ static int grow(struct search *s, struct node *const *parents, int n, const stru
                                     .user = sp};
         lanes[n_lanes++] = &sp->lane;
         /* a parent of several children is evaluated once, and they start from its logits */
-        if (i + 1 < n && parents[i + 1] == p && (n_pres == 0 || pre[n_pres - 1].user != p) &&
+        if (i + 1 < n && sprouts[i + 1].node->parent == p &&
+            (n_pres == 0 || pre[n_pres - 1].user != p) &&
             search_ops(s)->ctx_n_cached(job->gen, p->ctx) <
                 search_ops(s)->ctx_n_tokens(job->gen, p->ctx)) {
             pre[n_pres] = (struct pd_lane){.op = PD_LANE_PREFILL, .ctx = p->ctx, .user = p};

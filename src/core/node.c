@@ -192,8 +192,8 @@ const struct pd_score_rec *search_stored_score(const struct search *s, uint32_t 
 
 void search_prune(struct search *s, struct node *n, const char *why)
 {
-    if (n->status == NODE_PRUNED)
-        return;
+    if (n->status == NODE_PRUNED || n->status == NODE_FAILED)
+        return; /* out already, for a reason of its own */
     n->status = NODE_PRUNED;
     n->prune_reason = why;
     search_node_drop_ctx(s, n);

@@ -29,7 +29,8 @@ enum search_aggregate { AGGREGATE_LAST, AGGREGATE_MIN, AGGREGATE_PROD, AGGREGATE
 /* n children of one node. A child may end truncated (budget, caps): ask search_finished(). */
 int search_sample(struct search *s, struct node *parent, int n, enum search_until until,
                   struct node **out, struct pd_err *err);
-/* One child of each of n nodes, in one batch. A node that is named k times gets k children. */
+/* One child of each of n nodes, in one batch. A node that is named k times gets k
+ * children. out may be nodes, here and below. */
 int search_extend(struct search *s, struct node *const *nodes, int n, enum search_until until,
                   struct node **out, struct pd_err *err);
 /* One child of each of n nodes, in lockstep: all are cut off in the decode step in which m of them
