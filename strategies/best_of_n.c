@@ -3,48 +3,35 @@
  * §5.1 (strategies.md §2.3): W(a) = sum of A_i over the lines i that answer a, the text returned is
  * the group's line of greatest A. Deviation: the default is the weighted vote, which is kinder to a
  * weak reward model than the arg-max. */
-#include "core/search.h"
+#include "strategies/choose.h"
 
 struct bon_params {
     int samples, vote, aggregate;
 };
 
-enum { VOTE_NONE, VOTE_WEIGHTED, VOTE_MAJORITY };
-
 static int run(struct search *s, const void *params, struct pd_err *err)
 {
     const struct bon_params *p = params;
-    struct node **lane = search_array(s, p->samples), *best = NULL;
-    struct tally *votes = tally_new(s);
+    struct node **lane = search_array(s, p->samples), **done = search_array(s, p->samples);
     int rc, n = 0;
 
     /* 1. Sample n lines and score those that finished with an answer. */
     rc = search_sample(s, search_root(s), p->samples, UNTIL_END, lane, err);
     for (int i = 0; i < p->samples && rc == 0; i++)
         if (search_finished(lane[i]) && search_key(lane[i])[0])
-            lane[n++] = lane[i];
+            done[n++] = lane[i];
     if (rc == 0 && n)
-        rc = search_score(s, lane, n, err);
+        rc = search_score(s, done, n, err);
     if (rc < 0)
         return rc;
-    /* 2. vote=none: the line of greatest reward, ties to the lowest id. */
-    for (int i = 0; i < n; i++) {
-        double a = search_value(lane[i], (enum search_aggregate)p->aggregate);
-
-        if (!best || a > search_value(best, (enum search_aggregate)p->aggregate))
-            best = lane[i];
-        /* a line too long for the reward model has no reward: it weighs nothing, but may still win
-         * alone */
-        tally_vote(votes, lane[i], p->vote == VOTE_MAJORITY ? 1.0 : search_scored(lane[i]) ? a : 0);
-    }
-    /* 3. Otherwise the answer of greatest weight. */
-    return search_answer(s, p->vote == VOTE_NONE ? best : tally_winner(votes), err);
+    /* 2. The line of greatest reward, or the answer of greatest weight. */
+    return search_answer(
+        s, choose(s, done, n, (enum choose_vote)p->vote, (enum search_aggregate)p->aggregate), err);
 }
 
 static const struct pd_param params[] = {
     PD_INT(bon_params, samples, 16, 1, 256, "lines to sample"),
-    PD_CHOICE(bon_params, vote, VOTE_WEIGHTED, "none|weighted|majority",
-              "how lines with equal answers add up"),
+    PD_CHOICE(bon_params, vote, VOTE_WEIGHTED, CHOOSE_VOTES, "how lines with equal answers add up"),
     PD_CHOICE(bon_params, aggregate, AGGREGATE_LAST, SEARCH_AGGREGATES,
               "step rewards to the reward of a line"),
     {0},

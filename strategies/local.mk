@@ -2,11 +2,31 @@
 # is generated from that list, each file x.c defining `const struct pd_strategy strategy_x`.
 # Files that are not a strategy (the table itself, shared helpers, headers) go to the second list.
 STRATEGY_SRCS = \
+	strategies/adaptive_consistency.c \
+	strategies/astar.c \
+	strategies/beam.c \
 	strategies/best_of_n.c \
+	strategies/dvts.c \
+	strategies/early_stopping_consistency.c \
+	strategies/first_finish.c \
+	strategies/lookahead.c \
+	strategies/mbr.c \
+	strategies/mcts.c \
+	strategies/parallel_tempering.c \
+	strategies/particle_filter.c \
+	strategies/particle_gibbs.c \
 	strategies/self_consistency.c \
+	strategies/short_m_at_k.c \
 	strategies/single.c
 
 strategies_libstrategies_a_SOURCES = $(STRATEGY_SRCS) \
+	strategies/beam.h \
+	strategies/choose.c \
+	strategies/choose.h \
+	strategies/resample.c \
+	strategies/resample.h \
+	strategies/smc.c \
+	strategies/smc.h \
 	strategies/table.c
 nodist_strategies_libstrategies_a_SOURCES = strategies/table.inc
 

@@ -237,7 +237,7 @@ static int each_sprout(struct search *s, struct pd_lane *lane, struct pd_err *er
     }
     note_cut(s, n);
     rc = node_text(s, n, err);
-    if (rc == 0 && sp->until == UNTIL_STEP && n->status == NODE_OPEN)
+    if (rc == 0 && strcmp(n->finish, "step") == 0)
         guard_step(n, s->job->common.repeat_guard);
     if (rc == 0)
         rc = settle(s, n, err);
@@ -357,6 +357,7 @@ static int grow(struct search *s, struct node *const *parents, int n, const stru
     uint64_t left = tokens_left(s), count = (uint64_t)n;
     size_t n_lanes = 0, n_pres = 0;
     uint32_t longest = 0;
+    size_t pending;
     bool all_stored = true;
     int rc = search_check(s, err);
 
@@ -371,8 +372,11 @@ static int grow(struct search *s, struct node *const *parents, int n, const stru
     if (s->stopped)
         return pd_fail(err, PD_EBUDGET, "the budget of %s is spent", s->stopped);
 
+    for (int i = 0; i < n; i++)
+        parents[i]->n_sprouts = 0;
     /* 1. All nodes first: their ids and shares do not depend on what is stored. */
     for (int i = 0; i < n; i++) {
+        parents[i]->n_sprouts++;
         plan(s, &sprouts[i], parents[i], how,
              left == UINT64_MAX ? left : left / count + ((uint64_t)i < left % count));
         out[i] = sprouts[i].node;
@@ -418,15 +422,16 @@ static int grow(struct search *s, struct node *const *parents, int n, const stru
                                     .race_m = (uint32_t)how->race_m,
                                     .user = sp};
         lanes[n_lanes++] = &sp->lane;
-        /* a parent of several children is evaluated once, and they start from its logits */
-        if (i + 1 < n && sprouts[i + 1].node->parent == p &&
-            (n_pres == 0 || pre[n_pres - 1].user != p) &&
-            search_ops(s)->ctx_n_cached(job->gen, p->ctx) <
-                search_ops(s)->ctx_n_tokens(job->gen, p->ctx)) {
+        /* a parent of several children, or with more than its last token to evaluate, is
+         * evaluated once: these children and later ones start from its logits */
+        pending = search_ops(s)->ctx_n_tokens(job->gen, p->ctx) -
+                  search_ops(s)->ctx_n_cached(job->gen, p->ctx);
+        if (p->n_sprouts && pending > (p->n_sprouts == 1)) {
             pre[n_pres] = (struct pd_lane){.op = PD_LANE_PREFILL, .ctx = p->ctx, .user = p};
             pres[n_pres] = &pre[n_pres];
             n_pres++;
         }
+        p->n_sprouts = 0; /* once a call */
     }
     if (n_pres)
         rc = search_run_lanes(s, job->gen, pres, n_pres, true, each_prefill, err);
@@ -481,29 +486,46 @@ int search_race(struct search *s, struct node *const *nodes, int n, int m, enum 
                   : grow(s, nodes, n, &(struct grow_how){.until = until, .race_m = m}, out, err);
 }
 
+/* The open ones of n nodes go on, in place. PD_ENOENT: none is open. */
+static int advance(struct search *s, struct node **nodes, int n, const struct grow_how *how,
+                   struct pd_err *err)
+{
+    struct node **open = search_array(s, n);
+    int rc, live = 0;
+
+    for (int i = 0; i < n; i++)
+        if (search_open(nodes[i]))
+            open[live++] = nodes[i];
+    if (live == 0)
+        return PD_ENOENT;
+    rc = check_count(live, err);
+    if (rc == 0)
+        rc = grow(s, open, live, how, open, err);
+    for (int i = n; i-- > 0 && rc == 0;)
+        if (search_open(nodes[i]))
+            nodes[i] = open[--live];
+    return rc;
+}
+
+int search_advance(struct search *s, struct node **nodes, int n, enum search_until until,
+                   struct pd_err *err)
+{
+    int rc = advance(s, nodes, n, &(struct grow_how){.until = until}, err);
+
+    return rc == PD_ENOENT ? 0 : rc;
+}
+
 int search_rollout(struct search *s, struct node *const *nodes, int n, int steps, struct node **out,
                    struct pd_err *err)
 {
     const struct grow_how how = {.until = UNTIL_STEP, .aside = true, .greedy = true};
-    struct node **from = search_array(s, n), **to = search_array(s, n);
-    int rc = check_count(n, err), live;
+    int rc = 0;
 
-    for (int i = 0; i < n && rc == 0; i++)
+    for (int i = 0; i < n; i++)
         out[i] = nodes[i];
-    for (int k = 0; k < steps && rc == 0; k++) {
-        live = 0;
-        for (int i = 0; i < n; i++)
-            if (search_open(out[i]))
-                from[live++] = out[i];
-        if (!live)
-            break;
-        rc = grow(s, from, live, &how, to, err);
-        live = 0;
-        for (int i = 0; i < n && rc == 0; i++)
-            if (search_open(out[i]))
-                out[i] = to[live++];
-    }
-    return rc;
+    for (int k = 0; k < steps && rc == 0; k++)
+        rc = advance(s, out, n, &how, err);
+    return rc == PD_ENOENT ? 0 : rc;
 }
 
 int search_force(struct search *s, struct node *parent, struct pd_str text, struct node **out,

@@ -131,7 +131,7 @@ static void count_support(struct search *s, struct pd_result *r)
         struct node *n = s->nodes[i];
 
         if (n->n_children || (n->status != NODE_FINISHED && n->status != NODE_TRUNCATED &&
-                              !(n->stop && strcmp(n->stop, "race") == 0)))
+                              !(n->prune_reason && strcmp(n->prune_reason, "race") == 0)))
             continue;
         r->of++;
         r->agree += s->answer && n->status == NODE_FINISHED &&
@@ -334,11 +334,9 @@ int pd_job_run(struct pd_job *job, struct pd_result *r, struct pd_err *err)
     rc = make_root(s, err);
     if (rc == 0)
         rc = job->strategy->run(s, job->params, err);
-    if (rc == 0 && !s->answer && s->answered && s->stopped)
-        s->answered = false;
     if (rc == PD_EBUDGET || (rc == 0 && !s->answer)) {
-        s->answered = false;
-        rc = ending_rule(s, err);
+        s->answered = false; /* the search was ended, it did not end */
+        rc = s->answer ? 0 : ending_rule(s, err);
     }
     rc = finish(s, r, rc, err);
     for (uint32_t i = 0; i < s->n_nodes; i++)
@@ -353,7 +351,10 @@ int pd_job_run(struct pd_job *job, struct pd_result *r, struct pd_err *err)
         rc2 = sink->job(sink->self, &rec, rc < 0 ? NULL : err);
         if (rc2 == 0)
             rc2 = sink->flush(sink->self, rc < 0 ? NULL : err);
-        rc = rc < 0 ? rc : rc2;
+        if (rc == 0 && rc2 < 0) {
+            r->status = "failed"; /* what is not durable is not done */
+            rc = rc2;
+        }
     }
     r->elapsed_ns = pd_clock_now_ns() - s->started_ns;
     return rc;

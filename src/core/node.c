@@ -20,6 +20,11 @@ bool search_open(const struct node *n)
     return n->status == NODE_OPEN;
 }
 
+bool search_failed(const struct node *n)
+{
+    return n->status == NODE_FAILED;
+}
+
 bool search_cut_off(const struct node *n)
 {
     return n->status == NODE_OPEN && n->stop && strcmp(n->stop, "race") == 0;
@@ -38,6 +43,11 @@ uint32_t search_steps(const struct node *n)
 uint32_t search_tokens(const struct node *n)
 {
     return n->path_tokens;
+}
+
+struct node *search_parent(const struct node *n)
+{
+    return n->parent;
 }
 
 struct pd_str search_text(const struct node *n)

@@ -33,6 +33,9 @@ int search_sample(struct search *s, struct node *parent, int n, enum search_unti
  * children. out may be nodes, here and below. */
 int search_extend(struct search *s, struct node *const *nodes, int n, enum search_until until,
                   struct node **out, struct pd_err *err);
+/* The open ones of n nodes go on, in one batch and in place: nodes[i] becomes its child. */
+int search_advance(struct search *s, struct node **nodes, int n, enum search_until until,
+                   struct pd_err *err);
 /* One child of each of n nodes, in lockstep: all are cut off in the decode step in which m of them
  * have ended by themselves (or all have ended). A line that was cut stays open where it was cut
  * (search_cut_off): race it on, or prune it. */
@@ -53,12 +56,13 @@ void search_prune(struct search *s, struct node *node, const char *why);
 /* The verifier's step rewards of each node's line; incremental; nodes already scored cost
  * nothing. */
 int search_score(struct search *s, struct node *const *nodes, int n, struct pd_err *err);
-/* Names the answer. NULL: the strategy has none, the ending rule decides (strategies.md §1.6). */
+/* Names the answer, or the best so far: the last one counts, also when a budget ends the search.
+ * NULL: the strategy has none, the ending rule decides (strategies.md §1.6). */
 int search_answer(struct search *s, struct node *node, struct pd_err *err);
 /* Uniform in [0,1) for decisions of the search itself. */
 double search_random(struct search *s);
-/* A decision for the trace, with the numbers it was made from: members are written between the
- * two. */
+/* A decision for the trace, with the numbers it was made from: search_decide opens it, members are
+ * written, search_decided closes it. */
 struct pd_jw *search_decide(struct search *s, const char *kind);
 int search_decided(struct search *s, struct pd_err *err);
 void search_put_doubles(struct pd_jw *w, const char *key, const double *values, int n);
@@ -74,16 +78,19 @@ int search_max_steps(const struct search *s);
 
 bool search_finished(const struct node *n); /* its line ended by itself (end of turn) */
 bool search_open(const struct node *n);     /* it can be extended */
+bool search_failed(const struct node *n);   /* an empty or repeated step: it leads nowhere */
 bool search_cut_off(const struct node *n);  /* open, but cut off by a race */
 bool search_scored(const struct node *n);
 /* Canonical answer of its line; "" when there is none. */
 const char *search_key(const struct node *n);
 /* -1 when not scored: orders below all. */
 double search_value(const struct node *n, enum search_aggregate how);
-uint32_t search_id(const struct node *n);        /* in order of creation */
-uint32_t search_steps(const struct node *n);     /* nodes from the prompt, without it */
-uint32_t search_tokens(const struct node *n);    /* generated on its line */
-struct pd_str search_text(const struct node *n); /* its own */
+uint32_t search_id(const struct node *n);     /* in order of creation */
+uint32_t search_steps(const struct node *n);  /* nodes from the prompt, without it */
+uint32_t search_tokens(const struct node *n); /* generated on its line */
+struct node *search_parent(const struct node *n);
+struct pd_str search_text(const struct node *n);                   /* its own */
+struct pd_str search_line(struct search *s, const struct node *n); /* of its whole line */
 
 /* Votes by canonical answer; a line without an answer does not vote. Whose vote counts (finished
  * lines, as a rule) is for the strategy to say. */

@@ -13,6 +13,7 @@ struct node {
     struct node *parent;
     uint64_t key;        /* of the branch (strategies.md §1.5) */
     uint32_t n_children; /* so far; the next child's index */
+    uint32_t n_sprouts;  /* while grow() runs: children it is making */
     enum node_status status;
     const char *finish, *stop, *prune_reason;
     const int32_t *tokens;
@@ -93,8 +94,6 @@ void search_node_rec(const struct node *n, struct pd_node_rec *out);
 int search_node_record(struct search *s, struct node *n, struct pd_err *err);
 const struct pd_node_rec *search_stored_node(const struct search *s, uint32_t id);
 const struct pd_score_rec *search_stored_score(const struct search *s, uint32_t node_id);
-struct pd_str search_line(struct search *s,
-                          const struct node *n); /* text of the whole line, in the arena */
 void search_node_drop_ctx(struct search *s, struct node *n);
 const char *search_status_name(enum node_status st);
 uint64_t search_subkey(uint64_t key, uint64_t a, uint64_t b);

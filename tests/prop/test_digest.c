@@ -144,13 +144,19 @@ static void same_beside_seven_other_jobs(void **state)
 
 static void replayed_from_its_record_and_verified(void **state)
 {
-    struct app *a = open_app(2, 0);
+    struct app *a = open_app(2, 0), *b;
 
     (void)state;
     for (size_t i = 0; pd_strategies[i]; i++) {
-        struct outcome o = run(a, pd_strategies[i]->name, 3, 0, 6);
+        struct outcome o = run(a, pd_strategies[i]->name, 3, 0, 8);
         struct pd_trace *t = NULL;
         char hex[65];
+
+        setenv("PONDER_ISA", "scalar", 1); /* other kernels, threads and chunks: the same tokens */
+        b = open_app(1, 7);
+        unsetenv("PONDER_ISA");
+        assert_string_equal(run_stored(b, o.id, PD_JOB_VERIFY).digest, o.digest);
+        app_close(b);
 
         assert_string_equal(run_stored(a, o.id, PD_JOB_RECORDED).digest, o.digest);
         assert_string_equal(run_stored(a, o.id, PD_JOB_VERIFY).digest, o.digest);
@@ -166,17 +172,20 @@ static void budget_is_never_exceeded_and_the_ledger_agrees(void **state)
 {
     struct app *a = open_app(2, 0);
     uint64_t x = 12345;
+    int n_strategies = 0;
 
     (void)state;
-    for (int i = 0; i < 40; i++) {
+    while (pd_strategies[n_strategies])
+        n_strategies++;
+    for (int i = 0; i < 5 * n_strategies; i++) {
         uint64_t tokens, generated = 0, prefilled = 0, cached = 0, scored = 0;
         struct pd_trace *t = NULL;
         struct outcome o;
 
         x = x * 6364136223846793005u + 1442695040888963407u;
         tokens = 1 + (x >> 33) % 400;
-        o = run(a, i % 2 ? "best_of_n" : "self_consistency", x >> 40, tokens,
-                1 + (int)((x >> 20) % 9));
+        o = run(a, pd_strategies[i % n_strategies]->name, x >> 40, tokens,
+                4 + 4 * (int)((x >> 20) % 2));
         assert_true(o.usage.generated <= tokens);
         assert_int_equal(store_trace_load(app_store(a), o.id, &t, NULL), 0);
         for (size_t k = 0; k < t->n_calls; k++) {

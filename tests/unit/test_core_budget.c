@@ -135,12 +135,16 @@ static void an_end_with_finished_lines_is_a_vote(void **state)
     trial_done(&t);
 }
 
+static bool scored;
+
 static int two_steps(struct search *s, const void *params, struct pd_err *err)
 {
     struct node *lane[3];
     int rc = search_sample(s, search_root(s), 3, UNTIL_STEP, lane, err);
 
     (void)params;
+    if (rc == 0 && scored)
+        rc = search_score(s, lane, 3, err);
     return rc < 0 ? rc : search_extend(s, lane, 3, UNTIL_STEP, lane, err);
 }
 
@@ -158,41 +162,35 @@ static int32_t wrapped(struct fake *f, const struct fake_place *at, float *out_l
 static void an_end_with_open_lines_wraps_up_the_best(void **state)
 {
     static const char *const lines[] = {"aa\n\nb", "longer\n\nb", "cc\n\nb", NULL};
-    static const struct pd_strategy unscored = {.name = "test", .run = two_steps};
+    static const struct pd_strategy strategy = {.name = "test", .run = two_steps};
     static const char *const cut[] = {"aaaa", "bbbbbbbb", "cccccccc", NULL};
     const struct pd_score_rec *sc;
-    uint32_t best = 1;
+    uint32_t best;
 
     (void)state;
-    /* by the greatest reward */
-    trial_init(&t, &trial_beam, "");
-    trial_script(&t, lines);
-    t.gen.next = wrapped;
-    t.job.budget.nodes = 4;
-    t.job.budget.wrap_up = "answer:";
-    assert_int_equal(trial_run(&t), 0);
-    sc = t.result.trace.scores;
-    for (uint32_t i = 1; i < 4; i++)
-        best = sc[i].value > sc[best - 1].value ? i + 1 : best;
-    assert_int_equal(t.result.trace.n_nodes, 7);
-    assert_int_equal(trial_node(&t, 5)->parent, best);
-    assert_string_equal(trial_node(&t, 5)->finish, "forced");
-    assert_null(trial_node(&t, 5)->logprobs);
-    assert_int_equal(t.result.answer_node, 6);
-    assert_string_equal(t.result.key, "77");
-    assert_string_equal(t.result.stopped_by, "nodes");
-    assert_int_equal(t.result.agree, 1);
-    trial_done(&t);
-    /* nothing scored: the longest */
-    trial_init(&t, &unscored, "");
-    trial_script(&t, lines);
-    t.gen.next = wrapped;
-    t.job.budget.nodes = 4;
-    t.job.budget.wrap_up = "answer:";
-    assert_int_equal(trial_run(&t), 0);
-    assert_int_equal(trial_node(&t, 4)->parent, 2);
-    assert_string_equal(t.result.key, "77");
-    trial_done(&t);
+    for (int how = 0; how < 2; how++) {
+        scored = how == 0; /* by the greatest reward; nothing scored: by length */
+        trial_init(&t, &strategy, "");
+        trial_script(&t, lines);
+        t.gen.next = wrapped;
+        t.job.budget.nodes = 4;
+        t.job.budget.wrap_up = "answer:";
+        assert_int_equal(trial_run(&t), 0);
+        sc = t.result.trace.scores;
+        best = scored ? 1 : 2;
+        for (uint32_t i = 1; scored && i < 3; i++)
+            best = sc[i].value > sc[best - 1].value ? i + 1 : best;
+        assert_true(scored == (best != 2)); /* the longest is not that of the greatest reward */
+        assert_int_equal(t.result.trace.n_nodes, 6);
+        assert_int_equal(trial_node(&t, 4)->parent, best);
+        assert_string_equal(trial_node(&t, 4)->finish, "forced");
+        assert_null(trial_node(&t, 4)->logprobs);
+        assert_int_equal(t.result.answer_node, 5);
+        assert_string_equal(t.result.key, "77");
+        assert_string_equal(t.result.stopped_by, "nodes");
+        assert_int_equal(t.result.agree, 1);
+        trial_done(&t);
+    }
     /* of equal ones the first; the reserve is held back for it */
     trial_init(&t, pd_strategy_find("self_consistency"), "samples=3");
     trial_script(&t, cut);
