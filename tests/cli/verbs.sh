@@ -135,7 +135,7 @@ long=$(i=0; while [ $i -lt 68 ]; do printf 'Sam has 18 cups. '; i=$((i + 1)); do
 [ $? -eq 1 ] && grep -q 'no answer' "$tmp/err"; point 'no room for a wrap-up is no answer' $?
 
 # A judge without a model.
-run solve --json -p dev-0003 -o samples=16 --scorer oracle && grep -q '"correct":true' "$tmp/out" &&
+run solve --json -p dev-0007 -o samples=16 --scorer oracle && grep -q '"correct":true' "$tmp/out" &&
     grep -q '"scorer":"oracle"' "$tmp/out" && grep -q '"scored":0,"scorer_passes":16' "$tmp/out" &&
     ! grep -qE '"score":0?\.[0-9]' "$tmp/out"
 point 'the oracle picks a right line, at no cost' $?

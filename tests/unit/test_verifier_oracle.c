@@ -59,6 +59,8 @@ static struct pd_candidate candidate(struct oracle_fixture *f, const char *line)
 {
     struct pd_candidate c = {0};
 
+    line = pd_arena_dup(&f->arena, pd_str_of(line)); /* steps are borrowed from it */
+    assert_non_null(line);
     c.steps = pd_steps_split(&f->arena, pd_str_of(line), &c.n_steps);
     assert_non_null(c.steps);
     return c;
