@@ -2,6 +2,7 @@
 # is generated from that list, each file x.c defining `const struct pd_verifier verifier_x`.
 # Files that are not a verifier (the table itself, shared helpers, headers) go to the second list.
 VERIFIER_SRCS = \
+	verifiers/oracle.c \
 	verifiers/step_tag.c
 
 verifiers_libverifiers_a_SOURCES = $(VERIFIER_SRCS) \

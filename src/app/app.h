@@ -24,8 +24,10 @@ struct app_model_file {
 int app_list_models(struct app_model_file **out, size_t *out_n,
                     struct pd_err *err); /* sorted by name */
 void app_list_models_free(struct app_model_file *files, size_t n);
-/* A bundled problem by id ("dev-0002"): question and answer, malloc'ed. */
-int app_find_problem(const char *id, char **out_question, char **out_answer, struct pd_err *err);
+/* A bundled problem by id ("dev-0002"): question, answer and what a verifier without a model is to
+ * know (JSON, see pd_scorer.truth; NULL: the file does not tell), malloc'ed. */
+int app_find_problem(const char *id, char **out_question, char **out_answer, char **out_truth,
+                     struct pd_err *err);
 extern const char app_default_model[];  /* tiny-base */
 extern const char app_default_scorer[]; /* tiny-prm */
 
@@ -35,9 +37,12 @@ extern const char app_default_scorer[]; /* tiny-prm */
 /* Everything that determines a result; strings borrowed until app_job_free. */
 struct app_request {
     const char *question, *system, *problem_key, *expect;
-    const char *model;    /* name or path; NULL: app_default_model */
-    const char *scorer;   /* name or path; NULL: app_default_scorer when the strategy needs one */
-    const char *strategy; /* NULL: best_of_n */
+    const char *model; /* name or path; NULL: app_default_model */
+    /* name or path, or a verifier without a model, "oracle:tpr=0.9,fpr=0.1"; NULL:
+     * app_default_scorer when the strategy needs one */
+    const char *scorer;
+    const char *truth;          /* of a bundled problem, or NULL */
+    const char *strategy;       /* NULL: best_of_n */
     const char *const *options; /* "key=value": the strategy's or the common ones */
     size_t n_options;
     uint64_t seed;

@@ -19,4 +19,10 @@ struct app {
 /* The loaded model of this file; loads it the first time. Borrowed: lives as long as the app. */
 int app_model(struct app *a, const char *path, struct eng_model **out, struct pd_err *err);
 
+/* A judge without a model by its name, "NAME" or "NAME:key=value,…", with its options parsed into
+ * the arena; any other text names a reward model: its verifier, and no options. */
+int app_scorer_parse(const char *scorer, struct pd_arena *arena,
+                     const struct pd_verifier **out_verifier, const void **out_params,
+                     struct pd_err *err);
+
 #endif

@@ -192,6 +192,21 @@ static void put_text(struct pd_jw *w, const char *key, const char *text)
     }
 }
 
+static void put_scorer(struct pd_jw *w, const struct app_job *j, const char *path,
+                       const struct eng_model *m)
+{
+    if (m) {
+        put_model(w, "scorer", j->core.scorer, path, m);
+        return;
+    }
+    pd_jw_key(w, "scorer");
+    pd_jw_object(w);
+    put_text(w, "name", j->core.scorer);
+    pd_jw_end_object(w);
+    pd_jw_key(w, "truth");
+    pd_jw_raw(w, pd_str_of(j->core.truth));
+}
+
 static int budget_json(struct app_job *j, struct pd_err *err)
 {
     const struct pd_budget *budget = &j->core.budget;
@@ -231,8 +246,8 @@ static int build_request(struct app_job *j, const struct app_request *r, const c
     put_text(&w, "system", r->system);
     put_text(&w, "expect", r->expect);
     put_model(&w, "model", j->core.model, paths[0], models[0]);
-    if (models[1])
-        put_model(&w, "scorer", j->core.scorer, paths[1], models[1]);
+    if (j->core.verifier)
+        put_scorer(&w, j, paths[1], models[1]);
     put_text(&w, "strategy", j->core.strategy->name);
     pd_jw_key(&w, "options");
     pd_jw_raw(&w, pd_str_of(j->core.options));
@@ -283,6 +298,30 @@ static int new_job(struct app *a, struct app_job **out, struct pd_err *err)
     }
     *out = j;
     return 0;
+}
+
+static bool scored_by_model(const struct app_job *j)
+{
+    return j->core.verifier && !j->core.verifier->no_model;
+}
+
+/* The scorer by what names it (NULL: none), and the truth that one without a model judges by. */
+static int set_scorer(struct app_job *j, const char *scorer, const char *truth, struct pd_err *err)
+{
+    int rc = !scorer ? 0
+                     : app_scorer_parse(scorer, &j->arena, &j->core.verifier,
+                                        &j->core.scorer_params, err);
+
+    if (rc == 0) {
+        j->core.scorer = copy(j, scorer);
+        j->core.truth = scored_by_model(j) ? NULL : copy(j, truth);
+    }
+    return rc;
+}
+
+static bool lacks_truth(const struct app_job *j)
+{
+    return j->core.verifier && !scored_by_model(j) && !j->core.truth;
 }
 
 /* Finds and loads models[0] and, when wanted, models[1]; makes their generators. */
@@ -350,10 +389,14 @@ int app_job_new(struct app *a, const struct app_request *r, struct app_job **out
 
         job_fields(j, r);
         j->core.model = copy(j, r->model ? r->model : app_default_model);
-        j->core.scorer = copy(j, scorer);
-        j->core.verifier = scorer ? pd_verifiers[0] : NULL;
         j->core.created_ms = pd_clock_unix_ms();
-        rc = load_models(j, j->core.model, scorer, paths, models, err);
+        rc = set_scorer(j, scorer, r->truth, err);
+        if (rc == 0 && lacks_truth(j))
+            rc = pd_fail(err, PD_EINVAL, "the %s knows the bundled problems only: give one with -p",
+                         j->core.verifier->name);
+        if (rc == 0)
+            rc = load_models(j, j->core.model, scored_by_model(j) ? scorer : NULL, paths, models,
+                             err);
     }
     if (rc == 0)
         rc = budget_json(j, err);
@@ -418,6 +461,22 @@ static int stored_options(struct app_job *j, const char *json, const char *strat
     pd_json_free(o);
     r.options = list;
     return list ? parse_options(j, &r, err) : pd_fail(err, PD_ENOMEM, "out of memory");
+}
+
+/* The request's member as a text again; NULL: none. */
+static const char *stored_truth(struct app_job *j, const struct pd_json *request)
+{
+    const struct pd_json *truth = pd_json_get(request, "truth");
+    struct pd_buf b = PD_BUF_INIT(REQUEST_MAX_BYTES);
+    const char *text = NULL;
+    struct pd_jw w;
+
+    pd_jw_init(&w, &b);
+    pd_jw_value(&w, truth);
+    if (truth && pd_buf_rc(&b) == 0)
+        text = pd_arena_dup(&j->arena, pd_buf_str(&b));
+    pd_buf_done(&b);
+    return text;
 }
 
 static int check_model(const struct pd_json *m, const struct eng_model *model, struct pd_err *err)
@@ -491,17 +550,16 @@ int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct 
         pd_json_number(pd_json_get(b, "seconds"), &r.budget.seconds);
         job_fields(j, &r);
         j->core.model = copy(j, rec->model);
-        j->core.scorer = copy(j, rec->scorer);
-        j->core.verifier = rec->scorer ? pd_verifiers[0] : NULL;
         j->core.request = pd_arena_dup(&j->arena, rec->request);
         j->core.budget_json = copy(j, rec->budget);
-        if (!r.question || !mf || (rec->scorer && !sf))
+        rc = set_scorer(j, rec->scorer, stored_truth(j, q), err);
+        if (rc == 0 && (!r.question || !mf || (scored_by_model(j) && !sf) || lacks_truth(j)))
             rc = pd_fail(err, PD_EFORMAT, "the stored request of %s is not complete", rec->id);
         if (rc == 0 && mode != PD_JOB_RECORDED) {
             /* where the file was, or by its name when it has moved; check_model compares the
              * content */
             rc = load_models(j, pd_file_exists(mf) ? mf : rec->model,
-                             !rec->scorer         ? NULL
+                             !scored_by_model(j)  ? NULL
                              : pd_file_exists(sf) ? sf
                                                   : rec->scorer,
                              paths, models, err);

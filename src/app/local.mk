@@ -7,4 +7,5 @@ src_app_libapp_a_SOURCES = \
 	src/app/generator_local.c \
 	src/app/generator_local.h \
 	src/app/job.c \
-	src/app/paths.c
+	src/app/paths.c \
+	src/app/scorer.c

@@ -190,8 +190,26 @@ void app_list_models_free(struct app_model_file *files, size_t n)
     free(files);
 }
 
+/* {"answer":…,"equations":…}; NULL: no equations, or out of memory. */
+static char *truth_of(const struct pd_json *problem)
+{
+    struct pd_buf b = PD_BUF_INIT(PROBLEMS_MAX_BYTES);
+    struct pd_jw w;
+
+    if (!pd_json_get(problem, "equations"))
+        return NULL;
+    pd_jw_init(&w, &b);
+    pd_jw_object(&w);
+    pd_jw_key(&w, "answer");
+    pd_jw_value(&w, pd_json_get(problem, "answer"));
+    pd_jw_key(&w, "equations");
+    pd_jw_value(&w, pd_json_get(problem, "equations"));
+    pd_jw_end_object(&w);
+    return pd_buf_take(&b);
+}
+
 /* 1 found, 0 not in this file, negative error. */
-static int find_in(const char *path, const char *id, char **question, char **answer,
+static int find_in(const char *path, const char *id, char **question, char **answer, char **truth,
                    struct pd_err *err)
 {
     struct pd_buf text = PD_BUF_INIT(PROBLEMS_MAX_BYTES);
@@ -220,6 +238,7 @@ static int find_in(const char *path, const char *id, char **question, char **ans
             else if (!pd_json_int(pd_json_get(j, "answer"), &number) ||
                      asprintf(answer, "%lld", (long long)number) < 0)
                 *answer = NULL;
+            *truth = truth_of(j);
             found = 1;
         }
         pd_json_free(j);
@@ -230,7 +249,8 @@ static int find_in(const char *path, const char *id, char **question, char **ans
     return rc < 0 ? rc : found;
 }
 
-int app_find_problem(const char *id, char **out_question, char **out_answer, struct pd_err *err)
+int app_find_problem(const char *id, char **out_question, char **out_answer, char **out_truth,
+                     struct pd_err *err)
 {
     char *folder;
     int rc = 0;
@@ -239,7 +259,7 @@ int app_find_problem(const char *id, char **out_question, char **out_answer, str
         char *path = join(folder, "/", "dev.jsonl");
 
         if (path && pd_file_exists(path))
-            rc = find_in(path, id, out_question, out_answer, err);
+            rc = find_in(path, id, out_question, out_answer, out_truth, err);
         free(path);
         free(folder);
     }

@@ -596,3 +596,32 @@ void pd_jw_raw(struct pd_jw *w, struct pd_str json)
     separate(w);
     pd_buf_adds(w->out, json);
 }
+
+void pd_jw_value(struct pd_jw *w, const struct pd_json *v) /* depth ≤ DEPTH_MAX: it was parsed */
+{
+    int64_t i;
+    double d;
+    bool b;
+
+    if (pd_json_is_object(v) || pd_json_is_array(v)) {
+        bool is_object = pd_json_is_object(v);
+
+        begin(w, is_object ? '{' : '[');
+        for (const struct pd_json *m = pd_json_first(v); m; m = pd_json_next(m)) {
+            if (is_object)
+                pd_jw_key(w, pd_json_key(m));
+            pd_jw_value(w, m);
+        }
+        end(w, is_object ? '}' : ']');
+    } else if (pd_json_string(v)) {
+        pd_jw_strz(w, pd_json_string(v));
+    } else if (pd_json_int(v, &i)) {
+        pd_jw_int(w, i);
+    } else if (pd_json_number(v, &d)) {
+        pd_jw_double(w, d);
+    } else if (pd_json_bool(v, &b)) {
+        pd_jw_bool(w, b);
+    } else {
+        pd_jw_null(w);
+    }
+}

@@ -48,6 +48,7 @@ void pd_jw_double(struct pd_jw *w,
                   double v); /* shortest that reads back equal; not finite → null */
 void pd_jw_bool(struct pd_jw *w, bool v);
 void pd_jw_null(struct pd_jw *w);
-void pd_jw_raw(struct pd_jw *w, struct pd_str json); /* a value that is already JSON */
+void pd_jw_raw(struct pd_jw *w, struct pd_str json);        /* a value that is already JSON */
+void pd_jw_value(struct pd_jw *w, const struct pd_json *v); /* a value that was read; NULL → null */
 
 #endif

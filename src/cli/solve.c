@@ -15,7 +15,7 @@ struct solve {
     double budget_seconds;
     bool usage, no_trace, strategies;
     /* of a bundled problem */
-    char *question, *answer;
+    char *question, *answer, *truth;
     struct pd_buf text;
 };
 
@@ -83,7 +83,7 @@ static int find_question(struct solve *o, const struct cli_option *table, const 
     int rc;
 
     if (!operand && !from_file && o->problem)
-        return app_find_problem(o->problem, &o->question, &o->answer, err);
+        return app_find_problem(o->problem, &o->question, &o->answer, &o->truth, err);
     if (!operand && !from_file && isatty(STDIN_FILENO))
         return pd_fail(err, PD_EINVAL,
                        "no question: give it as an argument, with -f FILE, -p ID or on "
@@ -113,6 +113,7 @@ static int new_job(const struct solve *o, struct app *a, struct app_job **out, s
         .expect = o->expect ? o->expect : o->answer,
         .model = o->model,
         .scorer = o->scorer,
+        .truth = o->truth,
         .strategy = o->strategy,
         .options = o->options.items,
         .n_options = o->options.n,
@@ -245,8 +246,8 @@ int cli_solve(struct cli *cli, int argc, char **argv, struct pd_err *err)
          false},
         {"option", 'o', CLI_LIST, &o.options, "KEY=VALUE", "option of the strategy (repeatable)", 0,
          0, true, false},
-        {"scorer", 0, CLI_TEXT, &o.scorer, "MODEL", "reward model, name or GGUF file (tiny-prm)", 0,
-         0, true, false},
+        {"scorer", 0, CLI_TEXT, &o.scorer, "MODEL",
+         "reward model, name or GGUF file (tiny-prm); or oracle[:tpr=P,fpr=P]", 0, 0, true, false},
         {"budget-tokens", 0, CLI_NUMBER, &o.budget_tokens, "N", "generate at most N tokens", 1,
          SEED_MAX, true, false},
         {"budget-seconds", 0, CLI_SECONDS, &o.budget_seconds, "S", "search for at most S seconds",
@@ -305,6 +306,7 @@ out:
     free(o.options.owned);
     free(o.question);
     free(o.answer);
+    free(o.truth);
     pd_buf_done(&o.text);
     return rc;
 }

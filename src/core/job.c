@@ -48,6 +48,7 @@ static int make_root(struct search *s, struct pd_err *err)
         pd_buf_done(&b);
     }
     s->search_key = search_subkey(root->key, UINT64_MAX, 0);
+    s->scorer.key = search_subkey(root->key, UINT64_MAX, 1);
     root->status = NODE_OPEN;
     root->finish = "prompt";
     root->text = PD_STR("");
@@ -316,10 +317,12 @@ int pd_job_run(struct pd_job *job, struct pd_result *r, struct pd_err *err)
             ? s->started_ns + (int64_t)(job->budget.seconds * (double)PD_NS_PER_S)
             : PD_NEVER_NS;
     s->scorer = (struct pd_scorer){.verifier = job->verifier,
+                                   .params = job->scorer_params,
                                    .gen = job->scorer_gen,
                                    .arena = s->arena,
                                    .question = job->question,
                                    .system = job->system,
+                                   .truth = job->truth,
                                    .search = s};
     if (job->stored && job->mode != PD_JOB_VERIFY) { /* the ledger goes on where it was */
         for (size_t i = 0; i < job->stored->n_calls; i++) {
@@ -341,7 +344,7 @@ int pd_job_run(struct pd_job *job, struct pd_result *r, struct pd_err *err)
     rc = finish(s, r, rc, err);
     for (uint32_t i = 0; i < s->n_nodes; i++)
         search_node_drop_ctx(s, s->nodes[i]);
-    if (s->scorer_open)
+    if (s->scorer_open && job->verifier->close)
         job->verifier->close(&s->scorer);
     if (sink) {
         struct pd_job_rec rec = r->trace.job;

@@ -70,12 +70,14 @@ struct pd_job {
     struct pd_common common;
     struct pd_budget budget;
     const struct pd_verifier *verifier; /* NULL: none */
-    const char *model, *scorer;         /* names */
+    const void *scorer_params;          /* the verifier's, parsed */
+    const char *truth;                  /* about the question, for the verifier (verifier.h) */
+    const char *model, *scorer;         /* names; the scorer's with its options */
     const char *request;                /* JSON: all that determines the result */
     const char *options;                /* JSON, after defaulting */
     const char *budget_json;            /* the budget as it is stored */
     int64_t created_ms;
-    struct pd_generator *gen, *scorer_gen;
+    struct pd_generator *gen, *scorer_gen; /* scorer_gen: NULL for a verifier without a model */
     const struct pd_sink *sink;
     const struct pd_trace *stored;
     enum pd_job_mode mode;

@@ -125,7 +125,7 @@ int search_score(struct search *s, struct node *const *nodes, int n, struct pd_e
         m->values = cands[i].values;
         m->n_values = cands[i].n_values;
         m->vstate = cands[i].state;
-        m->score_call = (int64_t)s->n_calls - 1; /* the batch's last call */
+        m->score_call = s->job->verifier->no_model ? -1 : (int64_t)s->n_calls - 1; /* the last */
         if (search_value(m, AGGREGATE_LAST) > atomic_load(&s->job->progress.best))
             atomic_store(&s->job->progress.best, search_value(m, AGGREGATE_LAST));
         rc = s->job->mode == PD_JOB_VERIFY ? verify_score(s, m, err) : record_score(s, m, err);

@@ -23,18 +23,26 @@ struct pd_candidate {
 struct pd_verifier {
     const char *name, *paper, *summary;
     const char *kind; /* "step" or "outcome" */
+    bool no_model;    /* it judges without a model: s->gen is NULL, scoring makes no calls */
+    const struct pd_param *params; /* rows, ended by {0}; NULL: none */
+    size_t params_size;
+    /* What the bounds of single rows cannot say; PD_EINVAL. NULL: nothing. Any thread. */
+    int (*check)(const void *params, struct pd_err *err);
     int (*open)(struct pd_scorer *s,
                 struct pd_err *err); /* may set s->state; once a job, before score */
     int (*score)(struct pd_scorer *s, struct pd_candidate *cands, size_t n, struct pd_err *err);
-    void (*close)(struct pd_scorer *s);
+    void (*close)(struct pd_scorer *s); /* or NULL */
 };
 
 struct pd_scorer {
     const struct pd_verifier *verifier;
+    const void *params;       /* the verifier's, parsed and checked */
     struct pd_generator *gen; /* the reward model */
     struct pd_arena *arena;   /* the job's */
     const char *question, *system;
-    void *state; /* the verifier's */
+    const char *truth; /* JSON {"answer":…,"equations":[[a,op,b,c],…]}, or NULL: not known */
+    uint64_t key;      /* for chance: the job's branch "scorer" */
+    void *state;       /* the verifier's */
     void *search;
 };
 

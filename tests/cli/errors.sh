@@ -50,6 +50,11 @@ fails 2 'nope' solve -o nope=1 hello
 fails 2 'samples' solve -o samples=99999999 hello
 fails 2 'samples' solve -o samples=-1 hello
 fails 2 'temperature' solve -o temperature=nan hello
+fails 2 'the oracle knows the bundled problems only: give one with -p' solve --scorer oracle hello
+fails 2 "scorer 'oracle' has no option 'nope' (it has: tpr, fpr)" solve --scorer oracle:nope=1 -p dev-0001
+fails 2 'tpr=1.5: expected a number from 0 to 1' solve --scorer oracle:tpr=1.5 -p dev-0001
+fails 2 'KEY=VALUE' solve --scorer oracle: -p dev-0001
+fails 2 'tpr=0.2 is below fpr=0.3' solve --scorer oracle:fpr=0.3,tpr=0.2 -p dev-0001
 fails 2 'seed' solve --seed 9007199254740992 hello
 fails 2 'budget-tokens' solve --budget-tokens 0 hello
 fails 2 'budget-seconds' solve --budget-seconds -1 hello

@@ -134,6 +134,27 @@ long=$(i=0; while [ $i -lt 68 ]; do printf 'Sam has 18 cups. '; i=$((i + 1)); do
 "$ponder" solve -s single --wrap-up 'So the answer is' "$long How many?" >"$tmp/out" 2>"$tmp/err" </dev/null
 [ $? -eq 1 ] && grep -q 'no answer' "$tmp/err"; point 'no room for a wrap-up is no answer' $?
 
+# A judge without a model.
+run solve --json -p dev-0007 -o samples=16 --scorer oracle && grep -q '"correct":true' "$tmp/out" &&
+    grep -q '"scorer":"oracle"' "$tmp/out" && grep -q '"scored":0,"scorer_passes":16' "$tmp/out" &&
+    ! grep -qE '"score":0?\.[0-9]' "$tmp/out"
+point 'the oracle picks a right line, at no cost' $?
+run solve --json -p dev-0003 -o samples=16 --scorer oracle:tpr=0.9,fpr=0.1 &&
+    grep -q '"scorer":"oracle:tpr=0.9,fpr=0.1"' "$tmp/out" && grep -qE '"score":0\.9[,}]' "$tmp/out"
+status=$?
+id=$(field trace) digest=$(field digest)
+[ $status -eq 0 ] && run trace export "$id" --format jsonl &&
+    grep -q '^{"type":"score".*"call":null}' "$tmp/out" && ! grep -q '"op":"score"' "$tmp/out"
+point 'an oracle that errs, at no cost' $?
+mkdir "$tmp/models" && cp "${PONDER_MODELS_DIR:-recipes/models}"/tiny-base-Q8_0.gguf "$tmp/models"
+XDG_DATA_HOME="$tmp/none" PONDER_MODELS_DIR="$tmp/models" run replay "$id" --verify &&
+    [ "$(cat "$tmp/out")" = "identical: digest $digest" ] &&
+    run replay "$id" --engine recorded && grep -q "$digest" "$tmp/out"
+point 'replay --verify of it' $?
+run solve --resume "$id" --json && [ "$(field digest)" = "$digest" ]; point 'resume of it' $?
+PONDER_SCORER=oracle run solve --json -s single 'Ann has 2 cups. How many?' && ! grep -q oracle "$tmp/out"
+point 'a scorer without use stays out' $?
+
 # One owner a job.
 "$ponder" solve -o samples=256 -p dev-0003 --data-dir "$tmp/own" >/dev/null 2>&1 </dev/null &
 id=

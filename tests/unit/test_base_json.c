@@ -377,6 +377,29 @@ static void doubles_read_back_equal(void **state)
     }
 }
 
+static void writes_what_was_read(void **state)
+{
+    static const char text[] =
+        "{\"a\":[1,-2,0.5,[],{}],\"b\":{\"c\":\"x\\n\\\"\",\"d\":null},\"e\":true,\"f\":false}";
+    char want[sizeof text + 64];
+    struct pd_buf b = PD_BUF_INIT(1000);
+    struct pd_json *j = NULL;
+    struct pd_jw w;
+
+    (void)state;
+    assert_int_equal(pd_json_parse(pd_str_of(text), &j, NULL), 0);
+    pd_jw_init(&w, &b);
+    pd_jw_array(&w);
+    pd_jw_value(&w, j);
+    pd_jw_value(&w, pd_json_get(j, "a"));
+    pd_jw_value(&w, NULL);
+    pd_jw_end_array(&w);
+    snprintf(want, sizeof want, "[%s,[1,-2,0.5,[],{}],null]", text);
+    assert_string_equal(b.data, want);
+    pd_json_free(j);
+    pd_buf_done(&b);
+}
+
 static void ceiling_of_the_buffer_sticks(void **state)
 {
     struct pd_buf b = PD_BUF_INIT(5);
@@ -404,6 +427,7 @@ int main(void)
         cmocka_unit_test(writes_values),
         cmocka_unit_test(escapes_strings),
         cmocka_unit_test(doubles_read_back_equal),
+        cmocka_unit_test(writes_what_was_read),
         cmocka_unit_test(ceiling_of_the_buffer_sticks),
     };
 
