@@ -55,7 +55,7 @@ def main():
             run = subprocess.run(
                 [a.ponder, "solve", "--json", "-s", "best_of_n", "-o", f"samples={a.samples}", "--seed",
                  str(a.seed), "--", p["question"]], env=env, capture_output=True, text=True)
-            if run.returncode not in (0, 5):
+            if run.returncode not in (0, 1, 5) or not run.stdout:
                 raise SystemExit(f"{p['id']}: {run.stderr.strip()}")
             out = json.loads(run.stdout)
             tokens += out["usage"]["generated"]
