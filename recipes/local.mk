@@ -16,6 +16,7 @@ dist_problems_DATA = \
 # Reference outputs and training code: in the tarball only.
 EXTRA_DIST += \
 	recipes/baseline.py \
+	recipes/strategies.py \
 	recipes/models/README.md \
 	recipes/models/reference/greedy-base-F16.json \
 	recipes/models/reference/greedy-base-Q8_0.json \
