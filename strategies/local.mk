@@ -17,7 +17,8 @@ STRATEGY_SRCS = \
 	strategies/particle_gibbs.c \
 	strategies/self_consistency.c \
 	strategies/short_m_at_k.c \
-	strategies/single.c
+	strategies/single.c \
+	strategies/spec_reason.c
 
 strategies_libstrategies_a_SOURCES = $(STRATEGY_SRCS) \
 	strategies/beam.h \

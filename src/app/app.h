@@ -30,6 +30,7 @@ int app_find_problem(const char *id, char **out_question, char **out_answer, cha
                      struct pd_err *err);
 extern const char app_default_model[];  /* tiny-base */
 extern const char app_default_scorer[]; /* tiny-prm */
+extern const char app_default_draft[];  /* tiny-draft */
 
 /* ---- a job, from words to an answer -------------------------------------------------------------
  */
@@ -40,6 +41,7 @@ struct app_request {
     const char *model; /* name or path; NULL: app_default_model */
     /* name or path, or a verifier without a model, "oracle:tpr=0.9,fpr=0.1"; NULL:
      * app_default_scorer when the strategy needs one */
+    const char *draft; /* name or path; NULL: app_default_draft when the strategy needs one */
     const char *scorer;
     const char *truth;          /* of a bundled problem, or NULL */
     const char *strategy;       /* NULL: best_of_n */

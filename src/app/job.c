@@ -20,6 +20,10 @@
 
 #define REQUEST_MAX_BYTES ((size_t)16 << 20)
 
+/* The models of a job, and what each is called in its stored request. */
+enum { MODEL_BASE, MODEL_SCORER, MODEL_DRAFT, N_MODELS };
+static const char *const model_keys[N_MODELS] = {"model", "scorer", "draft"};
+
 struct app_job {
     struct app *app;
     struct pd_job core;
@@ -30,6 +34,8 @@ struct app_job {
     struct pd_err err;
     int rc;
     pthread_t thread;
+    char *paths[N_MODELS]; /* NULL: not wanted */
+    struct eng_model *models[N_MODELS];
     int lock_fd; /* the right to run this job; -1: none */
     bool started;
     pthread_mutex_t lock; /* guards over */
@@ -233,8 +239,7 @@ static int budget_json(struct app_job *j, struct pd_err *err)
     return rc;
 }
 
-static int build_request(struct app_job *j, const struct app_request *r, const char *paths[2],
-                         struct eng_model *models[2], struct pd_err *err)
+static int build_request(struct app_job *j, const struct app_request *r, struct pd_err *err)
 {
     struct pd_buf b = PD_BUF_INIT(REQUEST_MAX_BYTES);
     struct pd_jw w;
@@ -245,9 +250,11 @@ static int build_request(struct app_job *j, const struct app_request *r, const c
     put_text(&w, "question", r->question);
     put_text(&w, "system", r->system);
     put_text(&w, "expect", r->expect);
-    put_model(&w, "model", j->core.model, paths[0], models[0]);
+    put_model(&w, "model", j->core.model, j->paths[MODEL_BASE], j->models[MODEL_BASE]);
+    if (j->core.draft)
+        put_model(&w, "draft", j->core.draft, j->paths[MODEL_DRAFT], j->models[MODEL_DRAFT]);
     if (j->core.verifier)
-        put_scorer(&w, j, paths[1], models[1]);
+        put_scorer(&w, j, j->paths[MODEL_SCORER], j->models[MODEL_SCORER]);
     put_text(&w, "strategy", j->core.strategy->name);
     pd_jw_key(&w, "options");
     pd_jw_raw(&w, pd_str_of(j->core.options));
@@ -324,23 +331,45 @@ static bool lacks_truth(const struct app_job *j)
     return j->core.verifier && !scored_by_model(j) && !j->core.truth;
 }
 
-/* Finds and loads models[0] and, when wanted, models[1]; makes their generators. */
-static int load_models(struct app_job *j, const char *model, const char *scorer, char *paths[2],
-                       struct eng_model *models[2], struct pd_err *err)
+/* Whether the tokens of two models mean the same: a draft is read by the base token for token. */
+static int check_same_tokens(const struct app_job *j, struct pd_err *err)
 {
-    int rc = app_find_model(model, &paths[0], err);
+    const struct eng_tokenizer *a = eng_model_tokenizer(j->models[MODEL_BASE]);
+    const struct eng_tokenizer *b = eng_model_tokenizer(j->models[MODEL_DRAFT]);
+    struct pd_buf x = PD_BUF_INIT(1 << 16), y = PD_BUF_INIT(1 << 16);
+    bool same = eng_n_vocab(a) == eng_n_vocab(b);
 
-    if (rc == 0)
-        rc = app_model(j->app, paths[0], &models[0], err);
-    if (rc == 0 && scorer)
-        rc = app_find_model(scorer, &paths[1], err);
-    if (rc == 0 && scorer)
-        rc = app_model(j->app, paths[1], &models[1], err);
-    if (rc == 0)
-        rc = app_generator_new(j->app->eng, models[0], j->core.model, &j->core.gen, err);
-    if (rc == 0 && scorer)
-        rc = app_generator_new(j->app->eng, models[1], j->core.scorer, &j->core.scorer_gen, err);
-    return rc;
+    for (int32_t id = 0; same && (uint32_t)id < eng_n_vocab(a); id++) {
+        pd_buf_clear(&x);
+        pd_buf_clear(&y);
+        same = eng_detokenize(a, &id, 1, true, &x, NULL) == 0 &&
+               eng_detokenize(b, &id, 1, true, &y, NULL) == 0 &&
+               pd_str_eq(pd_buf_str(&x), pd_buf_str(&y));
+    }
+    pd_buf_done(&x);
+    pd_buf_done(&y);
+    return same ? 0
+                : pd_fail(err, PD_EFORMAT, "draft model '%s' has other tokens than model '%s'",
+                          j->core.draft, j->core.model);
+}
+
+/* Finds and loads the models that are named (NULL: not wanted) and makes their generators. */
+static int load_models(struct app_job *j, const char *const names[N_MODELS], struct pd_err *err)
+{
+    struct pd_generator **gens[N_MODELS] = {&j->core.gen, &j->core.scorer_gen, &j->core.draft_gen};
+    const char *called[N_MODELS] = {j->core.model, j->core.scorer, j->core.draft};
+    int rc = 0;
+
+    for (int i = 0; i < N_MODELS && rc == 0; i++) {
+        if (!names[i])
+            continue;
+        rc = app_find_model(names[i], &j->paths[i], err);
+        if (rc == 0)
+            rc = app_model(j->app, j->paths[i], &j->models[i], err);
+        if (rc == 0)
+            rc = app_generator_new(j->app->eng, j->models[i], called[i], gens[i], err);
+    }
+    return rc == 0 && j->models[MODEL_DRAFT] ? check_same_tokens(j, err) : rc;
 }
 
 /* Two owners of one job would both write its record. */
@@ -368,8 +397,6 @@ static int check_request(const struct app_request *r, struct pd_err *err)
 int app_job_new(struct app *a, const struct app_request *r, struct app_job **out,
                 struct pd_err *err)
 {
-    char *paths[2] = {NULL, NULL};
-    struct eng_model *models[2] = {NULL, NULL};
     struct app_job *j;
     int rc = new_job(a, &j, err);
 
@@ -389,19 +416,23 @@ int app_job_new(struct app *a, const struct app_request *r, struct app_job **out
 
         job_fields(j, r);
         j->core.model = copy(j, r->model ? r->model : app_default_model);
+        if (j->core.strategy->needs_draft)
+            j->core.draft = copy(j, r->draft ? r->draft : app_default_draft);
         j->core.created_ms = pd_clock_unix_ms();
         rc = set_scorer(j, scorer, r->truth, err);
         if (rc == 0 && lacks_truth(j))
             rc = pd_fail(err, PD_EINVAL, "the %s knows the bundled problems only: give one with -p",
                          j->core.verifier->name);
         if (rc == 0)
-            rc = load_models(j, j->core.model, scored_by_model(j) ? scorer : NULL, paths, models,
-                             err);
+            rc = load_models(
+                j,
+                (const char *[]){j->core.model, scored_by_model(j) ? scorer : NULL, j->core.draft},
+                err);
     }
     if (rc == 0)
         rc = budget_json(j, err);
     if (rc == 0)
-        rc = build_request(j, r, (const char *[2]){paths[0], paths[1]}, models, err);
+        rc = build_request(j, r, err);
     if (rc == 0 && j->core.budget.wrap_up && j->core.budget.tokens &&
         j->core.budget.tokens <= j->core.budget.wrap_reserve)
         rc = pd_fail(err, PD_EINVAL,
@@ -412,8 +443,6 @@ int app_job_new(struct app *a, const struct app_request *r, struct app_job **out
         rc = lock_job(j, err);
     if (rc == 0)
         rc = pd_job_store(&j->core, err);
-    free(paths[0]);
-    free(paths[1]);
     if (rc < 0) {
         app_job_free(j);
         return rc;
@@ -495,8 +524,6 @@ static int check_model(const struct pd_json *m, const struct eng_model *model, s
 int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct app_job **out,
                    struct pd_err *err)
 {
-    char *paths[2] = {NULL, NULL};
-    struct eng_model *models[2] = {NULL, NULL};
     struct pd_json *q = NULL;
     const struct pd_job_rec *rec;
     struct app_job *j;
@@ -550,6 +577,7 @@ int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct 
         pd_json_number(pd_json_get(b, "seconds"), &r.budget.seconds);
         job_fields(j, &r);
         j->core.model = copy(j, rec->model);
+        j->core.draft = copy(j, pd_json_string(pd_json_get(pd_json_get(q, "draft"), "name")));
         j->core.request = pd_arena_dup(&j->arena, rec->request);
         j->core.budget_json = copy(j, rec->budget);
         rc = set_scorer(j, rec->scorer, stored_truth(j, q), err);
@@ -558,21 +586,23 @@ int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct 
         if (rc == 0 && mode != PD_JOB_RECORDED) {
             /* where the file was, or by its name when it has moved; check_model compares the
              * content */
-            rc = load_models(j, pd_file_exists(mf) ? mf : rec->model,
-                             !scored_by_model(j)  ? NULL
-                             : pd_file_exists(sf) ? sf
-                                                  : rec->scorer,
-                             paths, models, err);
-            if (rc == 0)
-                rc = check_model(mj, models[0], err);
-            if (rc == 0 && models[1])
-                rc = check_model(sj, models[1], err);
+            const char *names[N_MODELS] = {NULL};
+
+            for (int i = 0; i < N_MODELS; i++) {
+                const struct pd_json *m = pd_json_get(q, model_keys[i]);
+                const char *file = pd_json_string(pd_json_get(m, "file"));
+
+                if (file)
+                    names[i] = pd_file_exists(file) ? file : pd_json_string(pd_json_get(m, "name"));
+            }
+            rc = load_models(j, names, err);
+            for (int i = 0; i < N_MODELS && rc == 0; i++)
+                if (j->models[i])
+                    rc = check_model(pd_json_get(q, model_keys[i]), j->models[i], err);
         }
     }
 out:
     pd_json_free(q);
-    free(paths[0]);
-    free(paths[1]);
     if (rc < 0) {
         app_job_free(j);
         return rc;
@@ -649,7 +679,10 @@ void app_job_free(struct app_job *j)
     pd_result_done(&j->result);
     app_generator_free(j->core.gen);
     app_generator_free(j->core.scorer_gen);
+    app_generator_free(j->core.draft_gen);
     store_trace_free(j->stored);
+    for (int i = 0; i < N_MODELS; i++)
+        free(j->paths[i]);
     if (j->lock_fd >= 0)
         close(j->lock_fd);
     pd_arena_done(&j->arena);

@@ -13,6 +13,7 @@
 
 const char app_default_model[] = "tiny-base";
 const char app_default_scorer[] = "tiny-prm";
+const char app_default_draft[] = "tiny-draft";
 
 #define PROBLEMS_MAX_BYTES ((size_t)64 << 20)
 

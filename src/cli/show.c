@@ -37,7 +37,8 @@ static void ledger(const struct pd_job *job, const struct pd_result *r, bool rep
     if (!replayed)
         printf("time     %.2f s, %.0f tokens/s\n", seconds,
                seconds > 0 ? (double)u->generated / seconds : 0.0);
-    printf("search   %s on %s%s%s, seed %llu, stopped by %s", job->strategy->name, job->model,
+    printf("search   %s on %s%s%s%s%s, seed %llu, stopped by %s", job->strategy->name, job->model,
+           job->draft ? " drafted by " : "", job->draft ? job->draft : "",
            job->scorer ? " scored by " : "", job->scorer ? job->scorer : "",
            (unsigned long long)job->seed, r->stopped_by ? r->stopped_by : "nothing");
     if (r->cut && strcmp(r->cut, r->stopped_by) != 0)
@@ -148,6 +149,8 @@ void cli_result_json(struct pd_jw *w, const struct pd_job *job, const struct pd_
     pd_jw_strz(w, job->strategy->name);
     pd_jw_key(w, "model");
     pd_jw_strz(w, job->model);
+    pd_jw_key(w, "draft");
+    pd_jw_strz(w, job->draft);
     pd_jw_key(w, "scorer");
     pd_jw_strz(w, job->scorer);
     pd_jw_key(w, "status");

@@ -7,8 +7,8 @@
 #define THREADS_MAX 1024
 
 struct solve {
-    const char *file, *problem, *model, *strategy, *scorer, *wrap_up, *system, *show, *expect,
-        *data_dir, *resume;
+    const char *file, *problem, *model, *draft, *strategy, *scorer, *wrap_up, *system, *show,
+        *expect, *data_dir, *resume;
     struct cli_list options;
     uint64_t budget_tokens, budget_nodes, budget_samples, seed, repeat, threads, prefill_chunk,
         memory_limit;
@@ -112,6 +112,7 @@ static int new_job(const struct solve *o, struct app *a, struct app_job **out, s
         .problem_key = o->problem,
         .expect = o->expect ? o->expect : o->answer,
         .model = o->model,
+        .draft = o->draft,
         .scorer = o->scorer,
         .truth = o->truth,
         .strategy = o->strategy,
@@ -248,6 +249,8 @@ int cli_solve(struct cli *cli, int argc, char **argv, struct pd_err *err)
          0, true, false},
         {"scorer", 0, CLI_TEXT, &o.scorer, "MODEL",
          "reward model, name or GGUF file (tiny-prm); or oracle[:tpr=P,fpr=P]", 0, 0, true, false},
+        {"draft", 0, CLI_TEXT, &o.draft, "MODEL", "drafting model, name or GGUF file (tiny-draft)",
+         0, 0, true, false},
         {"budget-tokens", 0, CLI_NUMBER, &o.budget_tokens, "N", "generate at most N tokens", 1,
          SEED_MAX, true, false},
         {"budget-seconds", 0, CLI_SECONDS, &o.budget_seconds, "S", "search for at most S seconds",

@@ -13,33 +13,38 @@
 #include "core/search_int.h"
 #include "core/steps.h"
 
+static const char *writer(const struct search *s)
+{
+    return s->role == ROLE_DRAFT ? s->job->draft : s->job->model;
+}
+
 static int each_prefill(struct search *s, struct pd_lane *lane, struct pd_err *err)
 {
-    int rc = search_lane_record(s, lane, "prefill", s->job->model, err);
+    int rc = search_lane_record(s, lane, "prefill", writer(s), err);
 
     if (rc >= 0 && lane->end == PD_END_ERROR)
         rc = pd_fail(err, lane->err.code, "%s", lane->err.text);
-    s->job->gen->ops->release(s->job->gen, lane);
+    search_ops(s)->release(search_gen(s), lane);
     return rc < 0 ? rc : 0;
 }
 
 /* The context of a node, made again from its ancestors' when it is not at hand. */
 static int node_ctx(struct search *s, struct node *n, struct pd_err *err)
 {
+    struct pd_generator *g = search_gen(s);
+    struct pd_gctx **ctx = &n->ctx[s->role];
     int rc;
 
-    if (n->ctx)
+    if (*ctx)
         return 0;
     if (!n->parent) {
-        rc = search_ops(s)->ctx_new(s->job->gen, &n->ctx, err);
+        rc = g->ops->ctx_new(g, ctx, err);
     } else {
         rc = node_ctx(s, n->parent, err);
         if (rc == 0)
-            rc = search_ops(s)->ctx_fork(s->job->gen, n->parent->ctx, &n->ctx, err);
+            rc = g->ops->ctx_fork(g, n->parent->ctx[s->role], ctx, err);
     }
-    if (rc == 0)
-        rc = search_ops(s)->ctx_append(s->job->gen, n->ctx, n->tokens, n->n_tokens, err);
-    return rc;
+    return rc < 0 ? rc : g->ops->ctx_append(g, *ctx, n->tokens, n->n_tokens, err);
 }
 
 /* One child to be made: what grow() knows of it. */
@@ -94,7 +99,7 @@ static int node_text(struct search *s, struct node *n, struct pd_err *err)
 
     if (n->finish && strcmp(n->finish, "eos") == 0 && count)
         count--; /* the end token has no text */
-    rc = search_ops(s)->detokenize(s->job->gen, n->tokens, count, &text, err);
+    rc = search_ops(s)->detokenize(search_gen(s), n->tokens, count, &text, err);
     if (rc == 0) {
         struct pd_str t = pd_buf_str(&text);
 
@@ -197,7 +202,7 @@ static int each_sprout(struct search *s, struct pd_lane *lane, struct pd_err *er
     bool user_cancel = lane->end == PD_END_CANCEL && !s->timed_out;
     int rc;
 
-    rc = search_lane_record(s, lane, "generate", s->job->model, err);
+    rc = search_lane_record(s, lane, "generate", writer(s), err);
     if (rc < 0 || user_cancel) /* not recorded: a resumed job draws the very same tokens again */
         goto out;
     if (lane->end == PD_END_ERROR) {
@@ -250,7 +255,7 @@ static int each_sprout(struct search *s, struct pd_lane *lane, struct pd_err *er
     if (rc == 0)
         rc = search_node_record(s, n, err);
 out:
-    s->job->gen->ops->release(s->job->gen, lane);
+    search_ops(s)->release(search_gen(s), lane);
     return rc < 0 ? rc : 0;
 }
 
@@ -287,6 +292,7 @@ struct grow_how {
     int race_m;  /* 0: no race */
     bool aside;  /* beside the tree: not counted as the parent's child */
     bool greedy; /* arg-max, whatever the job's temperature is */
+    bool draft;  /* by the draft model */
 };
 
 static const char *stop_text(enum search_until until)
@@ -301,7 +307,12 @@ static void plan(struct search *s, struct sprout *sp, struct node *parent,
     const struct pd_common *c = &s->job->common;
 
     sp->node = search_node_new(s, parent);
-    parent->n_children -= how->aside;
+    if (how->aside) {
+        sp->node->aside = true;
+        parent->n_children--;
+    }
+    if (how->draft) /* a second model on the same line draws from a stream of its own */
+        sp->node->key = search_subkey(sp->node->key, ROLE_DRAFT, UINT64_MAX);
     sp->until = how->until;
     if (how->until == UNTIL_STEP && sp->node->depth >= (uint32_t)c->max_steps)
         sp->until = UNTIL_END; /* the last step that a line may have runs to the line's end */
@@ -342,12 +353,11 @@ static bool line_is_full(const struct search *s, const struct node *n)
 
     for (; n; n = n->parent)
         count += n->n_tokens;
-    return count >= search_ops(s)->n_ctx(s->job->gen);
+    return count >= search_ops(s)->n_ctx(search_gen(s));
 }
 
-/* Children of parents[0..n), out[i] of parents[i]; out may be parents. */
-static int grow(struct search *s, struct node *const *parents, int n, const struct grow_how *how,
-                struct node **out, struct pd_err *err)
+static int make_children(struct search *s, struct node *const *parents, int n,
+                         const struct grow_how *how, struct node **out, struct pd_err *err)
 {
     const struct pd_job *job = s->job;
     struct sprout *sprouts = search_alloc(s, (size_t)n * sizeof *sprouts);
@@ -424,29 +434,43 @@ static int grow(struct search *s, struct node *const *parents, int n, const stru
         lanes[n_lanes++] = &sp->lane;
         /* a parent of several children, or with more than its last token to evaluate, is
          * evaluated once: these children and later ones start from its logits */
-        pending = search_ops(s)->ctx_n_tokens(job->gen, p->ctx) -
-                  search_ops(s)->ctx_n_cached(job->gen, p->ctx);
+        pending = search_ops(s)->ctx_n_tokens(search_gen(s), p->ctx[s->role]) -
+                  search_ops(s)->ctx_n_cached(search_gen(s), p->ctx[s->role]);
         if (p->n_sprouts && pending > (p->n_sprouts == 1)) {
-            pre[n_pres] = (struct pd_lane){.op = PD_LANE_PREFILL, .ctx = p->ctx, .user = p};
+            pre[n_pres] =
+                (struct pd_lane){.op = PD_LANE_PREFILL, .ctx = p->ctx[s->role], .user = p};
             pres[n_pres] = &pre[n_pres];
             n_pres++;
         }
         p->n_sprouts = 0; /* once a call */
     }
     if (n_pres)
-        rc = search_run_lanes(s, job->gen, pres, n_pres, true, each_prefill, err);
+        rc = search_run_lanes(s, search_gen(s), pres, n_pres, true, each_prefill, err);
     for (size_t i = 0; i < n_lanes && rc == 0; i++) {
         struct sprout *sp = lanes[i]->user;
 
-        rc = search_ops(s)->ctx_fork(job->gen, sp->node->parent->ctx, &sp->node->ctx, err);
-        sp->lane.ctx = sp->node->ctx;
+        rc = search_ops(s)->ctx_fork(search_gen(s), sp->node->parent->ctx[s->role],
+                                     &sp->node->ctx[s->role], err);
+        sp->lane.ctx = sp->node->ctx[s->role];
     }
     if (n_lanes && rc == 0)
-        rc = search_run_lanes(s, job->gen, lanes, n_lanes, true, each_sprout, err);
+        rc = search_run_lanes(s, search_gen(s), lanes, n_lanes, true, each_sprout, err);
     for (int i = 0; i < n; i++)
         longest = out[i]->n_tokens > longest ? out[i]->n_tokens : longest;
     s->usage.sequential += longest; /* what is made next depends on all of these */
     return rc < 0 ? rc : search_check(s, err);
+}
+
+/* Children of parents[0..n), out[i] of parents[i]; out may be parents. */
+static int grow(struct search *s, struct node *const *parents, int n, const struct grow_how *how,
+                struct node **out, struct pd_err *err)
+{
+    int rc;
+
+    s->role = how->draft ? ROLE_DRAFT : ROLE_BASE;
+    rc = make_children(s, parents, n, how, out, err);
+    s->role = ROLE_BASE;
+    return rc;
 }
 
 static int check_count(int n, struct pd_err *err)
@@ -515,6 +539,15 @@ int search_advance(struct search *s, struct node **nodes, int n, enum search_unt
     return rc == PD_ENOENT ? 0 : rc;
 }
 
+int search_draft(struct search *s, struct node *const *nodes, int n, enum search_until until,
+                 struct node **out, struct pd_err *err)
+{
+    const struct grow_how how = {.until = until, .aside = true, .draft = true};
+    int rc = check_count(n, err);
+
+    return rc < 0 ? rc : grow(s, nodes, n, &how, out, err);
+}
+
 int search_rollout(struct search *s, struct node *const *nodes, int n, int steps, struct node **out,
                    struct pd_err *err)
 {
@@ -544,7 +577,7 @@ int search_force(struct search *s, struct node *parent, struct pd_str text, stru
         *out = n;
         return serve_stored(s, n, r, err);
     }
-    rc = search_ops(s)->tokenize(s->job->gen, text, &ids, &count, err);
+    rc = search_ops(s)->tokenize(search_gen(s), text, &ids, &count, err);
     if (rc == 0) {
         set_tokens(s, n, ids, NULL, (uint32_t)count);
         n->finish = "forced";

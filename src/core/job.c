@@ -150,6 +150,7 @@ static int fill_steps(struct search *s, struct pd_result *r, struct node *end, s
     struct pd_str line = search_line(s, end), *steps;
     size_t n, k = 0, at = 0;
     struct node **path = search_array(s, (int)end->depth + 1);
+    const struct node *scored = end;
 
     steps = pd_steps_split(s->arena, line, &n);
     r->text = line;
@@ -157,9 +158,11 @@ static int fill_steps(struct search *s, struct pd_result *r, struct node *end, s
         return pd_fail(err, PD_ENOMEM, "out of memory for the answer's steps");
     r->steps = search_alloc(s, (n ? n : 1) * sizeof *r->steps);
     r->n_steps = n;
+    while (scored->parent && !scored->n_values)
+        scored = scored->parent; /* the part of the line that was judged */
     for (size_t i = 0; i < n; i++)
-        r->steps[i] =
-            (struct pd_result_step){steps[i], i < end->n_values ? end->values[i] : -1, g ? 0 : -1};
+        r->steps[i] = (struct pd_result_step){
+            steps[i], i < scored->n_values ? scored->values[i] : -1, g ? 0 : -1};
     for (struct node *p = end; p->parent; p = p->parent)
         path[p->depth] = p;
     for (uint32_t d = 1; d <= end->depth && n && g; d++)

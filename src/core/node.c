@@ -96,9 +96,13 @@ const char *search_status_name(enum node_status st)
 
 void search_node_drop_ctx(struct search *s, struct node *n)
 {
-    if (n->ctx)
-        search_ops(s)->ctx_free(s->job->gen, n->ctx);
-    n->ctx = NULL;
+    struct pd_generator *const gens[N_ROLES] = {s->job->gen, s->job->draft_gen};
+
+    for (int role = 0; role < N_ROLES; role++) {
+        if (n->ctx[role])
+            gens[role]->ops->ctx_free(gens[role], n->ctx[role]);
+        n->ctx[role] = NULL;
+    }
 }
 
 struct pd_str search_line(struct search *s, const struct node *n)
@@ -125,6 +129,10 @@ struct node *search_node_new(struct search *s, struct node *parent)
     n->parent = parent;
     n->call = n->score_call = -1;
     n->created_ms = pd_clock_unix_ms();
+    if (parent && parent->aside) { /* what is gone on from is part of the tree */
+        parent->aside = false;
+        parent->parent->n_children++;
+    }
     if (parent) {
         uint32_t j = parent->n_children++;
 

@@ -46,6 +46,10 @@ int search_race(struct search *s, struct node *const *nodes, int n, int m, enum 
  * count in the budget but leave their node as it was. Prune them when they have been read. */
 int search_rollout(struct search *s, struct node *const *nodes, int n, int steps, struct node **out,
                    struct pd_err *err);
+/* The draft model writes one child of each of n nodes, beside the tree: go on from it and it is
+ * part of the tree, or prune it. */
+int search_draft(struct search *s, struct node *const *nodes, int n, enum search_until until,
+                 struct node **out, struct pd_err *err);
 /* A child of given text; nothing is sampled, and nothing is generated. */
 int search_force(struct search *s, struct node *parent, struct pd_str text, struct node **out,
                  struct pd_err *err);

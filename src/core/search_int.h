@@ -8,6 +8,9 @@
 
 enum node_status { NODE_OPEN, NODE_FINISHED, NODE_TRUNCATED, NODE_FAILED, NODE_PRUNED };
 
+/* Whose contexts: the model that thinks, and the one that drafts for it. */
+enum search_role { ROLE_BASE, ROLE_DRAFT, N_ROLES };
+
 struct node {
     uint32_t id, depth, step;
     struct node *parent;
@@ -22,7 +25,8 @@ struct node {
     uint32_t path_tokens; /* generated, from the root to here */
     double logprob;
     struct pd_str text;
-    struct pd_gctx *ctx; /* NULL: made again from the parent's when wanted */
+    struct pd_gctx *ctx[N_ROLES]; /* NULL: made again from the parent's when wanted */
+    bool aside;                   /* beside the tree: not counted as its parent's child (yet) */
     int64_t call, created_ms;
     const char *answer_key; /* of its whole line; "" none; NULL not computed yet */
     /* scoring */
@@ -43,9 +47,10 @@ struct search {
     size_t cap_nodes;
     struct node *answer;
     bool answered;
-    uint64_t spent;      /* generated tokens of recorded nodes: what the budget counts */
-    uint64_t decisions;  /* search_random's counter */
-    uint64_t search_key; /* branch "search" */
+    enum search_role role; /* who writes, while grow() runs */
+    uint64_t spent;        /* generated tokens of recorded nodes: what the budget counts */
+    uint64_t decisions;    /* search_random's counter */
+    uint64_t search_key;   /* branch "search" */
     struct pd_usage usage;
     int64_t started_ns, deadline_ns;
     bool timed_out;      /* lanes were cut off by the clock */
@@ -61,9 +66,14 @@ struct search {
     struct pd_jw decision_jw;
 };
 
+static inline struct pd_generator *search_gen(const struct search *s)
+{
+    return s->role == ROLE_DRAFT ? s->job->draft_gen : s->job->gen;
+}
+
 static inline const struct pd_generator_ops *search_ops(const struct search *s)
 {
-    return s->job->gen->ops;
+    return search_gen(s)->ops;
 }
 
 /* search.c */

@@ -11,6 +11,7 @@ struct pd_strategy {
     const struct pd_param *params;
     size_t params_size;
     bool needs_scorer;
+    bool needs_draft; /* a second, cheaper model with the same tokens: search_draft */
     /* Straight-line code over the verbs of search.h. Returns what the verbs return. */
     int (*run)(struct search *s, const void *params, struct pd_err *err);
 };

@@ -26,21 +26,18 @@ struct outcome {
 static struct app_job *new_job(struct app *a, const char *strategy, uint64_t seed, uint64_t tokens,
                                int samples)
 {
-    char n[32];
-    const char *options[] = {n, "max_tokens=160"};
+    const char *options[] = {"max_tokens=160"};
     struct app_request r = {
         .question = "Zoe has 9 stamps. She gives away a third of them. Then she loses 2. How many "
                     "stamps does Zoe have now?",
         .strategy = strategy,
         .seed = seed,
         .options = options,
-        .n_options = 2};
+        .n_options = 1,
+        .budget_samples = (uint64_t)samples}; /* where a strategy has samples */
     struct pd_err err = {0};
     struct app_job *j = NULL;
 
-    snprintf(n, sizeof n, "samples=%d", samples);
-    if (strcmp(strategy, "single") == 0)
-        snprintf(n, sizeof n, "top_k=0");
     r.budget.tokens = tokens;
     if (app_job_new(a, &r, &j, &err) < 0)
         fail_msg("%s", err.text);
