@@ -8,6 +8,7 @@ STRATEGY_SRCS = \
 	strategies/best_of_n.c \
 	strategies/dvts.c \
 	strategies/early_stopping_consistency.c \
+	strategies/elastic.c \
 	strategies/first_finish.c \
 	strategies/lookahead.c \
 	strategies/mbr.c \

@@ -224,7 +224,7 @@ static int each_sprout(struct search *s, struct pd_lane *lane, struct pd_err *er
         break;
     case PD_END_LENGTH:
         n->stop = sp->why;
-        if (strcmp(sp->why, "max_step_tokens") == 0) {
+        if (strcmp(sp->why, "max_step_tokens") == 0 || strcmp(sp->why, "cap") == 0) {
             n->finish = "length"; /* the next step goes on in mid-sentence */
             n->status = NODE_OPEN;
         }
@@ -293,6 +293,7 @@ struct grow_how {
     bool aside;  /* beside the tree: not counted as the parent's child */
     bool greedy; /* arg-max, whatever the job's temperature is */
     bool draft;  /* by the draft model */
+    int within;  /* most tokens of a child that stays open when it reaches them; 0: the job's */
 };
 
 static const char *stop_text(enum search_until until)
@@ -323,6 +324,10 @@ static void plan(struct search *s, struct sprout *sp, struct node *parent,
     if (sp->until == UNTIL_STEP && (uint32_t)c->max_step_tokens < sp->cap) {
         sp->cap = (uint32_t)c->max_step_tokens;
         sp->why = "max_step_tokens";
+    }
+    if (how->within && (uint32_t)how->within <= sp->cap) {
+        sp->cap = (uint32_t)how->within;
+        sp->why = "cap";
     }
     if (share < sp->cap) {
         sp->cap = (uint32_t)share;
@@ -537,6 +542,19 @@ int search_advance(struct search *s, struct node **nodes, int n, enum search_unt
     int rc = advance(s, nodes, n, &(struct grow_how){.until = until}, err);
 
     return rc == PD_ENOENT ? 0 : rc;
+}
+
+int search_extend_within(struct search *s, struct node *const *nodes, int n,
+                         enum search_until until, int max_tokens, struct node **out,
+                         struct pd_err *err)
+{
+    int rc = check_count(n, err);
+
+    if (rc == 0 && max_tokens < 1)
+        rc = pd_fail(err, PD_EINVAL, "cannot make nodes of %d tokens", max_tokens);
+    return rc < 0 ? rc
+                  : grow(s, nodes, n, &(struct grow_how){.until = until, .within = max_tokens}, out,
+                         err);
 }
 
 int search_draft(struct search *s, struct node *const *nodes, int n, enum search_until until,

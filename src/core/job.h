@@ -78,8 +78,8 @@ struct pd_job {
     const char *budget_json;            /* the budget as it is stored */
     int64_t created_ms;
     struct pd_generator *gen, *scorer_gen; /* scorer_gen: NULL for a verifier without a model */
-    struct pd_generator *draft_gen; /* NULL: none; its tokens are those of gen */
-    const char *draft;              /* its name */
+    struct pd_generator *draft_gen;        /* NULL: none; its tokens are those of gen */
+    const char *draft;                     /* its name */
     const struct pd_sink *sink;
     const struct pd_trace *stored;
     enum pd_job_mode mode;

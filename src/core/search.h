@@ -36,6 +36,10 @@ int search_extend(struct search *s, struct node *const *nodes, int n, enum searc
 /* The open ones of n nodes go on, in one batch and in place: nodes[i] becomes its child. */
 int search_advance(struct search *s, struct node **nodes, int n, enum search_until until,
                    struct pd_err *err);
+/* As search_extend, at most max_tokens each: a child that reaches them stays open. */
+int search_extend_within(struct search *s, struct node *const *nodes, int n,
+                         enum search_until until, int max_tokens, struct node **out,
+                         struct pd_err *err);
 /* One child of each of n nodes, in lockstep: all are cut off in the decode step in which m of them
  * have ended by themselves (or all have ended). A line that was cut stays open where it was cut
  * (search_cut_off): race it on, or prune it. */

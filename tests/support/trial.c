@@ -39,6 +39,7 @@ void trial_init(struct trial *t, const struct pd_strategy *strategy, const char 
     assert(strategy->params_size <= sizeof t->params && strlen(options) < sizeof t->options);
     fake_init(&t->gen, "fake");
     fake_init(&t->scorer, "fake-scorer");
+    fake_init(&t->draft, "fake-draft");
     memory_sink_init(&t->sink);
     t->job.id = "job_trial";
     t->job.question = "What is it?";
@@ -48,6 +49,7 @@ void trial_init(struct trial *t, const struct pd_strategy *strategy, const char 
     t->job.verifier = &verifier_step_tag;
     t->job.model = t->gen.g.name;
     t->job.scorer = t->scorer.g.name;
+    t->job.draft = strategy->needs_draft ? t->draft.g.name : NULL;
     t->job.request = t->job.budget_json = "{}";
     t->job.budget.wrap_reserve = 64;
     snprintf(t->options, sizeof t->options, "%s", options);
@@ -69,17 +71,23 @@ void trial_script(struct trial *t, const char *const *lines)
 static int run(struct trial *t, enum pd_job_mode mode, const struct pd_sink *sink,
                const struct pd_trace *stored)
 {
+    struct fake *const fakes[] = {&t->gen, &t->scorer, &t->draft};
     bool models = mode != PD_JOB_RECORDED;
 
     pd_result_done(&t->result);
     memset(&t->err, 0, sizeof t->err);
     atomic_store(&t->job.cancel, false);
-    t->gen.cancel = t->scorer.cancel = &t->job.cancel;
-    t->gen.root_key = t->scorer.root_key = root_key(&t->job);
-    t->gen.n_fallible = t->scorer.n_fallible = t->gen.n_steps = t->scorer.n_steps = 0;
-    t->gen.n_drawn = t->scorer.n_drawn = t->gen.n_evaluated = t->scorer.n_evaluated = 0;
+    for (size_t i = 0; i < sizeof fakes / sizeof *fakes; i++) {
+        struct fake *f = fakes[i];
+
+        f->cancel = &t->job.cancel;
+        f->root_key = root_key(&t->job);
+        f->n_fallible = f->n_steps = 0;
+        f->n_drawn = f->n_evaluated = 0;
+    }
     t->job.gen = models ? &t->gen.g : NULL;
     t->job.scorer_gen = models ? &t->scorer.g : NULL;
+    t->job.draft_gen = models && t->job.draft ? &t->draft.g : NULL;
     t->job.mode = mode;
     t->job.sink = sink;
     t->job.stored = stored;
@@ -116,8 +124,8 @@ void trial_done(struct trial *t)
 {
     pd_result_done(&t->result);
     memory_sink_done(&t->sink);
-    for (int i = 0; i < 2; i++) {
-        const struct fake *f = i ? &t->scorer : &t->gen;
+    for (int i = 0; i < 3; i++) {
+        const struct fake *f = i == 0 ? &t->gen : i == 1 ? &t->scorer : &t->draft;
 
         if (f->n_ctx_live || f->n_lanes_live)
             fail_msg("%s: %zu contexts and %zu lanes were left behind", f->g.name, f->n_ctx_live,

@@ -7,7 +7,7 @@
 #include "tests/support/memory_sink.h"
 
 struct trial {
-    struct fake gen, scorer; /* change their world before the run */
+    struct fake gen, scorer, draft; /* change their world before the run */
     struct memory_sink sink;
     struct pd_job job; /* change budget, seed, … before the run */
     struct pd_result result;
