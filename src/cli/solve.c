@@ -140,6 +140,8 @@ static int stopped(const struct cli *cli, const struct pd_job *job, bool traced,
     if (traced) {
         snprintf(line, sizeof(line), "resumable: ponder solve --resume %s", job->id);
         cli_message(cli, "info", line);
+    } else {
+        cli_message(cli, "info", "interrupted; nothing was recorded");
     }
     return CLI_EXIT_SIGNAL + sig;
 }
