@@ -16,6 +16,7 @@ STRATEGY_SRCS = \
 	strategies/parallel_tempering.c \
 	strategies/particle_filter.c \
 	strategies/particle_gibbs.c \
+	strategies/resample_limit.c \
 	strategies/self_consistency.c \
 	strategies/short_m_at_k.c \
 	strategies/single.c \

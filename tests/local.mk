@@ -32,6 +32,7 @@ UNIT_TESTS = \
 	tests/unit/test_engine_tokenizer \
 	tests/unit/test_storage \
 	tests/unit/test_strategies \
+	tests/unit/test_strategies_limit \
 	tests/unit/test_strategies_thinking \
 	tests/unit/test_verifier_oracle \
 	tests/unit/test_verifier_step_tag

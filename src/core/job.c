@@ -340,7 +340,7 @@ int pd_job_run(struct pd_job *job, struct pd_result *r, struct pd_err *err)
     rc = make_root(s, err);
     if (rc == 0)
         rc = job->strategy->run(s, job->params, err);
-    if (rc == PD_EBUDGET || (rc == 0 && !s->answer)) {
+    if (rc == PD_EBUDGET || (rc == 0 && !s->answer && !s->abstained)) {
         s->answered = false; /* the search was ended, it did not end */
         rc = s->answer ? 0 : ending_rule(s, err);
     }

@@ -234,6 +234,12 @@ int search_run_lanes(struct search *s, struct pd_generator *gen, struct pd_lane 
     return first_rc ? first_rc : search_check(s, err);
 }
 
+int search_abstain(struct search *s, struct pd_err *err)
+{
+    s->abstained = true;
+    return search_answer(s, NULL, err);
+}
+
 int search_answer(struct search *s, struct node *n, struct pd_err *err)
 {
     s->answer = n;

@@ -67,6 +67,8 @@ int search_score(struct search *s, struct node *const *nodes, int n, struct pd_e
 /* Names the answer, or the best so far: the last one counts, also when a budget ends the search.
  * NULL: the strategy has none, the ending rule decides (strategies.md §1.6). */
 int search_answer(struct search *s, struct node *node, struct pd_err *err);
+/* Would rather say nothing: no answer, and no ending rule that finds one. */
+int search_abstain(struct search *s, struct pd_err *err);
 /* Uniform in [0,1) for decisions of the search itself. */
 double search_random(struct search *s);
 /* A decision for the trace, with the numbers it was made from: search_decide opens it, members are

@@ -46,7 +46,7 @@ struct search {
     uint32_t n_nodes;
     size_t cap_nodes;
     struct node *answer;
-    bool answered;
+    bool answered, abstained;
     enum search_role role; /* who writes, while grow() runs */
     uint64_t spent;        /* generated tokens of recorded nodes: what the budget counts */
     uint64_t decisions;    /* search_random's counter */
