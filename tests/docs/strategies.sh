@@ -36,7 +36,7 @@ awk '/^every strategy:/ { name = "README"; next }
     /^[a-z_]+: / { name = substr($1, 1, length($1) - 1) }
     /^    / { i = index($1, "="); print name, substr($1, 1, i - 1), substr($1, i + 1) }' \
     "$tmp/list" | sort >"$tmp/options"
-tr '{' '\n' <"$tmp/json" | sed -n 's/^"name":"\([^"]*\)".*/\1/p' | sort >"$tmp/names"
+tr '{' '\n' <"$tmp/json" | sed -n 's/^"name":"\([^"]*\)","summary".*/\1/p' | sort >"$tmp/names"
 sed -n 's/^\([a-z_]*\): .*/\1/p' "$tmp/list" | sort >"$tmp/names.text"
 same "$tmp/names" "$tmp/names.text" && [ -s "$tmp/names" ] && [ -s "$tmp/options" ]
 point 'the program lists the same strategies as text and as JSON' $?
