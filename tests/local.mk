@@ -45,6 +45,7 @@ SCRIPT_TESTS = \
 	tests/cli/errors.sh \
 	tests/cli/kill9.sh \
 	tests/cli/verbs.sh \
+	tests/docs/strategies.sh \
 	tests/include_direction.sh
 
 # What unit tests share: fakes of the interfaces of src/core.
