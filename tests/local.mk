@@ -30,6 +30,7 @@ UNIT_TESTS = \
 	tests/unit/test_engine_reference \
 	tests/unit/test_engine_sched \
 	tests/unit/test_engine_tokenizer \
+	tests/unit/test_resample \
 	tests/unit/test_storage \
 	tests/unit/test_strategies \
 	tests/unit/test_verifier_step_tag
@@ -67,6 +68,7 @@ check_LIBRARIES += tests/support/libsupport.a
 tests_support_libsupport_a_SOURCES = \
 	tests/support/fake_generator.c tests/support/fake_generator.h \
 	tests/support/memory_sink.c tests/support/memory_sink.h \
+	tests/support/toy.c tests/support/toy.h \
 	tests/support/trial.c tests/support/trial.h
 LDADD += $(CMOCKA_LIBS)
 check_PROGRAMS += $(UNIT_TESTS) $(PROP_TESTS)
