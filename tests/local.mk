@@ -33,6 +33,7 @@ UNIT_TESTS = \
 	tests/unit/test_resample \
 	tests/unit/test_storage \
 	tests/unit/test_strategies \
+	tests/unit/test_strategies_adaptive \
 	tests/unit/test_strategies_first \
 	tests/unit/test_verifier_step_tag
 PROP_TESTS = \
