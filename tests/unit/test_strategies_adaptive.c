@@ -331,6 +331,7 @@ static void only_a_whole_window_that_agrees_stops(void **state)
                  "1"); /* majority of all; a tie: first */
     assert_drawn(esc, "window=3 samples=9", "---111---", 6, "1");
     assert_drawn(esc, "window=3 samples=8", "12112133", 8, "1"); /* the short one stops nothing */
+    assert_drawn(esc, "window=2 samples=8", "13322323", 8, "3"); /* of all, not of a window */
     assert_drawn(esc, "window=2 samples=5", "12131", 5, "1");
     assert_drawn(esc, "window=4 samples=4", "----", 4, "none");
 }
