@@ -50,7 +50,7 @@ int32_t toy_tree(struct fake *f, const struct fake_place *at, float *out_logprob
 
     for (size_t i = f->n_prompt + 1; i < at->n; i++)
         if (at->ids[i] == '\n' && at->ids[i - 1] == '\n') {
-            from = i + 1;
+            from = ++i; /* "\n\n\n" is one blank line and the beginning of another */
             depth++;
         }
     if (last.root != f->root_key || last.key != at->key || last.depth != depth) {
@@ -167,6 +167,14 @@ size_t toy_numbers(const char *json, const char *member, double *out, size_t mos
     }
     pd_json_free(root);
     return n;
+}
+
+void toy_digest(const struct trial *t, char hex[65])
+{
+    struct pd_trace trace = t->result.trace;
+
+    trace.job.strategy = trace.job.options = "";
+    pd_trace_digest(&trace, hex);
 }
 
 uint64_t toy_generated(const struct trial *t)

@@ -27,6 +27,8 @@ double toy_opinion(const struct pd_str *steps, size_t k);
 bool toy_decision(const struct trial *t, const char *kind, size_t i, const char **out_json);
 /* The number, or the array of numbers, of a member: how many; at most `most` are written. */
 size_t toy_numbers(const char *json, const char *member, double *out, size_t most);
+/* The digest of the last run's tree and answer, whatever strategy and options grew it. */
+void toy_digest(const struct trial *t, char hex[65]);
 /* Tokens drawn in the last run, by its record. */
 uint64_t toy_generated(const struct trial *t);
 
