@@ -129,6 +129,18 @@ double toy_opinion(const struct pd_str *steps, size_t k)
     return (double)(pd_hash64(steps[k].ptr, steps[k].len) % 9999 + 1) / 10001.0;
 }
 
+double toy_coarse(const struct pd_str *steps, size_t k)
+{
+    return (double)(1 + pd_hash64(steps[k].ptr, steps[k].len) % 4) / 4;
+}
+
+double toy_even(const struct pd_str *steps, size_t k)
+{
+    (void)steps;
+    (void)k;
+    return .5;
+}
+
 /* ---- what was decided --------------------------------------------------------------------------
  */
 
@@ -185,4 +197,52 @@ uint64_t toy_generated(const struct trial *t)
         if (t->result.trace.nodes[i].logprobs)
             sum += t->result.trace.nodes[i].n_tokens;
     return sum;
+}
+
+bool toy_was(const struct trial *t, uint32_t id, const char *status)
+{
+    const struct pd_node_rec *n = trial_node(t, id);
+
+    /* what was pruned was open, or finished, before */
+    return strcmp(status, "finished") == 0 ? strcmp(n->finish, "eos") == 0
+                                           : strcmp(n->finish, "step") == 0;
+}
+
+double toy_value(const struct trial *t, toy_judge_fn judge, uint32_t id)
+{
+    struct pd_str step = pd_str_trim(trial_node(t, id)->text);
+
+    return judge(&step, 0);
+}
+
+uint32_t toy_vote(struct trial *t, const uint32_t *done, int n, toy_judge_fn judge, bool weighted)
+{
+    double sum[10] = {0}, top = -1;
+    uint32_t best = 0;
+    char winner = 0;
+
+    for (int i = 0; i < n; i++) {
+        const char *at = strstr(trial_line(t, done[i]), "\\boxed{");
+        double v = toy_value(t, judge, done[i]);
+
+        assert_non_null(at);
+        if (!weighted && v > top) {
+            best = done[i];
+            top = v;
+        }
+        sum[at[7] - '0'] += v;
+    }
+    for (int i = 0; i < n && weighted; i++) { /* of equal sums, the one that came first */
+        char a = strstr(trial_line(t, done[i]), "\\boxed{")[7];
+
+        if (sum[a - '0'] > top) {
+            top = sum[a - '0'];
+            winner = a;
+        }
+    }
+    for (int i = 0; i < n && weighted; i++)
+        if (strstr(trial_line(t, done[i]), "\\boxed{")[7] == winner &&
+            (!best || toy_value(t, judge, done[i]) > toy_value(t, judge, best)))
+            best = done[i];
+    return best;
 }

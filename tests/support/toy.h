@@ -19,9 +19,11 @@ void toy_plant(struct trial *t, const struct toy_step *steps);
 typedef double (*toy_judge_fn)(const struct pd_str *steps, size_t k);
 void toy_judge(struct trial *t, toy_judge_fn judge);
 /* Judges: tenths by the step's first character, '0' to '9', 'X' is 1, others .5; an arbitrary
- * number in (0,1) that depends on the step's text alone. */
+ * number in (0,1) that depends on the step's text alone; the same, but one of four; one half. */
 double toy_tenths(const struct pd_str *steps, size_t k);
 double toy_opinion(const struct pd_str *steps, size_t k);
+double toy_coarse(const struct pd_str *steps, size_t k);
+double toy_even(const struct pd_str *steps, size_t k);
 
 /* The decisions of the last run that are of a kind, in order. false: there is no i-th one. */
 bool toy_decision(const struct trial *t, const char *kind, size_t i, const char **out_json);
@@ -31,5 +33,12 @@ size_t toy_numbers(const char *json, const char *member, double *out, size_t mos
 void toy_digest(const struct trial *t, char hex[65]);
 /* Tokens drawn in the last run, by its record. */
 uint64_t toy_generated(const struct trial *t);
+
+/* For models of a search, on the tree of the last run. What the node was, "open" or "finished",
+ * before it was pruned; the reward of its last step; the winner of a weighted vote over lines that
+ * end in \boxed{digit}, in this order, or the one of greatest reward. */
+bool toy_was(const struct trial *t, uint32_t id, const char *status);
+double toy_value(const struct trial *t, toy_judge_fn judge, uint32_t id);
+uint32_t toy_vote(struct trial *t, const uint32_t *done, int n, toy_judge_fn judge, bool weighted);
 
 #endif

@@ -1,4 +1,4 @@
-/* Stepwise search (strategies.md §5): beam, lookahead, dvts. What a run kept is compared with what
+/* Stepwise search (strategies.md §5): beam and lookahead. What a run kept is compared with what
  * a model of the search would have kept, round for round, on the run's own tree; special cases on
  * trees that are written down. */
 #include <math.h>
@@ -48,12 +48,6 @@ static void assert_answer(const char *key)
     trial_done(&t);
 }
 
-/* One of four values, so that many are equal. */
-static double coarse(const struct pd_str *steps, size_t k)
-{
-    return (double)(1 + pd_hash64(steps[k].ptr, steps[k].len) % 4) / 4;
-}
-
 /* Of the whole line: no two are equal, so that no tie is broken by the order of finishing. */
 static double of_line(const struct pd_str *steps, size_t k)
 {
@@ -64,36 +58,12 @@ static double of_line(const struct pd_str *steps, size_t k)
     return (double)(h % 99991 + 1) / 99993;
 }
 
-static double same(const struct pd_str *steps, size_t k)
-{
-    (void)steps;
-    (void)k;
-    return .5;
-}
-
-static bool is(uint32_t id, const char *status)
-{
-    const struct pd_node_rec *n = trial_node(&t, id);
-
-    /* what was pruned was open, or finished, before */
-    return strcmp(status, "finished") == 0 ? strcmp(n->finish, "eos") == 0
-                                           : strcmp(n->finish, "step") == 0;
-}
-
-/* The reward of the last step of the node's line. */
-static double value(toy_judge_fn judge, uint32_t id)
-{
-    struct pd_str step = pd_str_trim(trial_node(&t, id)->text);
-
-    return judge(&step, 0);
-}
-
 /* Sorts ids by (value, greatest first; id). */
 static void sort(uint32_t *ids, int n, toy_judge_fn judge)
 {
     for (int i = 1; i < n; i++)
         for (int k = i; k > 0; k--) {
-            double a = value(judge, ids[k - 1]), b = value(judge, ids[k]);
+            double a = toy_value(&t, judge, ids[k - 1]), b = toy_value(&t, judge, ids[k]);
             uint32_t id = ids[k];
 
             if (a > b || (a >= b && ids[k - 1] < id))
@@ -101,39 +71,6 @@ static void sort(uint32_t *ids, int n, toy_judge_fn judge)
             ids[k] = ids[k - 1];
             ids[k - 1] = id;
         }
-}
-
-/* The answer of the weighted (or arg-max) vote over finished lines, in this order. */
-static uint32_t vote(const uint32_t *done, int n, toy_judge_fn judge, bool weighted)
-{
-    double sum[10] = {0}, top = -1;
-    uint32_t best = 0;
-    char winner = 0;
-
-    for (int i = 0; i < n; i++) {
-        const char *at = strstr(trial_line(&t, done[i]), "\\boxed{");
-        double v = value(judge, done[i]);
-
-        assert_non_null(at);
-        if (!weighted && v > top) {
-            best = done[i];
-            top = v;
-        }
-        sum[at[7] - '0'] += v;
-    }
-    for (int i = 0; i < n && weighted; i++) { /* of equal sums, the one that came first */
-        char a = strstr(trial_line(&t, done[i]), "\\boxed{")[7];
-
-        if (sum[a - '0'] > top) {
-            top = sum[a - '0'];
-            winner = a;
-        }
-    }
-    for (int i = 0; i < n && weighted; i++)
-        if (strstr(trial_line(&t, done[i]), "\\boxed{")[7] == winner &&
-            (!best || value(judge, done[i]) > value(judge, best)))
-            best = done[i];
-    return best;
 }
 
 /* ---- beam --------------------------------------------------------------------------------------
@@ -151,9 +88,9 @@ static void check_beam(int n, int m, const char *mode, toy_judge_fn judge)
 
         for (int i = 0; i < slots; i++, id++) {
             assert_int_equal(trial_node(&t, id)->parent, kept[i % n_kept]);
-            if (is(id, "finished"))
+            if (toy_was(&t, id, "finished"))
                 done[n_done++] = id;
-            else if (is(id, "open"))
+            else if (toy_was(&t, id, "open"))
                 cand[n_open++] = id;
         }
         if (n_open == 0 || n_done >= n)
@@ -168,7 +105,7 @@ static void check_beam(int n, int m, const char *mode, toy_judge_fn judge)
         memcpy(kept, cand, (size_t)n_kept * sizeof *kept);
     }
     assert_int_equal(id, t.result.trace.n_nodes);
-    assert_int_equal(t.result.answer_node, vote(done, n_done, judge, true));
+    assert_int_equal(t.result.answer_node, toy_vote(&t, done, n_done, judge, true));
 }
 
 static void kept_lines_are_the_best(void **state)
@@ -177,7 +114,7 @@ static void kept_lines_are_the_best(void **state)
         int n, m;
     } sizes[] = {{1, 1}, {4, 4}, {4, 2}, {6, 1}, {8, 2}, {9, 3}, {12, 4}, {16, 4}};
     static const char *const modes[] = {"shrink", "refill", "stay"};
-    static const toy_judge_fn judges[] = {toy_opinion, coarse, same};
+    static const toy_judge_fn judges[] = {toy_opinion, toy_coarse, toy_even};
 
     (void)state;
     for (uint64_t seed = 0; seed < 6; seed++)
@@ -246,7 +183,7 @@ static void expand_1_is_best_of_n_lane_for_lane(void **state)
 
             while (trial_node(&t, lane)->depth > 1)
                 lane = trial_node(&t, lane)->parent;
-            if (is(i, "finished")) {
+            if (toy_was(&t, i, "finished")) {
                 assert_string_equal(trial_line(&t, i), lines[lane - 1]);
                 n_ended++;
             }
@@ -323,7 +260,7 @@ static void a_round_in_which_all_fail_goes_back_once(void **state)
     assert_int_equal(trial_node(&t, 9)->parent, 3); /* the next best: 2 and 3, in turn */
     assert_int_equal(trial_node(&t, 10)->parent, 4);
     assert_answer("1");
-    run_tree("beam", "samples=4 expand=2", twice);
+    run_tree("beam", "samples=4 expand=4", twice); /* two more are left, and left alone */
     assert_int_equal(t.result.trace.n_nodes, 1 + 4 + 4 + 4);
     assert_string_equal(t.result.stopped_by, "no_candidates");
     assert_answer("none");
@@ -420,188 +357,15 @@ static void lookahead_leaves_the_tree_as_it_was(void **state)
         char answer[160];
         uint64_t without;
 
-        run("beam", "samples=6 expand=2", seed, same);
+        run("beam", "samples=6 expand=2", seed, toy_even);
         snprintf(answer, sizeof answer, "%s", trial_line(&t, (uint32_t)t.result.answer_node));
         without = t.result.usage.generated;
         trial_done(&t);
-        run("lookahead", "samples=6 expand=2 lookahead=2", seed, same);
+        run("lookahead", "samples=6 expand=2 lookahead=2", seed, toy_even);
         assert_string_equal(trial_line(&t, (uint32_t)t.result.answer_node), answer);
         assert_true(t.result.usage.generated > without); /* but it is paid for */
         trial_done(&t);
     }
-}
-
-/* ---- dvts --------------------------------------------------------------------------------------
- */
-
-static void check_dvts(int n, int m, bool weighted, toy_judge_fn judge)
-{
-    uint32_t id = 1, at[MANY] = {0}, done[MANY];
-    int n_trees = n / m, n_done = 0;
-
-    while (n_trees) {
-        int live = 0;
-
-        for (int i = 0; i < n_trees; i++) {
-            uint32_t best = id, first = id;
-
-            for (int k = 0; k < m; k++, id++) {
-                assert_int_equal(trial_node(&t, id)->parent, at[i]);
-                best = value(judge, id) > value(judge, best) ? id : best;
-            }
-            if (!is(best, "finished"))
-                at[live++] = best;
-            for (uint32_t k = first; k < id && is(best, "finished"); k++)
-                if (is(k, "finished"))
-                    done[n_done++] = k;
-        }
-        n_trees = live;
-    }
-    assert_int_equal(id, t.result.trace.n_nodes);
-    assert_int_equal(t.result.answer_node, vote(done, n_done, judge, weighted));
-}
-
-static void every_tree_is_greedy(void **state)
-{
-    static const struct {
-        int n, m;
-    } sizes[] = {{1, 1}, {4, 4}, {4, 2}, {6, 1}, {12, 3}, {16, 4}};
-    static const toy_judge_fn judges[] = {toy_opinion, coarse, same};
-
-    (void)state;
-    for (uint64_t seed = 0; seed < 8; seed++)
-        for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
-            for (int j = 0; j < 6; j++) {
-                char options[80];
-
-                snprintf(options, sizeof options, "samples=%d expand=%d vote=%s", sizes[k].n,
-                         sizes[k].m, j < 3 ? "none" : "weighted");
-                run("dvts", options, seed, judges[j % 3]);
-                check_dvts(sizes[k].n, sizes[k].m, j >= 3, judges[j % 3]);
-                trial_done(&t);
-            }
-}
-
-/* The parent of the nodes of each depth, up to the depth at which the first line ends. */
-static int greedy_path(uint32_t path[16])
-{
-    uint32_t last = 15;
-
-    memset(path, 0, 16 * sizeof *path);
-    for (uint32_t i = 1; i < t.result.trace.n_nodes; i++) {
-        const struct pd_node_rec *n = trial_node(&t, i);
-
-        if (n->depth <= last)
-            path[n->depth] = n->parent;
-        if (is(i, "finished") && n->depth < last)
-            last = n->depth;
-    }
-    return (int)last;
-}
-
-static void one_tree_is_a_beam_of_one(void **state)
-{
-    (void)state;
-    for (uint64_t seed = 0; seed < 20; seed++) {
-        uint32_t beam[16], dvts[16];
-        int last;
-
-        run("beam", "samples=4 expand=4", seed, toy_opinion);
-        last = greedy_path(beam);
-        trial_done(&t);
-        run("dvts", "samples=4 expand=4", seed, toy_opinion);
-        assert_int_equal(greedy_path(dvts), last);
-        for (int d = 0; d <= last; d++)
-            assert_int_equal(dvts[d], beam[d]);
-        trial_done(&t);
-    }
-}
-
-static uint64_t changed_key;
-
-static int32_t babble_but_one(struct fake *f, const struct fake_place *at, float *out_logprob)
-{
-    int32_t id = fake_babble(f, at, out_logprob);
-
-    return fake_lane(f, at->key) == (int)changed_key && id >= 'a' && id <= 'z' ? id - 32 : id;
-}
-
-static void trees_share_nothing_but_the_prompt(void **state)
-{
-    (void)state;
-    for (uint64_t seed = 0; seed < 10; seed++) {
-        struct {
-            uint32_t parent_depth;
-            uint64_t key;
-            char text[FAKE_FRAME + 1];
-        } was[64];
-        size_t n_was = 0, differ = 0;
-
-        for (int again = 0; again < 2; again++) {
-            start("dvts", "samples=12 expand=4", seed, toy_opinion);
-            t.gen.next = babble_but_one;
-            changed_key = again ? 5 : 99; /* of the second tree */
-            assert_int_equal(trial_run(&t), 0);
-            for (uint32_t i = 1; i < t.result.trace.n_nodes; i++) {
-                const struct pd_node_rec *n = trial_node(&t, i);
-                uint32_t lane = i;
-                size_t k = 0;
-
-                while (trial_node(&t, lane)->depth > 1)
-                    lane = trial_node(&t, lane)->parent;
-                if ((lane - 1) / 4 == 1) {
-                    differ += again && n->text.ptr[0] >= 'A' && n->text.ptr[0] <= 'Z';
-                    continue;
-                }
-                if (!again) {
-                    assert_true(n_was < 64);
-                    was[n_was].parent_depth = n->depth;
-                    was[n_was].key = n->seed;
-                    snprintf(was[n_was++].text, FAKE_FRAME + 1, "%s", n->text.ptr);
-                    continue;
-                }
-                while (k < n_was && (was[k].parent_depth != n->depth || was[k].key != n->seed ||
-                                     strcmp(was[k].text, n->text.ptr) != 0))
-                    k++;
-                assert_true(k < n_was);
-                was[k].parent_depth = 0;
-            }
-            trial_done(&t);
-        }
-        for (size_t k = 0; k < n_was; k++)
-            assert_int_equal(was[k].parent_depth, 0); /* found again */
-        assert_true(differ > 0);
-    }
-}
-
-static void only_finished_proposals_answer(void **state)
-{
-    /* tree 0: its best step ends it; of its siblings 1 has ended too, 2 has not */
-    static const struct toy_step tree[] = {{"0", "8 answer: 1"},
-                                           {"1", "7 answer: 2"},
-                                           {"2", "6 open, answer: 2\n\n"},
-                                           {"3", "7 answer: 2"},
-                                           {0}};
-    /* a failed proposal is none; a tree whose proposals all fail is out */
-    static const struct toy_step failed[] = {{"0", "\n\n"},
-                                             {"1", "\n\n"},
-                                             {"2", "\n\n"},
-                                             {"3", "1 a\n\n"},
-                                             {"30", "0 answer: 3"},
-                                             {"31", "\n\n"},
-                                             {0}};
-
-    (void)state;
-    run_tree("dvts", "samples=4 expand=4 vote=weighted", tree);
-    assert_string_equal(trial_node(&t, 3)->prune_reason, "dvts");
-    assert_answer("2"); /* .7 + .7 > .8 */
-    run_tree("dvts", "samples=4 expand=4", tree);
-    assert_answer("1");
-    run_tree("dvts", "samples=3 expand=3 vote=weighted", tree);
-    assert_answer("1"); /* .7 < .8: the open one says nothing */
-    run_tree("dvts", "samples=4 expand=2", failed);
-    assert_int_equal(t.result.trace.n_nodes, 1 + 4 + 2);
-    assert_answer("3");
 }
 
 int main(void)
@@ -619,10 +383,6 @@ int main(void)
         cmocka_unit_test(no_lookahead_is_beam),
         cmocka_unit_test(a_line_is_worth_where_it_leads),
         cmocka_unit_test(lookahead_leaves_the_tree_as_it_was),
-        cmocka_unit_test(every_tree_is_greedy),
-        cmocka_unit_test(one_tree_is_a_beam_of_one),
-        cmocka_unit_test(trees_share_nothing_but_the_prompt),
-        cmocka_unit_test(only_finished_proposals_answer),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
