@@ -36,6 +36,7 @@ UNIT_TESTS = \
 	tests/unit/test_strategies_adaptive \
 	tests/unit/test_strategies_dvts \
 	tests/unit/test_strategies_first \
+	tests/unit/test_strategies_smc \
 	tests/unit/test_strategies_steps \
 	tests/unit/test_verifier_step_tag
 PROP_TESTS = \
@@ -75,6 +76,8 @@ tests_support_libsupport_a_SOURCES = \
 	tests/support/toy.c tests/support/toy.h \
 	tests/support/trial.c tests/support/trial.h
 LDADD += $(CMOCKA_LIBS)
+# which draws in a search's place
+tests_unit_test_strategies_smc_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=search_random
 check_PROGRAMS += $(UNIT_TESTS) $(PROP_TESTS)
 TESTS += $(UNIT_TESTS) $(PROP_TESTS)
 else
