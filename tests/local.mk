@@ -36,6 +36,7 @@ UNIT_TESTS = \
 	tests/unit/test_strategies_adaptive \
 	tests/unit/test_strategies_dvts \
 	tests/unit/test_strategies_first \
+	tests/unit/test_strategies_particles \
 	tests/unit/test_strategies_smc \
 	tests/unit/test_strategies_steps \
 	tests/unit/test_verifier_step_tag
