@@ -34,6 +34,7 @@ UNIT_TESTS = \
 	tests/unit/test_storage \
 	tests/unit/test_strategies \
 	tests/unit/test_strategies_adaptive \
+	tests/unit/test_strategies_astar \
 	tests/unit/test_strategies_dvts \
 	tests/unit/test_strategies_first \
 	tests/unit/test_strategies_particles \

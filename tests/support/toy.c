@@ -129,6 +129,15 @@ double toy_opinion(const struct pd_str *steps, size_t k)
     return (double)(pd_hash64(steps[k].ptr, steps[k].len) % 9999 + 1) / 10001.0;
 }
 
+double toy_of_line(const struct pd_str *steps, size_t k)
+{
+    uint64_t h = 0;
+
+    for (size_t i = 0; i <= k; i++)
+        h = h * 31 + pd_hash64(steps[i].ptr, steps[i].len);
+    return (double)(h % 99991 + 1) / 99993;
+}
+
 double toy_coarse(const struct pd_str *steps, size_t k)
 {
     return (double)(1 + pd_hash64(steps[k].ptr, steps[k].len) % 4) / 4;

@@ -19,9 +19,11 @@ void toy_plant(struct trial *t, const struct toy_step *steps);
 typedef double (*toy_judge_fn)(const struct pd_str *steps, size_t k);
 void toy_judge(struct trial *t, toy_judge_fn judge);
 /* Judges: tenths by the step's first character, '0' to '9', 'X' is 1, others .5; an arbitrary
- * number in (0,1) that depends on the step's text alone; the same, but one of four; one half. */
+ * number in (0,1) that depends on the step's text alone, or on the line's; one of four by the step;
+ * one half. */
 double toy_tenths(const struct pd_str *steps, size_t k);
 double toy_opinion(const struct pd_str *steps, size_t k);
+double toy_of_line(const struct pd_str *steps, size_t k);
 double toy_coarse(const struct pd_str *steps, size_t k);
 double toy_even(const struct pd_str *steps, size_t k);
 

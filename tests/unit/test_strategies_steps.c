@@ -48,16 +48,6 @@ static void assert_answer(const char *key)
     trial_done(&t);
 }
 
-/* Of the whole line: no two are equal, so that no tie is broken by the order of finishing. */
-static double of_line(const struct pd_str *steps, size_t k)
-{
-    uint64_t h = 0;
-
-    for (size_t i = 0; i <= k; i++)
-        h = h * 31 + pd_hash64(steps[i].ptr, steps[i].len);
-    return (double)(h % 99991 + 1) / 99993;
-}
-
 /* Sorts ids by (value, greatest first; id). */
 static void sort(uint32_t *ids, int n, toy_judge_fn judge)
 {
@@ -172,12 +162,12 @@ static void expand_1_is_best_of_n_lane_for_lane(void **state)
         char lines[6][160], answer[160];
         int n_ended = 0;
 
-        run("best_of_n", "samples=6 vote=weighted", seed, of_line);
+        run("best_of_n", "samples=6 vote=weighted", seed, toy_of_line);
         for (uint32_t i = 0; i < 6; i++)
             snprintf(lines[i], sizeof lines[i], "%s", trial_line(&t, i + 1));
         snprintf(answer, sizeof answer, "%s", trial_line(&t, (uint32_t)t.result.answer_node));
         trial_done(&t);
-        run("beam", "samples=6 expand=1", seed, of_line);
+        run("beam", "samples=6 expand=1", seed, toy_of_line);
         for (uint32_t i = 7; i < t.result.trace.n_nodes; i++) {
             uint32_t lane = i;
 
