@@ -35,6 +35,7 @@ UNIT_TESTS = \
 	tests/unit/test_strategies \
 	tests/unit/test_strategies_adaptive \
 	tests/unit/test_strategies_astar \
+	tests/unit/test_strategies_cope \
 	tests/unit/test_strategies_dvts \
 	tests/unit/test_strategies_first \
 	tests/unit/test_strategies_particles \
