@@ -243,7 +243,11 @@ int store_db_open(const char *path, enum store_open mode, sqlite3 **out_db, stru
     rc = exec(db, path,
               "PRAGMA trusted_schema=OFF; PRAGMA foreign_keys=ON; PRAGMA cell_size_check=ON", err);
     if (rc == 0)
-        rc = whose(db, path, err); /* before anything is written to it */
+        rc = exec(db, path, "BEGIN", err); /* one state for all that it asks: another process may */
+    if (rc == 0) {                         /* be creating the schema right now */
+        rc = whose(db, path, err);         /* before anything is written to it */
+        sqlite3_exec(db, "COMMIT", NULL, NULL, NULL);
+    }
     if (rc < 0)
         goto out;
     is_ours = rc == 1;

@@ -40,12 +40,12 @@ static double beta_above_half(int a, int b)
 
     for (int j = 0; j <= a; j++) {
         sum += term;
-        term *= (double)(n - j) / (double)(j + 1);
+        term = term * (n - j) / (j + 1); /* the product first: without rounding up to n = 45 */
     }
     return sum;
 }
 
-/* The number the criterion looks at: the more, the safer. */
+/* The number the criterion looks at: the more, the safer; -1: it cannot say yet. */
 static double safety(const struct ac_params *p, const struct counts *c)
 {
     int a = 0, b = 0;
@@ -62,9 +62,9 @@ static double safety(const struct ac_params *p, const struct counts *c)
     if (p->criterion == CRITERION_BETA)
         return beta_above_half(a, b);
     if (p->criterion == CRITERION_MAJORITY)
-        return c->n >= 2 ? (double)a / c->total : 0;
+        return c->n >= 2 ? (double)a / c->total : -1;
     if (c->total < 2)
-        return 0;
+        return -1;
     /* one answer alone is padded with one pseudo-count of another */
     for (int i = 0; i < (c->n > 1 ? c->n : 2); i++) {
         double share = (i < c->n ? c->count[i] : 1) / (double)(c->total + (c->n == 1));

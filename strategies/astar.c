@@ -17,6 +17,8 @@ struct state {
     struct node *node;
     double f, g, h;
     int left; /* children still to be drawn (lazy_k) */
+    struct node **child;
+    int n_child; /* drawn and kept so far */
 };
 
 struct frontier { /* worst first, so that the best is taken from the end */
@@ -64,17 +66,22 @@ static double cost(int how, double from, double to)
 
 /* Draws up to `count` children of x, scores those that count, and pushes them. */
 static int expand(struct search *s, const struct astar_params *p, struct frontier *open,
-                  const struct state *x, int count, struct pd_err *err)
+                  struct state *x, int count, struct pd_err *err)
 {
-    struct node **child = search_array(s, count);
-    int n = 0, rc = search_sample(s, x->node, count, UNTIL_STEP, child, err);
+    struct node **child;
+    int n = 0, rc;
+
+    if (!x->child)
+        x->child = search_array(s, p->k);
+    child = x->child + x->n_child;
+    rc = search_sample(s, x->node, count, UNTIL_STEP, child, err);
 
     for (int i = 0; i < count && rc == 0; i++) {
         bool again = false;
 
-        for (int j = 0; j < n; j++)
-            again |= search_finished(child[j]) == search_finished(child[i]) &&
-                     pd_str_eq(search_text(child[j]), search_text(child[i]));
+        for (int j = 0; j < x->n_child + n; j++) /* those of earlier draws, too */
+            again |= search_finished(x->child[j]) == search_finished(child[i]) &&
+                     pd_str_eq(search_text(x->child[j]), search_text(child[i]));
         if (again)
             search_prune(s, child[i], "duplicate");
         else if (search_finished(child[i]) && !search_key(child[i])[0])
@@ -82,6 +89,7 @@ static int expand(struct search *s, const struct astar_params *p, struct frontie
         else if (search_open(child[i]) || search_finished(child[i]))
             child[n++] = child[i];
     }
+    x->n_child += n;
     if (rc == 0 && n)
         rc = search_score(s, child, n, err);
     for (int i = 0; i < n && rc == 0; i++) {

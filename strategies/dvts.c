@@ -51,7 +51,7 @@ static int run(struct search *s, const void *params, struct pd_err *err)
             for (int i = t * m; i < (t + 1) * m; i++) {
                 if (first && search_finished(first) && search_finished(cand[i]))
                     done[n_done++] = cand[i];
-                else if (cand[i] != first)
+                else if (first && cand[i] != first) /* lines that were cut stay for the wrap-up */
                     search_prune(s, cand[i], "dvts");
             }
             if (first && search_open(first))

@@ -28,36 +28,44 @@ static void by_length(struct node **lines, int n, bool longest)
     }
 }
 
-/* Decodes until k lines that count have ended; fills won[k], returns how many there are. */
+/* Decodes until k lines that count have ended; fills won[k], returns how many there are. Lines that
+ * ended in one step with those taken wait their turn: one of them may have an empty answer. */
 static int race(struct search *s, const struct ff_params *p, struct node **won, struct pd_err *err)
 {
-    int n = p->samples, n_won = 0, n_ended, rc = 0;
+    int n = p->samples, n_won = 0, n_ended = 0, rc = 0;
     struct node **live = search_array(s, n), **ended = search_array(s, n);
 
     for (int i = 0; i < n; i++)
         live[i] = search_root(s);
-    while (rc == 0 && n > 0 && n_won < p->k) {
-        int need = p->k - n_won, n_lanes = n;
+    while (rc == 0 && n_won < p->k && n + n_ended > 0) {
+        int need = p->k - n_won, n_lanes = n, n_taken;
 
-        rc = search_race(s, live, n, need < n ? need : n,
-                         p->event == EVENT_EOS ? UNTIL_END : UNTIL_THOUGHT, live, err);
-        n = n_ended = 0;
-        for (int i = 0; i < n_lanes && rc == 0; i++) {
-            if (search_cut_off(live[i]))
-                live[n++] = live[i];
-            else if (search_finished(live[i]) || search_open(live[i]))
-                ended[n_ended++] = live[i];
+        if (n_ended == 0) {
+            rc = search_race(s, live, n, need < n ? need : n,
+                             p->event == EVENT_EOS ? UNTIL_END : UNTIL_THOUGHT, live, err);
+            n = 0;
+            for (int i = 0; i < n_lanes && rc == 0; i++) {
+                if (search_cut_off(live[i]))
+                    live[n++] = live[i];
+                else if (search_finished(live[i]) || search_open(live[i]))
+                    ended[n_ended++] = live[i];
+            }
+            by_length(ended, n_ended, false);
         }
-        by_length(ended, n_ended, false);
-        n_ended = n_ended < need ? n_ended : need;
+        n_taken = n_ended < need ? n_ended : need;
         if (rc == 0) /* thinking has ended: now the solution */
-            rc = search_advance(s, ended, n_ended, UNTIL_END, err);
-        for (int i = 0; i < n_ended && rc == 0; i++)
+            rc = search_advance(s, ended, n_taken, UNTIL_END, err);
+        for (int i = 0; i < n_taken && rc == 0; i++)
             if (search_finished(ended[i]) && (search_key(ended[i])[0] || !p->skip_empty))
                 won[n_won++] = ended[i];
+        n_ended -= n_taken;
+        for (int i = 0; i < n_ended; i++)
+            ended[i] = ended[i + n_taken];
     }
     for (int i = 0; i < n && rc == 0; i++)
         search_prune(s, live[i], "race");
+    for (int i = 0; i < n_ended && rc == 0; i++)
+        search_prune(s, ended[i], "race");
     return rc < 0 ? rc : n_won;
 }
 
@@ -77,6 +85,14 @@ static int longest(struct search *s, const struct ff_params *p, struct node **wo
     return rc < 0 ? rc : n < p->k ? n : p->k;
 }
 
+/* The line's place among those that started: a race that went on has made new nodes of it. */
+static uint32_t lane_of(struct node *line)
+{
+    while (search_steps(line) > 1)
+        line = search_parent(line);
+    return search_id(line);
+}
+
 static int run(struct search *s, const void *params, struct pd_err *err)
 {
     const struct ff_params *p = params;
@@ -92,12 +108,12 @@ static int run(struct search *s, const void *params, struct pd_err *err)
         return n;
     search_put_nodes(search_decide(s, "finishers"), "nodes", won, n);
     rc = search_decided(s, err);
-    for (int k = 0; k < n; k++) { /* in order of ids: ties are those of a majority vote */
+    for (int k = 0; k < n; k++) { /* in order of lanes: ties are those of a majority vote */
         struct node *first = NULL;
         int at = 0;
 
         for (int i = 0; i < n; i++)
-            if (won[i] && (!first || search_id(won[i]) < search_id(first)))
+            if (won[i] && (!first || lane_of(won[i]) < lane_of(first)))
                 first = won[at = i];
         tally_vote(votes, first, 1);
         won[at] = NULL;

@@ -51,6 +51,7 @@ static int run(struct search *s, const void *params, struct pd_err *err)
     struct tally *votes = tally_new(s);
     struct smc m[CHAINS_MAX];
     int end, rc = 0, coldest = p->chains - 1;
+    bool collapsed = false;
 
     for (int k = 0; k < p->chains; k++)
         m[k] = (struct smc){.n = p->samples,
@@ -59,17 +60,18 @@ static int run(struct search *s, const void *params, struct pd_err *err)
                             .tau = temperature(p, k),
                             .x = search_array(s, p->samples),
                             .w = search_alloc(s, (size_t)p->samples * sizeof *m[k].w)};
-    for (int t = 0; t < p->iterations && rc == 0; t++) {
+    for (int t = 0; t < p->iterations && rc == 0 && !collapsed; t++) {
         for (int k = 0; k < p->chains && rc == 0; k++) {
             rc = smc_run(s, &m[k], err);
             for (int i = 0; i < p->samples && k == coldest && (rc == 0 || rc == PD_EBUDGET); i++)
                 if (search_finished(m[k].x[i]))
                     tally_vote(votes, m[k].x[i], m[k].w[i] / p->iterations);
-            if (rc == 0)
+            collapsed |= m[k].collapsed; /* it has no line to follow, or to swap */
+            if (rc == 0 && !m[k].collapsed)
                 m[k].ref = smc_path(s, m[k].x[resample_draw(m[k].w, m[k].n, search_random(s))],
                                     &m[k].n_ref);
         }
-        for (int k = t % 2; k + 1 < p->chains && rc == 0; k += 2)
+        for (int k = t % 2; k + 1 < p->chains && rc == 0 && !collapsed; k += 2)
             rc = swap(s, p, m, k, err);
     }
     if (rc < 0 && rc != PD_EBUDGET)

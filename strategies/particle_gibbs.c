@@ -26,7 +26,7 @@ static int run(struct search *s, const void *params, struct pd_err *err)
         for (int i = 0; i < m.n && (rc == 0 || rc == PD_EBUDGET); i++)
             if (search_finished(m.x[i]))
                 tally_vote(votes, m.x[i], m.w[i] / p->iterations);
-        if (rc < 0)
+        if (rc < 0 || m.collapsed) /* there is no line to follow */
             break;
         m.ref = smc_path(s, m.x[resample_draw(m.w, m.n, search_random(s))], &m.n_ref);
         search_put_nodes(search_decide(s, "reference"), "path", m.ref, m.n_ref);

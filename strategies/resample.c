@@ -32,38 +32,39 @@ double resample_ess(const double *w, int n)
 
 static double whole(double x, double *fraction)
 {
-    double near = nearbyint(x), low = fabs(x - near) < NEARLY ? near : floor(x);
+    double near = nearbyint(x);
+    bool is_near = fabs(x - near) < NEARLY;
 
-    *fraction = x - low > 0 ? x - low : 0;
-    return low;
+    *fraction = is_near ? 0 : x - floor(x);
+    return is_near ? near : floor(x);
+}
+
+static double nearly_whole(double x)
+{
+    double fraction, low = whole(x, &fraction);
+
+    return low + fraction;
 }
 
 /* m points (u_j + j) / m; the ancestor of a point is the smallest i whose cumulated weight is
- * above it. The cumulated weight is rounded to the points' grid where it nearly meets it. */
+ * above it. Weights and their sums, in points, are rounded to the grid where they nearly meet it:
+ * hundreds of equal ones do not drift. */
 static void comb(const double *w, int n, int m, bool one_u, double (*uniform)(void *), void *arg,
                  int *copies)
 {
-    double u = one_u ? uniform(arg) : 0, cum = 0, fraction;
+    double u = one_u ? uniform(arg) : 0, edge = 0;
     int i = -1, last = 0;
 
     for (int k = 0; k < n; k++)
         last = w[k] > 0 ? k : last;
     for (int j = 0; j < m; j++) {
-        double point = (one_u ? u : uniform(arg)) + j;
+        double v = one_u ? u : uniform(arg);
 
-        while (i < last) {
-            double edge = i < 0 ? 0 : whole(cum * m, &fraction) + fraction;
-
-            if (i >= 0 && point < edge)
-                break;
-            cum += w[++i];
-            if (w[i] <= 0)
-                continue;
-            edge = whole(cum * m, &fraction) + fraction;
-            if (point < edge)
-                break;
+        while (i < last && v >= edge - j) { /* v + j could round up to j + 1 */
+            i++;
+            edge = nearly_whole(edge + nearly_whole(m * w[i]));
         }
-        copies[i < 0 ? 0 : i]++;
+        copies[i]++;
     }
 }
 

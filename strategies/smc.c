@@ -124,12 +124,13 @@ int smc_run(struct search *s, struct smc *m, struct pd_err *err)
     int rc = 0;
 
     m->log_z = 0;
+    m->collapsed = false;
     for (int i = 0; i < m->n; i++) {
         m->x[i] = search_root(s);
         m->w[i] = 1.0 / m->n;
     }
     for (int round = 1; rc == 0; round++) {
-        double sum = 0, ess;
+        double sum = 0, top = 0, mean, ess;
         bool open = false, resampled;
 
         for (int i = 0; i < m->n; i++)
@@ -140,13 +141,19 @@ int smc_run(struct search *s, struct smc *m, struct pd_err *err)
         rc = step(s, m, round, next, err);
         if (rc < 0)
             break;
-        /* 2. Weigh by the reward of the step; what had finished before is absorbed (G = 1). */
+        /* 2. Weigh by the reward of the step; what had finished before is absorbed (G = 1). The
+         * rewards are taken against the greatest: at a small tau all of them may underflow. */
         for (int i = 0; i < m->n; i++) {
-            g[i] = next[i] == m->x[i] ? 1 : pow(reward(next[i]), 1 / m->tau);
+            g[i] = next[i] == m->x[i] ? 1 : reward(next[i]);
+            top = m->w[i] > 0 && g[i] > top ? g[i] : top;
+        }
+        for (int i = 0; i < m->n && top > 0; i++) {
+            g[i] = m->w[i] > 0 ? pow(g[i] / top, 1 / m->tau) : 0;
             sum += m->w[i] * g[i];
         }
-        if (sum <= 0) { /* collapse (§6.1.3): the estimate is 0 for good; redraw the step, once */
+        if (top <= 0) { /* collapse (§6.1.3): the estimate is 0 for good; redraw the step, once */
             m->log_z = -INFINITY;
+            m->collapsed = redrawn;
             if (redrawn)
                 break;
             redrawn = true;
@@ -154,22 +161,23 @@ int smc_run(struct search *s, struct smc *m, struct pd_err *err)
             continue;
         }
         redrawn = false;
-        m->log_z += log(sum);
+        m->log_z += log(sum) + log(top) / m->tau;
         open = false;
         for (int i = 0; i < m->n; i++) {
             m->x[i] = next[i];
             m->w[i] *= g[i] / sum;
             open |= search_open(next[i]);
         }
+        mean = sum * pow(top, 1 / m->tau);
         /* 3. Resample when too few particles carry the weight. */
         ess = resample_ess(m->w, m->n);
         resampled = open && (m->ref || m->ess >= 1 || ess < m->ess * m->n);
         for (int i = 0; i < m->n; i++)
             old[i] = m->x[i];
-        rc = record(s, m, round, sum, ess, NULL, err);
+        rc = record(s, m, round, mean, ess, NULL, err);
         if (rc == 0 && resampled) {
             resample(s, m, ancestor);
-            rc = record(s, m, round, sum, m->n, ancestor, err);
+            rc = record(s, m, round, mean, m->n, ancestor, err);
             prune_lost(s, m, old);
         }
     }

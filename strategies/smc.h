@@ -19,6 +19,9 @@ struct smc {
     struct node **x;
     double *w;    /* normalised */
     double log_z; /* of the estimate of Z; -INFINITY after a collapse */
+    /* All particles failed, and failed again: x and w are those of the round before, and no line of
+     * x that carries weight has ended. */
+    bool collapsed;
 };
 
 /* Runs until no particle is open. PD_EBUDGET leaves x and w as the last whole round left them. */

@@ -30,9 +30,18 @@ UNIT_TESTS = \
 	tests/unit/test_engine_reference \
 	tests/unit/test_engine_sched \
 	tests/unit/test_engine_tokenizer \
+	tests/unit/test_resample \
 	tests/unit/test_storage \
 	tests/unit/test_strategies \
+	tests/unit/test_strategies_adaptive \
+	tests/unit/test_strategies_astar \
+	tests/unit/test_strategies_cope \
+	tests/unit/test_strategies_dvts \
+	tests/unit/test_strategies_first \
 	tests/unit/test_strategies_limit \
+	tests/unit/test_strategies_particles \
+	tests/unit/test_strategies_smc \
+	tests/unit/test_strategies_steps \
 	tests/unit/test_strategies_thinking \
 	tests/unit/test_verifier_oracle \
 	tests/unit/test_verifier_step_tag
@@ -71,8 +80,11 @@ check_LIBRARIES += tests/support/libsupport.a
 tests_support_libsupport_a_SOURCES = \
 	tests/support/fake_generator.c tests/support/fake_generator.h \
 	tests/support/memory_sink.c tests/support/memory_sink.h \
+	tests/support/toy.c tests/support/toy.h \
 	tests/support/trial.c tests/support/trial.h
 LDADD += $(CMOCKA_LIBS)
+# which draws in a search's place
+tests_unit_test_strategies_smc_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=search_random
 check_PROGRAMS += $(UNIT_TESTS) $(PROP_TESTS)
 TESTS += $(UNIT_TESTS) $(PROP_TESTS)
 else
