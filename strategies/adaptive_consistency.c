@@ -1,8 +1,8 @@
 /* adaptive_consistency: sample until the majority is safe. Aggarwal et al., Let's Sample Step by
- * Step: Adaptive-Consistency for Efficient Reasoning and Coding with LLMs, arXiv:2305.11860, §3;
- * strategies.md §3.1. criterion=beta: P(p > 1/2 | Beta(a+1, b+1)) of the two largest counts a >= b;
- * majority: the leader's share; entropy: of the counts, normalised. Lines are drawn `chunk` at a
- * time, the test is made after each line in order of ids. */
+ * Step: Adaptive-Consistency for Efficient Reasoning and Coding with LLMs, arXiv:2305.11860, §3.
+ * criterion=beta: P(p > 1/2 | Beta(a+1, b+1)) of the two largest counts a >= b; majority: the
+ * leader's share; entropy: of the counts, normalised. Lines are drawn `chunk` at a time, the test
+ * is made after each line in order of ids. */
 #include <math.h>
 
 #include "core/search.h"

@@ -1,7 +1,7 @@
 /* astar: best-first search over steps, f = g + h, with h = 1 - reward. Chatziveroglou, A*-Decoding:
- * Token-Efficient Inference Scaling, arXiv:2505.13672; strategies.md §7, which says what the source
- * leaves open and how we read it. cost=rise adds up only increases of h, as the source has it;
- * cost=fall is consistent, so that the first goal taken is the best of the tree; cost=zero is
+ * Token-Efficient Inference Scaling, arXiv:2505.13672; docs/strategies/astar.md says what the
+ * source leaves open and how we read it. cost=rise adds up only increases of h, as the source has
+ * it; cost=fall is consistent, so that the first goal taken is the best of the tree; cost=zero is
  * greedy. */
 #include "strategies/choose.h"
 
@@ -26,7 +26,7 @@ struct frontier { /* worst first, so that the best is taken from the end */
     int n;
 };
 
-/* (f, h, -depth, id): smallest first (§7). */
+/* (f, h, -depth, id): smallest first. */
 static bool better(const struct state *a, const struct state *b)
 {
     uint32_t ta = search_steps(a->node), tb = search_steps(b->node);

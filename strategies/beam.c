@@ -1,8 +1,8 @@
 /* beam: stepwise search under a process-reward model. Snell et al., Scaling LLM Test-Time Compute
- * Optimally can be More Effective than Scaling Model Parameters, arXiv:2408.03314, §5.1;
- * strategies.md §5.1. N continuations a round, M of each kept line; finished lines narrow the beam
- * and vote at the end, weighted by their reward. With lookahead=k a line is judged by where k
- * greedy steps lead from it (§5.2); the steps themselves are thrown away. */
+ * Optimally can be More Effective than Scaling Model Parameters, arXiv:2408.03314, §5.1. N
+ * continuations a round, M of each kept line; finished lines narrow the beam and vote at the end,
+ * weighted by their reward. With lookahead=k a line is judged by where k greedy steps lead from it;
+ * the steps themselves are thrown away. */
 #include "strategies/beam.h"
 
 enum { FINISH_SHRINK, FINISH_REFILL, FINISH_STAY };

@@ -1,6 +1,6 @@
 /* best_of_n: sample n lines, let a reward model choose. Cobbe et al., Training Verifiers to Solve
  * Math Word Problems, arXiv:2110.14168, §4; weighted vote as in Snell et al., arXiv:2408.03314,
- * §5.1 (strategies.md §2.3): W(a) = sum of A_i over the lines i that answer a, the text returned is
+ * §5.1: W(a) = sum of A_i over the lines i that answer a, the text returned is
  * the group's line of greatest A. Deviation: the default is the weighted vote, which is kinder to a
  * weak reward model than the arg-max. */
 #include "strategies/choose.h"

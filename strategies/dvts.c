@@ -1,7 +1,6 @@
 /* dvts: diverse verifier tree search: N/M independent trees, each greedy under the process reward.
- * Beeching et al., Scaling test-time compute with open models (search-and-learn), "DVTS";
- * strategies.md §5.3. Deviation: of the last round's proposals only those that finished may
- * answer. */
+ * Beeching et al., Scaling test-time compute with open models (search-and-learn), "DVTS".
+ * Deviation: of the last round's proposals only those that finished may answer. */
 #include "strategies/choose.h"
 
 struct dvts_params {

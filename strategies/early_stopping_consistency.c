@@ -1,6 +1,6 @@
 /* early_stopping_consistency: windows of lines, until one is unanimous. Li et al., Escape Sky-high
- * Cost: Early-stopping Self-Consistency for Multi-step Reasoning, arXiv:2401.10480, Algorithm 1;
- * strategies.md §3.2. If no window is, the majority of all. A last, shorter window stops nothing.
+ * Cost: Early-stopping Self-Consistency for Multi-step Reasoning, arXiv:2401.10480, Algorithm 1. If
+ * no window is, the majority of all. A last, shorter window stops nothing.
  */
 #include "core/search.h"
 

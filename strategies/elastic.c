@@ -1,5 +1,5 @@
 /* elastic: separate budgets for thinking and for the solution. Xu et al., Scalable Chain of
- * Thoughts via Elastic Reasoning, arXiv:2505.05315, §3.2; strategies.md §10.2. Thinking that has
+ * Thoughts via Elastic Reasoning, arXiv:2505.05315, §3.2. Thinking that has
  * not ended within its budget is ended by force; what thinking leaves over is not given to the
  * solution. */
 #include "core/search.h"

@@ -1,8 +1,7 @@
 /* first_finish: the first line to end is the answer. Agarwal et al., First Finish Search: Efficient
  * Test-Time Scaling in Large Language Models, arXiv:2505.18149, Algorithm 1; the majority of the k
- * first (FFS-k@N) or of the k longest (LFS-k@N) as in The Art of Scaling Test-Time Compute.
- * strategies.md §4.1. All lines decode in lockstep, so "first" is the fewest tokens, not the
- * fastest clock. */
+ * first (FFS-k@N) or of the k longest (LFS-k@N) as in The Art of Scaling Test-Time Compute. All
+ * lines decode in lockstep, so "first" is the fewest tokens, not the fastest clock. */
 #include "core/search.h"
 
 struct ff_params {

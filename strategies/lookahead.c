@@ -1,5 +1,5 @@
 /* lookahead: beam search that judges a line by where greedy steps lead from it. Snell et al.,
- * arXiv:2408.03314, §5.1; strategies.md §5.2. Beam search with lookahead=k, which see. */
+ * arXiv:2408.03314, §5.1. Beam search with lookahead=k, which see. */
 #include "strategies/beam.h"
 
 static const struct pd_param params[] = {BEAM_PARAMS(1), {0}};

@@ -1,5 +1,5 @@
 /* mbr: minimum Bayes risk: the line that all the others are most like. Kumar and Byrne, Minimum
- * Bayes-Risk Decoding for Statistical Machine Translation, 2004; strategies.md §2.4:
+ * Bayes-Risk Decoding for Statistical Machine Translation, 2004:
  * y* = argmax over y of the mean of U(y, e) over the other lines e. utility=exact compares answers
  * (a majority vote), f1 words, chrf groups of characters. */
 #include <ctype.h>

@@ -1,6 +1,6 @@
 /* mcts: Monte Carlo tree search over steps. Hao et al., Reasoning with Language Model is Planning
  * with World Model (RAP), arXiv:2305.14992, §3.3, with the constants of its authors' code;
- * select=puct as in OpenR. strategies.md §8.1. Deviations, as there: by default (mode=leaf_value) a
+ * select=puct as in OpenR. Deviations: by default (mode=leaf_value) a
  * new node is worth its process reward and is not simulated to the end; the depth limit is the
  * job's max_steps. */
 #include <math.h>

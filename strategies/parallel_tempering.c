@@ -1,5 +1,5 @@
 /* parallel_tempering: chains of particle Gibbs at a ladder of temperatures that swap their
- * references. Puri et al., arXiv:2502.01618, §3.3; strategies.md §6.3: chain k samples from
+ * references. Puri et al., arXiv:2502.01618, §3.3: chain k samples from
  * p(x) exp(w(x) / T_k), w the line's sum of ln reward; neighbours swap with probability
  * min(1, exp((1/T_k - 1/T_{k+1}) (w_{k+1} - w_k))), even and odd pairs in turn. The chain at T = 1
  * answers. */

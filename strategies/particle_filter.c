@@ -1,9 +1,10 @@
 /* particle_filter: sequential Monte Carlo over steps with the process reward as likelihood. Puri et
  * al., Rollout Roulette: A Probabilistic Inference Approach to Inference-Time Scaling of LLMs using
- * Particle-Based Monte Carlo Methods, arXiv:2502.01618, §3 and Algorithm 1; strategies.md §6.1,
- * which says where the sources disagree. mode=smc counts each step's reward once (W <- W r) and
- * resamples when the effective sample size falls; mode=puri weighs by softmax(logit r / tau) of the
- * last step and draws new particles in every round, among those that have not finished. */
+ * Particle-Based Monte Carlo Methods, arXiv:2502.01618, §3 and Algorithm 1;
+ * docs/strategies/particle_filter.md says where the sources disagree. mode=smc counts each step's
+ * reward once (W <- W r) and resamples when the effective sample size falls; mode=puri weighs by
+ * softmax(logit r / tau) of the last step and draws new particles in every round, among those that
+ * have not finished. */
 #include <math.h>
 
 #include "strategies/choose.h"
@@ -91,7 +92,7 @@ static int run_puri(struct search *s, const struct pf_params *p, struct node **x
     return rc;
 }
 
-/* Of the particles that finished with an answer (§6.1.4). */
+/* Of the particles that finished with an answer. */
 static struct node *select_answer(struct search *s, const struct pf_params *p, struct node **x,
                                   double *w)
 {

@@ -1,7 +1,7 @@
 /* particle_gibbs: iterated conditional particle filter. Puri et al., arXiv:2502.01618, §3.3, after
- * Andrieu, Doucet and Holenstein, Particle Markov chain Monte Carlo methods, 2010; strategies.md
- * §6.2. One particle of each iteration is the line drawn from the one before; the others may fork
- * from it. All iterations' particles vote with their weights, averaged. */
+ * Andrieu, Doucet and Holenstein, Particle Markov chain Monte Carlo methods, 2010. One particle of
+ * each iteration is the line drawn from the one before; the others may fork from it. All
+ * iterations' particles vote with their weights, averaged. */
 #include "strategies/smc.h"
 
 struct pg_params {

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <stdbool.h>
 
-#define NEARLY 1e-12 /* n w within this of an integer is that integer (§6.1.2) */
+#define NEARLY 1e-12 /* n w within this of an integer is that integer */
 
 int resample_draw(const double *w, int n, double u)
 {

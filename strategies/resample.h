@@ -1,4 +1,4 @@
-/* Resampling of weighted particles: strategies.md §6.1.2; Douc and Cappé, Comparison of Resampling
+/* Resampling of weighted particles. Douc and Cappé, Comparison of Resampling
  * Schemes for Particle Filtering, 2005. Pure functions. */
 #ifndef PD_STRATEGIES_RESAMPLE_H
 #define PD_STRATEGIES_RESAMPLE_H

@@ -1,6 +1,6 @@
 /* resample_limit: draw until a verifier accepts, no longer than that pays, else abstain. Stroebl,
  * Kapoor and Narayanan, Inference Scaling fLaws: The Limits of LLM Resampling with Imperfect
- * Verifiers, arXiv:2411.17501, §4; strategies.md §3.5, whose closed form corrects the authors'
+ * Verifiers, arXiv:2411.17501, §4; the closed form corrects the authors'
  * notebook. A problem is easy (with probability `easy`) or hard; a draw is right with probability
  * r_easy or r_hard; the verifier accepts a right one with probability `complete`, a wrong one with
  * 1 - `sound`. An accepted right answer is worth 1, an accepted wrong one `wrong_value`, a draw

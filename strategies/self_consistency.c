@@ -1,7 +1,6 @@
 /* self_consistency: majority vote over sampled reasoning paths. Wang et al., Self-Consistency
  * Improves Chain of Thought Reasoning in Language Models, arXiv:2203.11171, §2. Lines that were cut
- * do not vote unless they are asked to; ties go to the answer that was voted for first
- * (strategies.md §1.7, §2.2). */
+ * do not vote unless they are asked to; ties go to the answer that was voted for first. */
 #include "core/search.h"
 
 struct sc_params {

@@ -1,6 +1,6 @@
 /* short_m_at_k: of k lines that think in parallel, the m that end thinking first vote. Hassid et
  * al., Don't Overthink It: Preferring Shorter Thinking Chains for Improved LLM Reasoning,
- * arXiv:2505.17813, §4. strategies.md §4.2: the rest is cut off at the m-th end of thinking, not at
+ * arXiv:2505.17813, §4. The rest is cut off at the m-th end of thinking, not at
  * the m-th solution; a tie goes to the answer with the shortest thinking. */
 #include "core/search.h"
 

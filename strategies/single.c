@@ -1,4 +1,4 @@
-/* single: one line of thought, the baseline of every table (strategies.md §2.1). temperature 0 is
+/* single: one line of thought, the baseline of every table. temperature 0 is
  * greedy. */
 #include "core/search.h"
 

@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-#define REWARD_MIN 1e-7 /* §1.4 */
+#define REWARD_MIN 1e-7 /* rewards below are this: a logarithm must exist */
 
 static double uniform(void *s)
 {
@@ -151,7 +151,7 @@ int smc_run(struct search *s, struct smc *m, struct pd_err *err)
             g[i] = m->w[i] > 0 ? pow(g[i] / top, 1 / m->tau) : 0;
             sum += m->w[i] * g[i];
         }
-        if (top <= 0) { /* collapse (§6.1.3): the estimate is 0 for good; redraw the step, once */
+        if (top <= 0) { /* collapse: the estimate is 0 for good; redraw the step, once */
             m->log_z = -INFINITY;
             m->collapsed = redrawn;
             if (redrawn)

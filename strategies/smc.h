@@ -1,5 +1,5 @@
 /* Sequential Monte Carlo over steps, shared by particle_filter, particle_gibbs and
- * parallel_tempering. strategies.md §6. */
+ * parallel_tempering. */
 #ifndef PD_STRATEGIES_SMC_H
 #define PD_STRATEGIES_SMC_H
 

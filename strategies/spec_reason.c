@@ -1,6 +1,6 @@
 /* spec_reason: a small model drafts each step, a judge keeps it or the base writes its own. Pan et
  * al., SpecReason: Fast and Accurate Inference-Time Compute via Speculative Reasoning,
- * arXiv:2504.07891, §3; strategies.md §9.1. Deviations: the judge is the process-reward model, its
+ * arXiv:2504.07891, §3. Deviations: the judge is the process-reward model, its
  * reward r on the paper's scale of 0 to 9 (u = 9 r), not a digit that the base writes; a step that
  * ends the line is judged like any other. Drafts, rejected ones too, count in the budget. */
 #include "core/search.h"

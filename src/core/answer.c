@@ -1,4 +1,4 @@
-/* Answer extraction and canonical keys (strategies.md §1.3). PCRE2 with match limits does the
+/* Answer extraction and canonical keys. PCRE2 with match limits does the
  * patterns; patterns are compiled once per call site and freed: answers are short and rare next to
  * tokens. */
 #define PCRE2_CODE_UNIT_WIDTH 8

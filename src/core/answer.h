@@ -1,4 +1,4 @@
-/* What a line of thought answers (strategies.md §1.3). */
+/* What a line of thought answers. */
 #ifndef PD_CORE_ANSWER_H
 #define PD_CORE_ANSWER_H
 

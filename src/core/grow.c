@@ -174,7 +174,7 @@ static int differs(struct search *s, const struct node *n, const struct pd_node_
     return 0;
 }
 
-/* strategies.md §1.2: an empty step, or the last of `guard` equal ones, is a failed expansion. */
+/* An empty step, or the last of `guard` equal ones, is a failed expansion. */
 static void guard_step(struct node *n, int guard)
 {
     struct pd_str text = pd_str_trim(n->text);
@@ -301,6 +301,14 @@ static const char *stop_text(enum search_until until)
     return until == UNTIL_STEP ? PD_STEP_DELIMITER : until == UNTIL_THOUGHT ? PD_THINK_END : NULL;
 }
 
+/* What the tree goes on from is part of it. */
+static void adopt(struct node *n)
+{
+    if (n->aside)
+        n->parent->n_children++;
+    n->aside = false;
+}
+
 /* The child's node and how much it may draw. */
 static void plan(struct search *s, struct sprout *sp, struct node *parent,
                  const struct grow_how *how, uint64_t share)
@@ -311,6 +319,8 @@ static void plan(struct search *s, struct sprout *sp, struct node *parent,
     if (how->aside) {
         sp->node->aside = true;
         parent->n_children--;
+    } else {
+        adopt(parent);
     }
     if (how->draft) /* a second model on the same line draws from a stream of its own */
         sp->node->key = search_subkey(sp->node->key, ROLE_DRAFT, UINT64_MAX);
@@ -587,6 +597,7 @@ int search_force(struct search *s, struct node *parent, struct pd_str text, stru
     size_t count = 0;
     int rc = 0;
 
+    adopt(parent);
     if (s->job->mode == PD_JOB_RECORDED || search_stored_node(s, n->id)) {
         const struct pd_node_rec *r = search_stored_node(s, n->id);
 

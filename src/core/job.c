@@ -100,7 +100,7 @@ static struct node *best_open(const struct search *s)
     return best;
 }
 
-/* strategies.md §1.6: finished lanes with an answer; else wrap up the best open one; else nothing.
+/* Finished lanes with an answer; else wrap up the best open one; else nothing.
  */
 static int ending_rule(struct search *s, struct pd_err *err)
 {

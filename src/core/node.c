@@ -129,10 +129,6 @@ struct node *search_node_new(struct search *s, struct node *parent)
     n->parent = parent;
     n->call = n->score_call = -1;
     n->created_ms = pd_clock_unix_ms();
-    if (parent && parent->aside) { /* what is gone on from is part of the tree */
-        parent->aside = false;
-        parent->parent->n_children++;
-    }
     if (parent) {
         uint32_t j = parent->n_children++;
 

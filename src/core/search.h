@@ -65,7 +65,7 @@ void search_prune(struct search *s, struct node *node, const char *why);
  * nothing. */
 int search_score(struct search *s, struct node *const *nodes, int n, struct pd_err *err);
 /* Names the answer, or the best so far: the last one counts, also when a budget ends the search.
- * NULL: the strategy has none, the ending rule decides (strategies.md §1.6). */
+ * NULL: the strategy has none, the ending rule decides. */
 int search_answer(struct search *s, struct node *node, struct pd_err *err);
 /* Would rather say nothing: no answer, and no ending rule that finds one. */
 int search_abstain(struct search *s, struct pd_err *err);

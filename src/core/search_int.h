@@ -14,7 +14,7 @@ enum search_role { ROLE_BASE, ROLE_DRAFT, N_ROLES };
 struct node {
     uint32_t id, depth, step;
     struct node *parent;
-    uint64_t key;        /* of the branch (strategies.md §1.5) */
+    uint64_t key;        /* of the branch */
     uint32_t n_children; /* so far; the next child's index */
     uint32_t n_sprouts;  /* while grow() runs: children it is making */
     enum node_status status;

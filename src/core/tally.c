@@ -1,4 +1,4 @@
-/* Votes by canonical answer. Ties go by the order of the first vote (strategies.md §1.7). */
+/* Votes by canonical answer. Ties go by the order of the first vote. */
 #include "core/search_int.h"
 
 struct group {

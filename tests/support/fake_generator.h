@@ -59,7 +59,7 @@ struct fake {
 
 void fake_init(struct fake *f, const char *name);
 
-/* Lane i < 64 from the prompt whose key this is (strategies.md 1.5; child 0 goes on with it), or
+/* Lane i < 64 from the prompt whose key this is (child 0 goes on with it), or
  * -1. */
 int fake_lane(struct fake *f, uint64_t key);
 

@@ -1,4 +1,4 @@
-/* Answers, keys and steps (strategies.md §1.2, §1.3). */
+/* Answers, keys and steps. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

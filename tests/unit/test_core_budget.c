@@ -1,4 +1,4 @@
-/* Budgets of tokens, nodes and seconds, the ledger, and the ending rule (strategies.md 1.6). */
+/* Budgets of tokens, nodes and seconds, the ledger, and the ending rule. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -46,7 +46,7 @@ static void assert_text(const struct node *n, const char *want)
         fail_msg("node %u says '%.*s', not '%s'", n->id, (int)n->text.len, n->text.ptr, want);
 }
 
-/* ---- keys (strategies.md 1.5) ------------------------------------------------------------------
+/* ---- keys -------------------------------------------------------------------------------------
  */
 
 static int sample_children(struct search *s, const void *params, struct pd_err *err)

@@ -1,4 +1,4 @@
-/* strategies/resample.c against strategies.md §6.1.2 and §14: copies of each particle, on average
+/* strategies/resample.c against copies of each particle, on average
  * and at worst, by integrating over all uniforms; slots; draws; the effective sample size. */
 #include <math.h>
 #include <setjmp.h>

@@ -1,4 +1,4 @@
-/* single, self_consistency, best_of_n on scripted lines with known rewards (strategies.md 2). A
+/* single, self_consistency, best_of_n on scripted lines with known rewards. A
  * line's reward is made of its steps': a step beginning with 'z' is worth 0, 'h' one half, 'o' 1.
  */
 #include <setjmp.h>

@@ -1,6 +1,5 @@
-/* How many lanes are enough: adaptive_consistency and early_stopping_consistency (strategies.md
- * §3.1, §3.2, §14) on scripted answers, by exact enumeration where that is small enough; and mbr
- * (§2.4). */
+/* How many lanes are enough: adaptive_consistency and early_stopping_consistency on scripted
+ * answers, by exact enumeration where that is small enough; and mbr (§2.4). */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,4 @@
-/* astar (strategies.md §7) against brute force: branch keys are paths, so that the tree a search
+/* astar against brute force: branch keys are paths, so that the tree a search
  * draws from is a fixed object for a seed. One strategy draws all of it; a model of A* runs on
  * that, pop for pop; and the properties of its costs hold against the best goal there is. */
 #include <math.h>

@@ -109,6 +109,8 @@ static void start(const struct pd_strategy *s, int n, const char *more)
             snprintf(options + len, sizeof options - len, "%s=%d ", sizes[i].name,
                      sizes[i].most < n ? sizes[i].most : n);
         }
+    if (has_param(s, "fallback")) /* or it would rather say nothing */
+        strcat(options, "fallback=best ");
     snprintf(options + strlen(options), sizeof options - strlen(options), "%s", more);
     trial_init(&t, s, options);
 }
@@ -157,7 +159,7 @@ static void lines_without_an_end_or_an_answer(void **state)
         for (size_t w = 0; w < sizeof worlds / sizeof *worlds; w++)
             for (int n = 1; n <= 4; n += 3) {
                 start(pd_strategies[i], n, "");
-                t.gen.next = worlds[w].next;
+                t.gen.next = t.draft.next = worlds[w].next;
                 check(worlds[w].what, false);
             }
 }
@@ -207,7 +209,7 @@ static void half_of_the_lines_fail(void **state)
         for (uint64_t seed = 0; seed < 12; seed++) {
             start(pd_strategies[i], 4, "");
             t.job.seed = seed;
-            t.gen.next = half_fail;
+            t.gen.next = t.draft.next = half_fail;
             check("half of the lines fail", true);
         }
 }
@@ -222,7 +224,7 @@ static void budgets_of_less_than_a_step(void **state)
             check("few tokens", true);
             start(pd_strategies[i], 4, "");
             t.job.budget.tokens = tokens;
-            t.gen.next = talks_on;
+            t.gen.next = t.draft.next = talks_on;
             check("few tokens and no end", false);
         }
         for (uint64_t nodes = 1; nodes < 12; nodes++) {
@@ -238,7 +240,7 @@ static void a_wrapped_up_line_answers(void **state)
     (void)state;
     for (size_t i = 0; pd_strategies[i]; i++) {
         start(pd_strategies[i], 4, "");
-        t.gen.next = talks_on;
+        t.gen.next = t.draft.next = talks_on;
         t.job.budget.tokens = 200;
         t.job.budget.wrap_up = "\n\nThe final answer is 7";
         t.job.budget.wrap_reserve = 4;
@@ -283,7 +285,7 @@ static void cancelled_at_any_step_it_resumes_to_the_same(void **state)
             char digest[65];
 
             start(pd_strategies[i], 4, "");
-            t.gen.next = w ? half_fail : fake_babble;
+            t.gen.next = t.draft.next = w ? half_fail : fake_babble;
             assert_int_equal(trial_run(&t), 0);
             memcpy(digest, t.digest, sizeof digest);
             for (long at = 0;; at += 1 + at / 6) {

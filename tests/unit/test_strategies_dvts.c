@@ -1,4 +1,4 @@
-/* dvts (strategies.md §5.3) against a model of what it keeps, on the run's own tree; special cases
+/* dvts against a model of what it keeps, on the run's own tree; special cases
  * on trees that are written down. */
 #include <math.h>
 #include <setjmp.h>

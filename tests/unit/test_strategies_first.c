@@ -1,4 +1,4 @@
-/* first_finish and short_m_at_k (strategies.md §4) on scripted lanes, against a model of who wins:
+/* first_finish and short_m_at_k on scripted lanes, against a model of who wins:
  * a token is a byte, so lengths are known beforehand. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,4 @@
-/* resample_limit (strategies.md §3.5 and the fLaws rows of §14): how many draws pay. */
+/* resample_limit: how many draws pay. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,4 @@
-/* particle_filter, particle_gibbs, parallel_tempering (strategies.md §6): every number that a run
+/* particle_filter, particle_gibbs, parallel_tempering: every number that a run
  * decided by is computed again from its tree; collapses; swaps at known weights. */
 #include <math.h>
 #include <setjmp.h>

@@ -1,4 +1,4 @@
-/* strategies/smc.c as a law (strategies.md §6.1.5, §6.2, §14): a chain of two states is the model,
+/* strategies/smc.c as a law: a chain of two states is the model,
  * and every outcome of it and of the search's own draws is run and weighed by its probability. What
  * must hold on average then holds to rounding. This program is linked with --wrap=search_random. */
 #include <math.h>

@@ -1,4 +1,4 @@
-/* Stepwise search (strategies.md §5): beam and lookahead. What a run kept is compared with what
+/* Stepwise search: beam and lookahead. What a run kept is compared with what
  * a model of the search would have kept, round for round, on the run's own tree; special cases on
  * trees that are written down. */
 #include <math.h>

@@ -1,4 +1,4 @@
-/* spec_reason and elastic (strategies.md §9.1, §10.2): who writes which step, and how much. */
+/* spec_reason and elastic: who writes which step, and how much. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -33,7 +33,6 @@ static void spec(const char *options, const char *const *drafts, const char *con
     trial_script(&t, bases);
     t.draft.next = fake_script;
     memcpy(&t.draft.world, &drafts, sizeof drafts);
-    t.draft.n_prompt = strlen("Q:What is it?\n"); /* it is never asked for the prompt */
     t.scorer.logit = reward;
     if (trial_run(&t) < 0)
         fail_msg("%s", t.err.text);
