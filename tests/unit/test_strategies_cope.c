@@ -246,9 +246,9 @@ static void budgets_of_less_than_a_step(void **state)
  * against two of .2. */
 static void a_budget_leaves_the_vote_to_what_has_finished(void **state)
 {
-    static const struct toy_step tree[] = {{"0", "9 answer: 1"}, {"1", "2 answer: 2"},
-                                           {"2", "2 answer: 2"}, {"3", "8 open\n\n"},
-                                           {"", "X answer: 3"},  {0}};
+    static const struct toy_step tree[] = {{"0", "9 answer: 1"},       {"1", "2 answer: 2"},
+                                           {"2", "2 also, answer: 2"}, {"3", "8 open\n\n"},
+                                           {"", "X answer: 3"},        {0}};
     static const char *const runs[][2] = {{"beam", "samples=4 expand=2"},
                                           {"lookahead", "samples=4 expand=2 lookahead=0"},
                                           {"dvts", "samples=4 expand=1"},
