@@ -39,6 +39,7 @@ UNIT_TESTS = \
 	tests/unit/test_strategies_dvts \
 	tests/unit/test_strategies_first \
 	tests/unit/test_strategies_limit \
+	tests/unit/test_strategies_mcts \
 	tests/unit/test_strategies_particles \
 	tests/unit/test_strategies_smc \
 	tests/unit/test_strategies_steps \

@@ -255,3 +255,83 @@ uint32_t toy_vote(struct trial *t, const uint32_t *done, int n, toy_judge_fn jud
             best = done[i];
     return best;
 }
+
+/* ---- the whole tree ----------------------------------------------------------------------------
+ */
+
+struct toy_vertex toy_all[TOY_MANY];
+uint32_t toy_n_all;
+static int branching;
+
+static int expand_all(struct search *s, const void *params, struct pd_err *err)
+{
+    struct node **level = search_array(s, TOY_MANY), **next = search_array(s, TOY_MANY);
+    int n = 1, rc = 0;
+
+    (void)params;
+    level[0] = search_root(s);
+    while (n && rc == 0) {
+        int n_next = 0;
+
+        for (int i = 0; i < n && rc == 0; i++, n_next += branching)
+            rc = search_sample(s, level[i], branching, UNTIL_STEP, next + n_next, err);
+        if (rc == 0)
+            rc = search_score(s, next, n_next, err);
+        n = 0;
+        for (int i = 0; i < n_next; i++)
+            if (search_open(next[i]))
+                level[n++] = next[i];
+    }
+    return rc;
+}
+
+void toy_grow(int n_children, uint64_t seed, toy_judge_fn judge)
+{
+    static const struct pd_strategy all = {.name = "all", .needs_scorer = true, .run = expand_all};
+    struct trial t;
+
+    branching = n_children;
+    trial_init(&t, &all, "");
+    toy_judge(&t, judge);
+    t.job.seed = seed;
+    if (trial_run(&t) < 0)
+        fail_msg("%s", t.err.text);
+    toy_n_all = (uint32_t)t.result.trace.n_nodes;
+    assert_true(toy_n_all < TOY_MANY);
+    for (uint32_t i = 0; i < toy_n_all; i++) {
+        const struct pd_node_rec *n = trial_node(&t, i);
+        struct toy_vertex *v = &toy_all[i];
+
+        *v = (struct toy_vertex){.key = n->seed, .depth = n->depth, .parent = n->parent};
+        v->goal = strcmp(n->status, "finished") == 0;
+        if (v->goal)
+            v->answer = strstr(trial_line(&t, i), "\\boxed{")[7];
+        if (i)
+            toy_all[n->parent].child[toy_all[n->parent].n_child++] = i;
+    }
+    for (size_t i = 0; i < t.result.trace.n_scores; i++)
+        toy_all[t.result.trace.scores[i].node_id].h = 1 - t.result.trace.scores[i].value;
+    trial_done(&t);
+}
+
+uint32_t toy_find(const struct trial *t, uint32_t id)
+{
+    const struct pd_node_rec *n = trial_node(t, id);
+
+    for (uint32_t i = 0; i < toy_n_all; i++)
+        if (toy_all[i].key == n->seed && toy_all[i].depth == n->depth)
+            return i;
+    fail_msg("node %u is not of the tree", id);
+    return 0;
+}
+
+bool toy_is_double(uint32_t vertex, int i)
+{
+    const struct toy_vertex *c = &toy_all[toy_all[vertex].child[i]];
+
+    for (int k = 0; k < i && c->goal; k++)
+        if (toy_all[toy_all[vertex].child[k]].goal &&
+            toy_all[toy_all[vertex].child[k]].answer == c->answer)
+            return true;
+    return false;
+}

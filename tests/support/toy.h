@@ -43,4 +43,23 @@ bool toy_was(const struct trial *t, uint32_t id, const char *status);
 double toy_value(const struct trial *t, toy_judge_fn judge, uint32_t id);
 uint32_t toy_vote(struct trial *t, const uint32_t *done, int n, toy_judge_fn judge, bool weighted);
 
+/* All of the tree that fake_babble can grow with so many children a node: since branch keys are
+ * paths, it is what every search of that seed draws from. [0] is the prompt. */
+#define TOY_MANY 4000
+struct toy_vertex {
+    uint64_t key;
+    uint32_t depth, parent;
+    double h; /* 1 - reward; 0 at the root */
+    bool goal;
+    char answer; /* of a goal */
+    uint32_t child[4];
+    int n_child;
+};
+extern struct toy_vertex toy_all[TOY_MANY];
+extern uint32_t toy_n_all;
+void toy_grow(int n_children, uint64_t seed, toy_judge_fn judge);
+uint32_t toy_find(const struct trial *t, uint32_t id); /* the vertex of a node of the last run */
+/* Whether the i-th child's text is that of an earlier one: here, only last steps' are. */
+bool toy_is_double(uint32_t vertex, int i);
+
 #endif

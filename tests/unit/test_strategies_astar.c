@@ -10,10 +10,9 @@
 
 #include <cmocka.h>
 
-#include "core/search.h"
 #include "tests/support/toy.h"
 
-#define MANY 4000
+#define MANY TOY_MANY
 
 static struct trial t;
 
@@ -31,7 +30,7 @@ static void run(const char *options, uint64_t seed)
         fail_msg("astar %s: %s", options, t.err.text);
 }
 
-static void run_tree(const char *options, const struct toy_step *tree)
+static void rutoy_n_all(const char *options, const struct toy_step *tree)
 {
     start(options, 1, toy_tenths);
     toy_plant(&t, tree);
@@ -39,83 +38,7 @@ static void run_tree(const char *options, const struct toy_step *tree)
         fail_msg("astar %s: %s", options, t.err.text);
 }
 
-/* ---- the whole tree ----------------------------------------------------------------------------
- */
-
-static struct vertex {
-    uint64_t key;
-    uint32_t depth, parent;
-    double h; /* 1 - reward; 0 at the root */
-    bool goal;
-    char answer;
-    uint32_t child[4];
-    int n_child;
-} tree[MANY];
-static uint32_t n_tree;
-
-static int branching;
 static toy_judge_fn judge = toy_of_line;
-
-static int expand_all(struct search *s, const void *params, struct pd_err *err)
-{
-    struct node **level = search_array(s, MANY), **next = search_array(s, MANY);
-    int n = 1, rc = 0;
-
-    (void)params;
-    level[0] = search_root(s);
-    while (n && rc == 0) {
-        int n_next = 0;
-
-        for (int i = 0; i < n && rc == 0; i++, n_next += branching)
-            rc = search_sample(s, level[i], branching, UNTIL_STEP, next + n_next, err);
-        if (rc == 0)
-            rc = search_score(s, next, n_next, err);
-        n = 0;
-        for (int i = 0; i < n_next; i++)
-            if (search_open(next[i]))
-                level[n++] = next[i];
-    }
-    return rc;
-}
-
-static void grow_tree(int k, uint64_t seed)
-{
-    static const struct pd_strategy all = {.name = "all", .needs_scorer = true, .run = expand_all};
-
-    branching = k;
-    trial_init(&t, &all, "");
-    toy_judge(&t, judge);
-    t.job.seed = seed;
-    if (trial_run(&t) < 0)
-        fail_msg("%s", t.err.text);
-    n_tree = (uint32_t)t.result.trace.n_nodes;
-    assert_true(n_tree < MANY);
-    for (uint32_t i = 0; i < n_tree; i++) {
-        const struct pd_node_rec *n = trial_node(&t, i);
-        struct vertex *v = &tree[i];
-
-        *v = (struct vertex){.key = n->seed, .depth = n->depth, .parent = n->parent};
-        v->goal = strcmp(n->status, "finished") == 0;
-        if (v->goal)
-            v->answer = strstr(trial_line(&t, i), "\\boxed{")[7];
-        if (i)
-            tree[n->parent].child[tree[n->parent].n_child++] = i;
-    }
-    for (size_t k2 = 0; k2 < t.result.trace.n_scores; k2++)
-        tree[t.result.trace.scores[k2].node_id].h = 1 - t.result.trace.scores[k2].value;
-    trial_done(&t);
-}
-
-static uint32_t vertex_of(uint32_t id)
-{
-    const struct pd_node_rec *n = trial_node(&t, id);
-
-    for (uint32_t i = 0; i < n_tree; i++)
-        if (tree[i].key == n->seed && tree[i].depth == n->depth)
-            return i;
-    fail_msg("node %u is not of the tree", id);
-    return 0;
-}
 
 /* ---- a model of A* -----------------------------------------------------------------------------
  */
@@ -146,8 +69,8 @@ static bool before(const struct open *a, const struct open *b)
         return a->f < b->f;
     if (a->h != b->h)
         return a->h < b->h;
-    if (tree[a->v].depth != tree[b->v].depth)
-        return tree[a->v].depth > tree[b->v].depth;
+    if (toy_all[a->v].depth != toy_all[b->v].depth)
+        return toy_all[a->v].depth > toy_all[b->v].depth;
     return a->id < b->id;
 }
 
@@ -171,17 +94,6 @@ static struct open take(struct open *open, int *n, bool worst)
     return x;
 }
 
-/* Whether the i-th child says what an earlier one says: here, only last steps do. */
-static bool is_double(uint32_t v, int i)
-{
-    const struct vertex *c = &tree[tree[v].child[i]];
-
-    for (int k = 0; k < i && c->goal; k++)
-        if (tree[tree[v].child[k]].goal && tree[tree[v].child[k]].answer == c->answer)
-            return true;
-    return false;
-}
-
 /* Fills pops; returns the goals' vertices in goal[], how many. */
 static int simulate(const struct how *how, uint32_t *goal)
 {
@@ -196,7 +108,7 @@ static int simulate(const struct how *how, uint32_t *goal)
         int draw;
 
         pops[n_pops++] = (struct pop){x.v, x.f, x.g, x.h, n};
-        if (tree[x.v].goal) {
+        if (toy_all[x.v].goal) {
             goal[n_goals++] = x.v;
             if (strcmp(how->stop, "m_goals") != 0)
                 return n_goals;
@@ -209,13 +121,13 @@ static int simulate(const struct how *how, uint32_t *goal)
             break;
         n_expanded += x.drawn == 0;
         for (int i = 0; i < draw; i++) {
-            uint32_t v = tree[x.v].child[x.drawn + i];
-            struct open y = {.v = v, .id = n_nodes + (uint32_t)i + 1, .h = tree[v].h};
+            uint32_t v = toy_all[x.v].child[x.drawn + i];
+            struct open y = {.v = v, .id = n_nodes + (uint32_t)i + 1, .h = toy_all[v].h};
 
-            if (is_double(x.v, x.drawn + i))
+            if (toy_is_double(x.v, x.drawn + i))
                 continue;
             y.g = x.g + edge_cost(how->cost, x.h, y.h);
-            y.f = y.g + y.h - how->depth_bonus * tree[v].depth;
+            y.f = y.g + y.h - how->depth_bonus * toy_all[v].depth;
             open[n++] = y;
             if (n > how->cap)
                 take(open, &n, true);
@@ -229,7 +141,7 @@ static int simulate(const struct how *how, uint32_t *goal)
             bool any = false;
 
             for (int i = 0; i < n; i++)
-                if (tree[open[i].v].goal && (!any || before(&open[i], &best))) {
+                if (toy_all[open[i].v].goal && (!any || before(&open[i], &best))) {
                     best = open[i];
                     any = true;
                 }
@@ -242,7 +154,7 @@ static int simulate(const struct how *how, uint32_t *goal)
     while (n && n_goals == 0) { /* the best goal that was drawn */
         struct open x = take(open, &n, false);
 
-        if (tree[x.v].goal)
+        if (toy_all[x.v].goal)
             goal[n_goals++] = x.v;
     }
     return n_goals;
@@ -273,7 +185,7 @@ static void check_pops(void)
         toy_numbers(json, "node", &id, 1);
         toy_numbers(json, "fgh", fgh, 3);
         toy_numbers(json, "open", &n_open, 1);
-        assert_int_equal(vertex_of((uint32_t)id), pops[i].v);
+        assert_int_equal(toy_find(&t, (uint32_t)id), pops[i].v);
         assert_true(fabs(fgh[0] - pops[i].f) < 1e-12 && fabs(fgh[1] - pops[i].g) < 1e-12 &&
                     fabs(fgh[2] - pops[i].h) < 1e-12);
         if ((int)n_open != pops[i].n_open)
@@ -309,20 +221,20 @@ static void pop_for_pop_as_the_model(void **state)
             int n_goals;
 
             judge = seed % 2 ? toy_coarse : toy_of_line; /* many ties, or none */
-            grow_tree(hows[i].k, seed);
+            toy_grow(hows[i].k, seed, judge);
             n_goals = simulate(&hows[i], goal);
             run_how(&hows[i], seed);
             check_pops();
             if (n_goals == 0) {
                 assert_null(t.result.key);
             } else if (n_goals == 1) {
-                assert_int_equal(vertex_of((uint32_t)t.result.answer_node), goal[0]);
+                assert_int_equal(toy_find(&t, (uint32_t)t.result.answer_node), goal[0]);
             } else { /* a weighted vote */
                 double sum[10] = {0}, top = 0;
 
                 for (int g = 0; g < n_goals; g++) {
-                    sum[tree[goal[g]].answer - '0'] += 1 - tree[goal[g]].h;
-                    top = fmax(top, sum[tree[goal[g]].answer - '0']);
+                    sum[toy_all[goal[g]].answer - '0'] += 1 - toy_all[goal[g]].h;
+                    top = fmax(top, sum[toy_all[goal[g]].answer - '0']);
                 }
                 assert_true(fabs(sum[t.result.key[0] - '0'] - top) < 1e-12);
             }
@@ -337,10 +249,10 @@ static void pop_for_pop_as_the_model(void **state)
 /* The objective of a goal: the costs on its path, and its h. */
 static double objective(uint32_t v, const char *cost)
 {
-    double j = tree[v].h;
+    double j = toy_all[v].h;
 
-    for (; v; v = tree[v].parent)
-        j += edge_cost(cost, tree[tree[v].parent].h, tree[v].h);
+    for (; v; v = toy_all[v].parent)
+        j += edge_cost(cost, toy_all[toy_all[v].parent].h, toy_all[v].h);
     return j;
 }
 
@@ -354,16 +266,16 @@ static void first_goals_are_as_good_as_the_cost_says(void **state)
         double j;
         const char *json = NULL;
 
-        grow_tree(3, seed);
-        for (uint32_t v = 1; v < n_tree; v++) {
-            top_h = fmax(top_h, tree[v].h);
-            if (tree[v].goal) {
+        toy_grow(3, seed, judge);
+        for (uint32_t v = 1; v < toy_n_all; v++) {
+            top_h = fmax(top_h, toy_all[v].h);
+            if (toy_all[v].goal) {
                 best_fall = fmin(best_fall, objective(v, "fall"));
                 best_rise = fmin(best_rise, objective(v, "rise"));
             }
         }
         run("k=3 cost=fall", seed); /* consistent: the first goal is the best of all */
-        j = objective(vertex_of((uint32_t)t.result.answer_node), "fall");
+        j = objective(toy_find(&t, (uint32_t)t.result.answer_node), "fall");
         assert_true(fabs(j - best_fall) < 1e-12);
         for (size_t i = 0; toy_decision(&t, "pop", i, &json); i++) { /* and f never falls */
             double f;
@@ -374,7 +286,7 @@ static void first_goals_are_as_good_as_the_cost_says(void **state)
         }
         trial_done(&t);
         run("k=3 cost=rise", seed); /* at most the largest h worse */
-        j = objective(vertex_of((uint32_t)t.result.answer_node), "rise");
+        j = objective(toy_find(&t, (uint32_t)t.result.answer_node), "rise");
         assert_true(j <= best_rise + top_h + 1e-12);
         worse += j > best_rise + 1e-12;
         trial_done(&t);
@@ -426,14 +338,14 @@ static void children_of_equal_text_are_one(void **state)
 
     (void)state;
     for (int i = 0; i < 3; i++) {
-        run_tree(options[i], same);
+        rutoy_n_all(options[i], same);
         assert_string_equal(trial_node(&t, 2)->prune_reason, "duplicate");
         for (uint32_t k = 1; k < t.result.trace.n_nodes; k++)
             if (trial_node(&t, k)->parent == 0 && k != 1 &&
                 pd_str_eq(trial_node(&t, k)->text, PD_STR("5 a\n\n")))
                 assert_string_equal(trial_node(&t, k)->prune_reason, "duplicate");
         trial_done(&t);
-        run_tree(options[i], empty); /* a goal without an answer is none */
+        rutoy_n_all(options[i], empty); /* a goal without an answer is none */
         assert_string_equal(t.result.key, "2");
         assert_string_equal(trial_node(&t, 1)->prune_reason, "no_answer");
         trial_done(&t);

@@ -59,6 +59,14 @@ static int32_t never_answers(struct fake *f, const struct fake_place *at, float 
     return off < strlen(text) ? text[off] : FAKE_EOS;
 }
 
+static int32_t answers_and_talks_on(struct fake *f, const struct fake_place *at, float *out_logprob)
+{
+    static const char text[] = "\\boxed{5}\n\n";
+    size_t off = offset(f, at, out_logprob);
+
+    return off < strlen(text) ? text[off] : 'a' + (int32_t)((off * 7 + at->key) % 26);
+}
+
 /* Half of the keys end with an answer, the others say no step at all. */
 static int32_t half_fail(struct fake *f, const struct fake_place *at, float *out_logprob)
 {
@@ -152,7 +160,8 @@ static void lines_without_an_end_or_an_answer(void **state)
                   {"a model that repeats itself", repeats_itself},
                   {"a model that says nothing", says_nothing},
                   {"blank lines", blank_lines},
-                  {"lines without an answer", never_answers}};
+                  {"lines without an answer", never_answers},
+                  {"an answer, but no end", answers_and_talks_on}};
 
     (void)state;
     for (size_t i = 0; pd_strategies[i]; i++)
@@ -235,6 +244,38 @@ static void budgets_of_less_than_a_step(void **state)
     }
 }
 
+/* What has finished when a budget ends the search is weighed as it always is: one line of .9
+ * against two of .2. */
+static void a_budget_leaves_the_vote_to_what_has_finished(void **state)
+{
+    static const struct toy_step tree[] = {{"0", "9 answer: 1"},       {"1", "2 answer: 2"},
+                                           {"2", "2 also, answer: 2"}, {"3", "8 open\n\n"},
+                                           {"", "X answer: 3"},        {0}};
+    static const char *const runs[][2] = {{"beam", "samples=4 expand=2"},
+                                          {"lookahead", "samples=4 expand=2 lookahead=0"},
+                                          {"dvts", "samples=4 expand=1"},
+                                          {"particle_filter", "samples=4"},
+                                          {"particle_gibbs", "samples=4"},
+                                          {"parallel_tempering", "samples=4 chains=1"},
+                                          {"mcts", "expand=4"},
+                                          {"astar", "k=4 cost=zero"}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
+        trial_init(&t, pd_strategy_find(runs[i][0]), runs[i][1]);
+        toy_judge(&t, toy_tenths);
+        toy_plant(&t, tree);
+        t.job.budget.nodes = 4;
+        if (trial_run(&t) < 0)
+            fail_msg("%s: %s", runs[i][0], t.err.text);
+        if (!t.result.key || strcmp(t.result.key, "1") != 0)
+            fail_msg("%s: %s", runs[i][0], t.result.key ? t.result.key : "none");
+        if (strcmp(runs[i][0], "astar") != 0) /* its best state was a goal */
+            assert_string_equal(t.result.stopped_by, "nodes");
+        trial_done(&t);
+    }
+}
+
 static void a_wrapped_up_line_answers(void **state)
 {
     (void)state;
@@ -314,6 +355,7 @@ int main(void)
         cmocka_unit_test(equal_lines_and_single_ones),
         cmocka_unit_test(half_of_the_lines_fail),
         cmocka_unit_test(budgets_of_less_than_a_step),
+        cmocka_unit_test(a_budget_leaves_the_vote_to_what_has_finished),
         cmocka_unit_test(a_wrapped_up_line_answers),
         cmocka_unit_test(a_failing_scorer_fails_the_job),
         cmocka_unit_test(cancelled_at_any_step_it_resumes_to_the_same),
