@@ -41,6 +41,9 @@ def plans(n):
         "particle_gibbs": ([f"samples={half}", "iterations=2"], True),
         "parallel_tempering": ([f"samples={max(n // 8, 1)}", "iterations=2"], True),
         "mcts": ([f"samples={2 * n}"], True),
+        "elastic": (["think=96", "solution=16"], False),
+        "spec_reason": ([], True),
+        "resample_limit": ([f"samples={n}", "fallback=best"], True),
     }
 
 

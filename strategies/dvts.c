@@ -56,6 +56,10 @@ static int run(struct search *s, const void *params, struct pd_err *err)
             if (first && search_open(first))
                 at[live++] = first;
         }
+        search_put_nodes(search_decide(s, "dvts"), "kept", at, live);
+        rc = search_decided(s, err);
+        if (rc < 0)
+            break;
         n_trees = live;
     }
     if (rc < 0 && rc != PD_EBUDGET)

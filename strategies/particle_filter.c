@@ -51,6 +51,7 @@ static int run_puri(struct search *s, const struct pf_params *p, struct node **x
     }
     for (;;) {
         int m = 0, n_score = 0;
+        struct pd_jw *jw;
         bool open = false;
 
         for (int i = 0; i < n; i++)
@@ -67,12 +68,14 @@ static int run_puri(struct search *s, const struct pf_params *p, struct node **x
         if (rc < 0)
             return rc;
         puri_weights(p, x, idx, m, wa);
-        search_put_doubles(search_decide(s, "particles"), "weights", wa, m);
-        rc = search_decided(s, err);
-        for (int i = 0; i < m; i++) {
+        for (int i = 0; i < m; i++)
             old[i] = x[idx[i]];
+        jw = search_decide(s, "particles");
+        search_put_nodes(jw, "nodes", old, m);
+        search_put_doubles(jw, "weights", wa, m);
+        rc = search_decided(s, err);
+        for (int i = 0; i < m; i++)
             open |= search_open(old[i]);
-        }
         for (int i = 0; i < m && rc == 0 && open; i++)
             x[idx[i]] = old[resample_draw(wa, m, search_random(s))];
         for (int i = 0; i < m && rc == 0 && open; i++) {
