@@ -164,8 +164,7 @@ static int run(struct search *s, const void *params, struct pd_err *err)
 }
 
 static const struct pd_param params[] = {
-    PD_INT(astar_params, samples, 0, 0, 100000,
-           "most children to draw, at least k; 0: no limit"),
+    PD_INT(astar_params, samples, 0, 0, 100000, "most children to draw, at least k; 0: no limit"),
     PD_INT(astar_params, k, 4, 1, 256, "children of a state"),
     PD_CHOICE(astar_params, cost, COST_RISE, "rise|fall|zero", "what a step costs in changes of h"),
     PD_CHOICE(astar_params, stop, STOP_POPPED, "popped|generated|m_goals", "which goal ends it"),
