@@ -103,9 +103,7 @@ static int run(struct search *s, const void *params, struct pd_err *err)
         return rc;
     search_put_doubles(search_decide(s, "safety"), "after_each", trail, n);
     end = search_decided(s, err);
-    if (end == 0)
-        end = search_answer(s, tally_winner(votes), err);
-    return end < 0 ? end : rc;
+    return end < 0 ? end : search_end(s, tally_winner(votes), rc, err);
 }
 
 static const struct pd_param params[] = {

@@ -108,7 +108,7 @@ static int expand(struct search *s, const struct astar_params *p, struct frontie
 static int run(struct search *s, const void *params, struct pd_err *err)
 {
     const struct astar_params *p = params;
-    int size = p->cap + p->k + 1, n_goals = 0, draw, rc = 0, end;
+    int size = p->cap + p->k + 1, n_goals = 0, draw, rc = 0;
     struct frontier open = {search_alloc(s, (size_t)size * sizeof *open.states), 0};
     struct node **goal = search_array(s, p->goals);
     struct state x = {.node = search_root(s), .left = p->k}; /* nothing is known of it: h = 0 */
@@ -155,12 +155,11 @@ static int run(struct search *s, const void *params, struct pd_err *err)
             goal[n_goals++] = open.states[i].node;
     if (rc < 0 && rc != PD_EBUDGET)
         return rc;
-    end = search_answer(
+    return search_end(
         s,
         n_goals == 1 ? goal[0]
                      : choose(s, goal, n_goals, VOTE_WEIGHTED, (enum search_aggregate)p->aggregate),
-        err);
-    return end < 0 ? end : rc;
+        rc, err);
 }
 
 static const struct pd_param params[] = {

@@ -78,7 +78,7 @@ static int keep(struct beam *b, int width)
 int beam_run(struct search *s, const void *params, struct pd_err *err)
 {
     const struct beam_params *p = params;
-    int n = p->samples, m = p->expand, rc, end, cap;
+    int n = p->samples, m = p->expand, rc;
     struct beam b = {.s = s, .p = p};
     struct pd_jw *w;
     struct node *best;
@@ -90,18 +90,17 @@ int beam_run(struct search *s, const void *params, struct pd_err *err)
         n = m * m;
     if (n % m)
         return pd_fail(err, PD_EINVAL, "samples=%d is not a multiple of expand=%d", n, m);
-    cap = 2 * n;
-    b.cand = search_array(s, cap);
-    b.spare = search_array(s, cap);
-    b.look = search_array(s, cap);
+    b.cand = search_array(s, n);
+    b.spare = search_array(s, n);
+    b.look = search_array(s, n);
     b.done = search_array(s, n * (search_max_steps(s) + 1));
-    b.value = search_alloc(s, (size_t)cap * sizeof *b.value);
-    b.spare_value = search_alloc(s, (size_t)cap * sizeof *b.spare_value);
+    b.value = search_alloc(s, (size_t)n * sizeof *b.value);
+    b.spare_value = search_alloc(s, (size_t)n * sizeof *b.spare_value);
 
     /* 1. N first steps. */
     rc = search_sample(s, search_root(s), n, UNTIL_STEP, b.cand, err);
     b.n_cand = n;
-    for (int round = 1; rc == 0; round++) {
+    while (rc == 0) {
         int slots, kept;
 
         /* 2. Judge them; finished ones are done. */
@@ -148,8 +147,7 @@ int beam_run(struct search *s, const void *params, struct pd_err *err)
         return rc;
     best =
         choose(s, b.done, b.n_done, (enum choose_vote)p->vote, (enum search_aggregate)p->aggregate);
-    end = search_answer(s, best, err);
-    return end < 0 ? end : rc;
+    return search_end(s, best, rc, err);
 }
 
 static const struct pd_param params[] = {BEAM_PARAMS(0), {0}};

@@ -10,7 +10,7 @@ struct dvts_params {
 static int run(struct search *s, const void *params, struct pd_err *err)
 {
     const struct dvts_params *p = params;
-    int n = p->samples, m = p->expand, n_trees = n / m, n_done = 0, rc = 0, end;
+    int n = p->samples, m = p->expand, n_trees = n / m, n_done = 0, rc = 0;
     struct node *best;
     struct node **at = search_array(s, n_trees), **cand = search_array(s, n);
     struct node **judged = search_array(s, n), **done = search_array(s, n);
@@ -65,8 +65,7 @@ static int run(struct search *s, const void *params, struct pd_err *err)
     if (rc < 0 && rc != PD_EBUDGET)
         return rc;
     best = choose(s, done, n_done, (enum choose_vote)p->vote, (enum search_aggregate)p->aggregate);
-    end = search_answer(s, best, err);
-    return end < 0 ? end : rc;
+    return search_end(s, best, rc, err);
 }
 
 static const struct pd_param params[] = {

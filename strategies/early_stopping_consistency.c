@@ -22,7 +22,7 @@ static int run(struct search *s, const void *params, struct pd_err *err)
     const struct esc_params *p = params;
     struct node **lane = search_array(s, p->samples);
     struct tally *votes = tally_new(s);
-    int end, rc = 0, drawn = 0;
+    int rc = 0, drawn = 0;
 
     while (drawn < p->samples) {
         int w = p->window < p->samples - drawn ? p->window : p->samples - drawn;
@@ -40,8 +40,7 @@ static int run(struct search *s, const void *params, struct pd_err *err)
     for (int i = 0; i < drawn; i++)
         if (search_finished(lane[i]))
             tally_vote(votes, lane[i], 1);
-    end = search_answer(s, tally_winner(votes), err);
-    return end < 0 ? end : rc;
+    return search_end(s, tally_winner(votes), rc, err);
 }
 
 static const struct pd_param params[] = {

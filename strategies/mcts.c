@@ -193,14 +193,13 @@ static int run(struct search *s, const void *params, struct pd_err *err)
     const struct mcts_params *p = params;
     struct tree t = {.s = s, .p = p};
     struct place root = {.node = search_root(s)};
-    int end, rc = 0;
+    int rc = 0;
 
     for (int i = 0; i < p->samples && !root.closed && rc == 0; i++)
         rc = iterate(&t, &root, err);
     if (rc < 0 && rc != PD_EBUDGET)
         return rc;
-    end = search_answer(s, output(&t), err);
-    return end < 0 ? end : rc;
+    return search_end(s, output(&t), rc, err);
 }
 
 static const struct pd_param params[] = {

@@ -50,7 +50,7 @@ static int run(struct search *s, const void *params, struct pd_err *err)
     const struct pt_params *p = params;
     struct tally *votes = tally_new(s);
     struct smc m[CHAINS_MAX];
-    int end, rc = 0, coldest = p->chains - 1;
+    int rc = 0, coldest = p->chains - 1;
     bool collapsed = false;
 
     for (int k = 0; k < p->chains; k++)
@@ -76,8 +76,7 @@ static int run(struct search *s, const void *params, struct pd_err *err)
     }
     if (rc < 0 && rc != PD_EBUDGET)
         return rc;
-    end = search_answer(s, tally_winner(votes), err);
-    return end < 0 ? end : rc;
+    return search_end(s, tally_winner(votes), rc, err);
 }
 
 static const struct pd_param params[] = {

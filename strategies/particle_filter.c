@@ -131,12 +131,11 @@ static int run(struct search *s, const void *params, struct pd_err *err)
                     .tau = p->tau,
                     .x = x,
                     .w = w};
-    int end, rc = p->mode == MODE_PURI ? run_puri(s, p, x, w, err) : smc_run(s, &m, err);
+    int rc = p->mode == MODE_PURI ? run_puri(s, p, x, w, err) : smc_run(s, &m, err);
 
     if (rc < 0 && rc != PD_EBUDGET)
         return rc;
-    end = search_answer(s, select_answer(s, p, x, w), err);
-    return end < 0 ? end : rc;
+    return search_end(s, select_answer(s, p, x, w), rc, err);
 }
 
 static const struct pd_param params[] = {

@@ -19,7 +19,7 @@ static int run(struct search *s, const void *params, struct pd_err *err)
                     .tau = p->tau,
                     .x = search_array(s, p->samples),
                     .w = search_alloc(s, (size_t)p->samples * sizeof *m.w)};
-    int end, rc = 0;
+    int rc = 0;
 
     for (int t = 0; t < p->iterations && rc == 0; t++) {
         rc = smc_run(s, &m, err);
@@ -34,8 +34,7 @@ static int run(struct search *s, const void *params, struct pd_err *err)
     }
     if (rc < 0 && rc != PD_EBUDGET)
         return rc;
-    end = search_answer(s, tally_winner(votes), err);
-    return end < 0 ? end : rc;
+    return search_end(s, tally_winner(votes), rc, err);
 }
 
 static const struct pd_param params[] = {

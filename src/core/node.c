@@ -1,4 +1,6 @@
 /* The tree of a search: nodes, their lines, their rows in the trace. */
+#include <stdlib.h>
+
 #include "base/clock.h"
 #include "base/hash.h"
 #include "core/search_int.h"
@@ -172,36 +174,36 @@ int search_node_record(struct search *s, struct node *n, struct pd_err *err)
     return sink ? sink->node(sink->self, s->job->id, &r, err) : 0;
 }
 
+static int node_by_id(const void *id, const void *rec)
+{
+    uint32_t a = *(const uint32_t *)id, b = ((const struct pd_node_rec *)rec)->id;
+
+    return (a > b) - (a < b);
+}
+
 const struct pd_node_rec *search_stored_node(const struct search *s, uint32_t id)
 {
     const struct pd_trace *t = s->job->stored;
-    size_t lo = 0, hi = t ? t->n_nodes : 0;
 
-    while (lo < hi) {
-        size_t mid = (lo + hi) / 2;
-
-        if (t->nodes[mid].id < id)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return t && lo < t->n_nodes && t->nodes[lo].id == id ? &t->nodes[lo] : NULL;
+    return t && t->n_nodes ? bsearch(&id, t->nodes, t->n_nodes, sizeof *t->nodes, node_by_id)
+                           : NULL;
 }
 
+static int score_by_node(const void *id, const void *rec)
+{
+    uint32_t a = *(const uint32_t *)id, b = ((const struct pd_score_rec *)rec)->node_id;
+
+    return (a > b) - (a < b);
+}
+
+/* A job has one scorer, hence one score a node. */
 const struct pd_score_rec *search_stored_score(const struct search *s, uint32_t node_id)
 {
     const struct pd_trace *t = s->job->stored;
-    size_t lo = 0, hi = t ? t->n_scores : 0;
 
-    while (lo < hi) {
-        size_t mid = (lo + hi) / 2;
-
-        if (t->scores[mid].node_id < node_id)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return t && lo < t->n_scores && t->scores[lo].node_id == node_id ? &t->scores[lo] : NULL;
+    return t && t->n_scores
+               ? bsearch(&node_id, t->scores, t->n_scores, sizeof *t->scores, score_by_node)
+               : NULL;
 }
 
 void search_prune(struct search *s, struct node *n, const char *why)

@@ -234,6 +234,13 @@ int search_run_lanes(struct search *s, struct pd_generator *gen, struct pd_lane 
     return first_rc ? first_rc : search_check(s, err);
 }
 
+int search_end(struct search *s, struct node *node, int rc, struct pd_err *err)
+{
+    int named = search_answer(s, node, err);
+
+    return named < 0 ? named : rc;
+}
+
 int search_abstain(struct search *s, struct pd_err *err)
 {
     s->abstained = true;

@@ -67,6 +67,9 @@ int search_score(struct search *s, struct node *const *nodes, int n, struct pd_e
 /* Names the answer, or the best so far: the last one counts, also when a budget ends the search.
  * NULL: the strategy has none, the ending rule decides. */
 int search_answer(struct search *s, struct node *node, struct pd_err *err);
+/* The end of a search whose last verb returned rc, 0 or PD_EBUDGET: search_answer, then rc, so that
+ * the job knows what ended it. */
+int search_end(struct search *s, struct node *node, int rc, struct pd_err *err);
 /* Would rather say nothing: no answer, and no ending rule that finds one. */
 int search_abstain(struct search *s, struct pd_err *err);
 /* Uniform in [0,1) for decisions of the search itself. */

@@ -117,6 +117,35 @@ void toy_judge(struct trial *t, toy_judge_fn judge)
     t->job.verifier = &verifier;
 }
 
+void toy_start(struct trial *t, const char *strategy, const char *options, uint64_t seed,
+               toy_judge_fn judge)
+{
+    trial_init(t, pd_strategy_find(strategy), options);
+    toy_judge(t, judge);
+    t->job.seed = seed;
+}
+
+static void run_started(struct trial *t, const char *options)
+{
+    if (trial_run(t) < 0)
+        fail_msg("%s %s: %s", t->job.strategy->name, options, t->err.text);
+}
+
+void toy_run(struct trial *t, const char *strategy, const char *options, uint64_t seed,
+             toy_judge_fn judge)
+{
+    toy_start(t, strategy, options, seed, judge);
+    run_started(t, options);
+}
+
+void toy_run_tree(struct trial *t, const char *strategy, const char *options,
+                  const struct toy_step *tree)
+{
+    toy_start(t, strategy, options, 1, toy_tenths);
+    toy_plant(t, tree);
+    run_started(t, options);
+}
+
 double toy_tenths(const struct pd_str *steps, size_t k)
 {
     char c = steps[k].len ? steps[k].ptr[0] : ' ';

@@ -27,6 +27,15 @@ double toy_of_line(const struct pd_str *steps, size_t k);
 double toy_coarse(const struct pd_str *steps, size_t k);
 double toy_even(const struct pd_str *steps, size_t k);
 
+/* A trial of a strategy by its name under a judge; run too; run on a planted tree under
+ * toy_tenths. A run that fails fails the test. */
+void toy_start(struct trial *t, const char *strategy, const char *options, uint64_t seed,
+               toy_judge_fn judge);
+void toy_run(struct trial *t, const char *strategy, const char *options, uint64_t seed,
+             toy_judge_fn judge);
+void toy_run_tree(struct trial *t, const char *strategy, const char *options,
+                  const struct toy_step *tree);
+
 /* The decisions of the last run that are of a kind, in order. false: there is no i-th one. */
 bool toy_decision(const struct trial *t, const char *kind, size_t i, const char **out_json);
 /* The number, or the array of numbers, of a member: how many; at most `most` are written. */

@@ -18,24 +18,17 @@ static struct trial t;
 
 static void start(const char *options, uint64_t seed, toy_judge_fn judge)
 {
-    trial_init(&t, pd_strategy_find("astar"), options);
-    toy_judge(&t, judge);
-    t.job.seed = seed;
+    toy_start(&t, "astar", options, seed, judge);
 }
 
 static void run(const char *options, uint64_t seed)
 {
-    start(options, seed, toy_of_line);
-    if (trial_run(&t) < 0)
-        fail_msg("astar %s: %s", options, t.err.text);
+    toy_run(&t, "astar", options, seed, toy_of_line);
 }
 
-static void rutoy_n_all(const char *options, const struct toy_step *tree)
+static void run_tree(const char *options, const struct toy_step *tree)
 {
-    start(options, 1, toy_tenths);
-    toy_plant(&t, tree);
-    if (trial_run(&t) < 0)
-        fail_msg("astar %s: %s", options, t.err.text);
+    toy_run_tree(&t, "astar", options, tree);
 }
 
 static toy_judge_fn judge = toy_of_line;
@@ -338,14 +331,14 @@ static void children_of_equal_text_are_one(void **state)
 
     (void)state;
     for (int i = 0; i < 3; i++) {
-        rutoy_n_all(options[i], same);
+        run_tree(options[i], same);
         assert_string_equal(trial_node(&t, 2)->prune_reason, "duplicate");
         for (uint32_t k = 1; k < t.result.trace.n_nodes; k++)
             if (trial_node(&t, k)->parent == 0 && k != 1 &&
                 pd_str_eq(trial_node(&t, k)->text, PD_STR("5 a\n\n")))
                 assert_string_equal(trial_node(&t, k)->prune_reason, "duplicate");
         trial_done(&t);
-        rutoy_n_all(options[i], empty); /* a goal without an answer is none */
+        run_tree(options[i], empty); /* a goal without an answer is none */
         assert_string_equal(t.result.key, "2");
         assert_string_equal(trial_node(&t, 1)->prune_reason, "no_answer");
         trial_done(&t);

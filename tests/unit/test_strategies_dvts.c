@@ -16,28 +16,6 @@
 
 static struct trial t;
 
-static void start(const char *strategy, const char *options, uint64_t seed, toy_judge_fn judge)
-{
-    trial_init(&t, pd_strategy_find(strategy), options);
-    toy_judge(&t, judge);
-    t.job.seed = seed;
-}
-
-static void run(const char *strategy, const char *options, uint64_t seed, toy_judge_fn judge)
-{
-    start(strategy, options, seed, judge);
-    if (trial_run(&t) < 0)
-        fail_msg("%s %s: %s", strategy, options, t.err.text);
-}
-
-static void run_tree(const char *strategy, const char *options, const struct toy_step *tree)
-{
-    start(strategy, options, 1, toy_tenths);
-    toy_plant(&t, tree);
-    if (trial_run(&t) < 0)
-        fail_msg("%s %s: %s", strategy, options, t.err.text);
-}
-
 static void assert_answer(const char *key)
 {
     const char *got = t.result.key ? t.result.key : "none";
@@ -92,7 +70,7 @@ static void every_tree_is_greedy(void **state)
 
                 snprintf(options, sizeof options, "samples=%d expand=%d vote=%s", sizes[k].n,
                          sizes[k].m, j < 3 ? "none" : "weighted");
-                run("dvts", options, seed, judges[j % 3]);
+                toy_run(&t, "dvts", options, seed, judges[j % 3]);
                 check_dvts(sizes[k].n, sizes[k].m, j >= 3, judges[j % 3]);
                 trial_done(&t);
             }
@@ -122,10 +100,10 @@ static void one_tree_is_a_beam_of_one(void **state)
         uint32_t beam[16], dvts[16];
         int last;
 
-        run("beam", "samples=4 expand=4", seed, toy_opinion);
+        toy_run(&t, "beam", "samples=4 expand=4", seed, toy_opinion);
         last = greedy_path(beam);
         trial_done(&t);
-        run("dvts", "samples=4 expand=4", seed, toy_opinion);
+        toy_run(&t, "dvts", "samples=4 expand=4", seed, toy_opinion);
         assert_int_equal(greedy_path(dvts), last);
         for (int d = 0; d <= last; d++)
             assert_int_equal(dvts[d], beam[d]);
@@ -154,7 +132,7 @@ static void trees_share_nothing_but_the_prompt(void **state)
         size_t n_was = 0, differ = 0;
 
         for (int again = 0; again < 2; again++) {
-            start("dvts", "samples=12 expand=4", seed, toy_opinion);
+            toy_start(&t, "dvts", "samples=12 expand=4", seed, toy_opinion);
             t.gen.next = babble_but_one;
             changed_key = again ? 5 : 99; /* of the second tree */
             assert_int_equal(trial_run(&t), 0);
@@ -208,14 +186,14 @@ static void only_finished_proposals_answer(void **state)
                                              {0}};
 
     (void)state;
-    run_tree("dvts", "samples=4 expand=4 vote=weighted", tree);
+    toy_run_tree(&t, "dvts", "samples=4 expand=4 vote=weighted", tree);
     assert_string_equal(trial_node(&t, 3)->prune_reason, "dvts");
     assert_answer("2"); /* .7 + .7 > .8 */
-    run_tree("dvts", "samples=4 expand=4", tree);
+    toy_run_tree(&t, "dvts", "samples=4 expand=4", tree);
     assert_answer("1");
-    run_tree("dvts", "samples=3 expand=3 vote=weighted", tree);
+    toy_run_tree(&t, "dvts", "samples=3 expand=3 vote=weighted", tree);
     assert_answer("1"); /* .7 < .8: the open one says nothing */
-    run_tree("dvts", "samples=4 expand=2", failed);
+    toy_run_tree(&t, "dvts", "samples=4 expand=2", failed);
     assert_int_equal(t.result.trace.n_nodes, 1 + 4 + 2);
     assert_answer("3");
 }

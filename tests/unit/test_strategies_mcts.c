@@ -15,17 +15,12 @@ static struct trial t;
 
 static void start(const char *options, uint64_t seed, toy_judge_fn judge)
 {
-    trial_init(&t, pd_strategy_find("mcts"), options);
-    toy_judge(&t, judge);
-    t.job.seed = seed;
+    toy_start(&t, "mcts", options, seed, judge);
 }
 
 static void run_tree(const char *options, const struct toy_step *tree)
 {
-    start(options, 1, toy_tenths);
-    toy_plant(&t, tree);
-    if (trial_run(&t) < 0)
-        fail_msg("mcts %s: %s", options, t.err.text);
+    toy_run_tree(&t, "mcts", options, tree);
 }
 
 /* ---- a model -----------------------------------------------------------------------------------

@@ -17,28 +17,6 @@
 
 static struct trial t;
 
-static void start(const char *strategy, const char *options, uint64_t seed, toy_judge_fn judge)
-{
-    trial_init(&t, pd_strategy_find(strategy), options);
-    toy_judge(&t, judge);
-    t.job.seed = seed;
-}
-
-static void run(const char *strategy, const char *options, uint64_t seed, toy_judge_fn judge)
-{
-    start(strategy, options, seed, judge);
-    if (trial_run(&t) < 0)
-        fail_msg("%s %s: %s", strategy, options, t.err.text);
-}
-
-static void run_tree(const char *strategy, const char *options, const struct toy_step *tree)
-{
-    start(strategy, options, 1, toy_tenths);
-    toy_plant(&t, tree);
-    if (trial_run(&t) < 0)
-        fail_msg("%s %s: %s", strategy, options, t.err.text);
-}
-
 static void assert_near(double got, double want)
 {
     if (fabs(got - want) > 1e-9 * (1 + fabs(want)))
@@ -173,7 +151,7 @@ static void every_weight_follows_from_the_tree(void **state)
 
                     snprintf(options, sizeof options, "samples=%d resample=%s ess=%g tau=%g",
                              sizes[k], schemes[scheme], ess[e], tau[seed % 3]);
-                    run("particle_filter", options, seed, toy_opinion);
+                    toy_run(&t, "particle_filter", options, seed, toy_opinion);
                     check_filter(sizes[k], ess[e], tau[seed % 3], toy_opinion, &n_resampled);
                     check_weighted_answer(sizes[k]);
                     trial_done(&t);
@@ -191,10 +169,11 @@ static void one_particle_is_a_plain_sample(void **state)
         for (int i = 0; i < 5; i++) {
             char line[160];
 
-            run("single", "", seed, toy_opinion);
+            toy_run(&t, "single", "", seed, toy_opinion);
             snprintf(line, sizeof line, "%s", trial_line(&t, 1));
             trial_done(&t);
-            run(i < 3 ? "particle_filter" : "particle_gibbs", options[i], seed, toy_opinion);
+            toy_run(&t, i < 3 ? "particle_filter" : "particle_gibbs", options[i], seed,
+                    toy_opinion);
             assert_string_equal(trial_line(&t, (uint32_t)t.result.answer_node), line);
             for (uint32_t k = 1; k < t.result.trace.n_nodes; k++)
                 assert_int_equal(trial_node(&t, k)->parent, k - 1);
@@ -215,7 +194,7 @@ static void equal_weights_resample_nothing(void **state)
 
             snprintf(all, sizeof all, "samples=8 max_steps=2 %s",
                      options[how]); /* none is absorbed */
-            run("particle_filter", all, seed, toy_even);
+            toy_run(&t, "particle_filter", all, seed, toy_even);
             for (size_t k = 0; read_round(k, 8, &r); k++)
                 for (int i = 0; i < 8 && r.resampled; i++, n_resampled++)
                     assert_int_equal(r.ancestor[i], i);
@@ -236,14 +215,14 @@ static void a_collapse_redraws_the_step_once(void **state)
     struct round r;
 
     (void)state;
-    run_tree("particle_filter", "samples=2", fails_once);
+    toy_run_tree(&t, "particle_filter", "samples=2", fails_once);
     assert_int_equal(t.result.trace.n_nodes, 1 + 2 + 2 + 2);
     assert_true(read_round(0, 2, &r));
     assert_true(r.node[0] > 2 && !r.has_z); /* the estimate is 0 for good */
     assert_true(read_round(1, 2, &r) && !r.has_z);
     assert_string_equal(t.result.key, "1");
     trial_done(&t);
-    run_tree("particle_filter", "samples=2", fails);
+    toy_run_tree(&t, "particle_filter", "samples=2", fails);
     assert_int_equal(t.result.trace.n_nodes, 1 + 2 + 2);
     assert_string_equal(t.result.stopped_by, "no_candidates");
     trial_done(&t);
@@ -257,7 +236,7 @@ static void a_failed_particle_weighs_nothing(void **state)
     struct round r;
 
     (void)state;
-    run_tree("particle_filter", "samples=3", tree);
+    toy_run_tree(&t, "particle_filter", "samples=3", tree);
     assert_true(read_round(0, 3, &r));
     assert_true(r.w[0] <= 0 && r.w[1] >= 1 && r.w[2] <= 0);
     assert_near(r.log_z, log(.3));
@@ -268,14 +247,14 @@ static void a_failed_particle_weighs_nothing(void **state)
 static void iterations_end_when_a_filter_has_collapsed(void **state)
 {
     (void)state;
-    run_tree("particle_gibbs", "samples=2 iterations=4", fails);
+    toy_run_tree(&t, "particle_gibbs", "samples=2 iterations=4", fails);
     assert_int_equal(t.result.trace.n_nodes, 1 + 2 + 2);
     assert_string_equal(t.result.stopped_by, "no_candidates");
     trial_done(&t);
-    run_tree("parallel_tempering", "samples=2 iterations=3 chains=3", fails);
+    toy_run_tree(&t, "parallel_tempering", "samples=2 iterations=3 chains=3", fails);
     assert_string_equal(t.result.stopped_by, "no_candidates");
     trial_done(&t);
-    run_tree("particle_gibbs", "samples=2 iterations=3", fails_once);
+    toy_run_tree(&t, "particle_gibbs", "samples=2 iterations=3", fails_once);
     assert_string_equal(t.result.key, "1");
     trial_done(&t);
 }
@@ -289,7 +268,7 @@ static void small_temperatures_are_no_collapse(void **state)
     struct round r;
 
     (void)state;
-    run_tree("particle_filter", "samples=2 tau=0.002 ess=0", tree);
+    toy_run_tree(&t, "particle_filter", "samples=2 tau=0.002 ess=0", tree);
     assert_int_equal(t.result.trace.n_nodes, 1 + 2 + 2);
     assert_true(read_round(0, 2, &r));
     assert_near(r.w[1], 1);
@@ -308,7 +287,7 @@ static void puri_weighs_by_the_softmax_of_logits(void **state)
         const char *json = NULL;
         uint32_t id = 1;
 
-        run("particle_filter", "samples=6 mode=puri tau=0.7", seed, toy_opinion);
+        toy_run(&t, "particle_filter", "samples=6 mode=puri tau=0.7", seed, toy_opinion);
         for (size_t k = 0; toy_decision(&t, "particles", k, &json); k++) {
             double w[N_MAX], want[N_MAX], sum = 0;
             size_t n = toy_numbers(json, "weights", w, N_MAX);
@@ -337,13 +316,13 @@ static void argmax_takes_the_best_line(void **state)
                                            {0}};
 
     (void)state;
-    run_tree("particle_filter", "samples=4 select=argmax", tree);
+    toy_run_tree(&t, "particle_filter", "samples=4 select=argmax", tree);
     assert_string_equal(t.result.key, "2");
     trial_done(&t);
-    run_tree("particle_filter", "samples=4 select=weighted", tree);
+    toy_run_tree(&t, "particle_filter", "samples=4 select=weighted", tree);
     assert_string_equal(t.result.key, "1");
     trial_done(&t);
-    run_tree("particle_filter", "samples=4 select=sample", tree);
+    toy_run_tree(&t, "particle_filter", "samples=4 select=sample", tree);
     assert_non_null(t.result.key);
     trial_done(&t);
 }
@@ -360,7 +339,7 @@ static void slot_0_follows_the_reference(void **state)
         size_t n_path = 0, iteration = 0;
         struct round r, next;
 
-        run("particle_gibbs", "samples=4 iterations=3", seed, toy_opinion);
+        toy_run(&t, "particle_gibbs", "samples=4 iterations=3", seed, toy_opinion);
         for (size_t k = 0; read_round(k, 4, &r); k++) {
             if (r.round < last) { /* the next iteration */
                 assert_true(toy_decision(&t, "reference", iteration++, &json));
@@ -401,7 +380,7 @@ static double swap_probability(char x, char y, const char *hottest)
     snprintf(text[0], sizeof text[0], "%c answer: 1", x);
     snprintf(text[1], sizeof text[1], "%c answer: 2", y);
     snprintf(options, sizeof options, "samples=1 chains=2 iterations=1 hottest=%s", hottest);
-    start("parallel_tempering", options, 1, by_letter);
+    toy_start(&t, "parallel_tempering", options, 1, by_letter);
     trial_script(&t, lines);
     assert_int_equal(trial_run(&t), 0);
     assert_string_equal(t.result.key, "2"); /* the cold chain answers */
@@ -440,7 +419,8 @@ static void a_swap_is_made_when_it_is_drawn(void **state)
         double a_u[2];
         struct round hot, cold;
 
-        start("parallel_tempering", "samples=1 chains=2 iterations=2 hottest=2", seed, by_letter);
+        toy_start(&t, "parallel_tempering", "samples=1 chains=2 iterations=2 hottest=2", seed,
+                  by_letter);
         trial_script(&t, lines);
         assert_int_equal(trial_run(&t), 0);
         assert_int_equal(t.result.trace.n_nodes, 3); /* references are not generated again */
@@ -462,7 +442,7 @@ static void even_and_odd_pairs_swap_in_turn(void **state)
     const char *json = NULL;
 
     (void)state;
-    run("parallel_tempering", "samples=2 chains=5 iterations=3", 1, toy_opinion);
+    toy_run(&t, "parallel_tempering", "samples=2 chains=5 iterations=3", 1, toy_opinion);
     for (size_t i = 0; i < 6; i++) {
         double chain;
 

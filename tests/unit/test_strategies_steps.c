@@ -17,28 +17,6 @@
 
 static struct trial t;
 
-static void start(const char *strategy, const char *options, uint64_t seed, toy_judge_fn judge)
-{
-    trial_init(&t, pd_strategy_find(strategy), options);
-    toy_judge(&t, judge);
-    t.job.seed = seed;
-}
-
-static void run(const char *strategy, const char *options, uint64_t seed, toy_judge_fn judge)
-{
-    start(strategy, options, seed, judge);
-    if (trial_run(&t) < 0)
-        fail_msg("%s %s: %s", strategy, options, t.err.text);
-}
-
-static void run_tree(const char *strategy, const char *options, const struct toy_step *tree)
-{
-    start(strategy, options, 1, toy_tenths);
-    toy_plant(&t, tree);
-    if (trial_run(&t) < 0)
-        fail_msg("%s %s: %s", strategy, options, t.err.text);
-}
-
 static void assert_answer(const char *key)
 {
     const char *got = t.result.key ? t.result.key : "none";
@@ -115,7 +93,7 @@ static void kept_lines_are_the_best(void **state)
 
                     snprintf(options, sizeof options, "samples=%d expand=%d finish_mode=%s",
                              sizes[k].n, sizes[k].m, modes[mode]);
-                    run("beam", options, seed, judges[j]);
+                    toy_run(&t, "beam", options, seed, judges[j]);
                     check_beam(sizes[k].n, sizes[k].m, modes[mode], judges[j]);
                     trial_done(&t);
                 }
@@ -127,7 +105,7 @@ static void calls_are_bounded_by_samples_and_steps(void **state)
     for (uint64_t seed = 0; seed < 20; seed++) {
         uint32_t deepest = 0;
 
-        run("beam", "samples=8 expand=2 finish_mode=refill max_steps=4", seed, toy_opinion);
+        toy_run(&t, "beam", "samples=8 expand=2 finish_mode=refill max_steps=4", seed, toy_opinion);
         for (uint32_t i = 0; i < t.result.trace.n_nodes; i++)
             deepest = trial_node(&t, i)->depth > deepest ? trial_node(&t, i)->depth : deepest;
         assert_true(deepest <= 4);
@@ -145,7 +123,7 @@ static void room_beyond_the_longest_line_changes_nothing(void **state)
         char digest[65], first[65];
 
         for (int i = 0; i < 3; i++) {
-            run("beam", options[i], seed, toy_opinion);
+            toy_run(&t, "beam", options[i], seed, toy_opinion);
             toy_digest(&t, digest);
             if (i == 0)
                 memcpy(first, digest, sizeof digest);
@@ -162,12 +140,12 @@ static void expand_1_is_best_of_n_lane_for_lane(void **state)
         char lines[6][160], answer[160];
         int n_ended = 0;
 
-        run("best_of_n", "samples=6 vote=weighted", seed, toy_of_line);
+        toy_run(&t, "best_of_n", "samples=6 vote=weighted", seed, toy_of_line);
         for (uint32_t i = 0; i < 6; i++)
             snprintf(lines[i], sizeof lines[i], "%s", trial_line(&t, i + 1));
         snprintf(answer, sizeof answer, "%s", trial_line(&t, (uint32_t)t.result.answer_node));
         trial_done(&t);
-        run("beam", "samples=6 expand=1", seed, toy_of_line);
+        toy_run(&t, "beam", "samples=6 expand=1", seed, toy_of_line);
         for (uint32_t i = 7; i < t.result.trace.n_nodes; i++) {
             uint32_t lane = i;
 
@@ -190,7 +168,7 @@ static void expand_n_is_greedy(void **state)
     for (uint64_t seed = 0; seed < 20; seed++) {
         uint32_t parent_at[16] = {0};
 
-        run("beam", "samples=5 expand=5", seed, toy_opinion);
+        toy_run(&t, "beam", "samples=5 expand=5", seed, toy_opinion);
         for (uint32_t i = 1; i < t.result.trace.n_nodes; i++) {
             const struct pd_node_rec *n = trial_node(&t, i);
 
@@ -214,14 +192,14 @@ static void expand_0_is_the_root_of_samples(void **state)
 
     (void)state;
     for (int i = 0; i < 4; i++) {
-        run("beam", cases[i].options, 1, toy_opinion);
+        toy_run(&t, "beam", cases[i].options, 1, toy_opinion);
         check_beam((int)cases[i].n, (int)cases[i].m, "shrink", toy_opinion);
         trial_done(&t);
     }
-    start("beam", "samples=6 expand=4", 1, toy_opinion);
+    toy_start(&t, "beam", "samples=6 expand=4", 1, toy_opinion);
     assert_int_equal(trial_run(&t), PD_EINVAL);
     trial_done(&t);
-    start("dvts", "samples=6 expand=4", 1, toy_opinion);
+    toy_start(&t, "dvts", "samples=6 expand=4", 1, toy_opinion);
     assert_int_equal(trial_run(&t), PD_EINVAL);
     trial_done(&t);
 }
@@ -245,12 +223,12 @@ static void a_round_in_which_all_fail_goes_back_once(void **state)
                                             {"3", "1 d\n\n"}, {"", "\n\n"},     {0}};
 
     (void)state;
-    run_tree("beam", "samples=4 expand=2", once);
+    toy_run_tree(&t, "beam", "samples=4 expand=2", once);
     assert_int_equal(t.result.trace.n_nodes, 1 + 4 + 4 + 4);
     assert_int_equal(trial_node(&t, 9)->parent, 3); /* the next best: 2 and 3, in turn */
     assert_int_equal(trial_node(&t, 10)->parent, 4);
     assert_answer("1");
-    run_tree("beam", "samples=4 expand=4", twice); /* two more are left, and left alone */
+    toy_run_tree(&t, "beam", "samples=4 expand=4", twice); /* two more are left, and left alone */
     assert_int_equal(t.result.trace.n_nodes, 1 + 4 + 4 + 4);
     assert_string_equal(t.result.stopped_by, "no_candidates");
     assert_answer("none");
@@ -271,7 +249,7 @@ static void finished_lines_narrow_leave_or_stay(void **state)
         char options[64];
 
         snprintf(options, sizeof options, "samples=4 expand=2 finish_mode=%s", cases[i].mode);
-        run_tree("beam", options, tree);
+        toy_run_tree(&t, "beam", options, tree);
         assert_int_equal(t.result.trace.n_nodes, 1 + 4 + cases[i].second);
         assert_int_equal(trial_node(&t, 5)->parent, 4);
         assert_string_equal(trial_node(&t, 2)->status, "pruned");
@@ -286,7 +264,8 @@ static void equal_lines_are_kept_once_when_asked(void **state)
 
     (void)state;
     for (int dedupe = 0; dedupe < 2; dedupe++) {
-        run_tree("beam", dedupe ? "samples=4 expand=2 dedupe=1" : "samples=4 expand=2", tree);
+        toy_run_tree(&t, "beam", dedupe ? "samples=4 expand=2 dedupe=1" : "samples=4 expand=2",
+                     tree);
         assert_int_equal(trial_node(&t, 5)->parent, 1);
         assert_int_equal(trial_node(&t, 6)->parent, dedupe ? 3 : 2);
         assert_answer("1");
@@ -302,10 +281,10 @@ static void no_lookahead_is_beam(void **state)
     for (uint64_t seed = 0; seed < 10; seed++) {
         char beam[65], lookahead[65];
 
-        run("beam", "samples=8 expand=2", seed, toy_opinion);
+        toy_run(&t, "beam", "samples=8 expand=2", seed, toy_opinion);
         toy_digest(&t, beam);
         trial_done(&t);
-        run("lookahead", "samples=8 expand=2 lookahead=0", seed, toy_opinion);
+        toy_run(&t, "lookahead", "samples=8 expand=2 lookahead=0", seed, toy_opinion);
         toy_digest(&t, lookahead);
         assert_string_equal(lookahead, beam);
         trial_done(&t);
@@ -327,16 +306,18 @@ static void a_line_is_worth_where_it_leads(void **state)
                                            {0}};
 
     (void)state;
-    run_tree("beam", "samples=2 expand=2", tree);
+    toy_run_tree(&t, "beam", "samples=2 expand=2", tree);
     assert_int_equal(trial_node(&t, 3)->parent, 1);
     trial_done(&t);
-    run_tree("lookahead", "samples=2 expand=2", tree); /* one step ahead: 0 < 8, then 0 < X */
+    toy_run_tree(&t, "lookahead", "samples=2 expand=2",
+                 tree); /* one step ahead: 0 < 8, then 0 < X */
     assert_string_equal(trial_node(&t, 3)->prune_reason, "lookahead");
     assert_int_equal(trial_node(&t, 5)->parent, 2);
     assert_true(pd_str_eq(trial_node(&t, 5)->text, PD_STR("8 y\n\n"))); /* child 0, as without */
     assert_int_equal(trial_node(&t, 9)->parent, 6);
     assert_answer("3");
-    run_tree("lookahead", "samples=2 expand=2 lookahead=2", tree); /* X behind 0, 0 behind 1 */
+    toy_run_tree(&t, "lookahead", "samples=2 expand=2 lookahead=2",
+                 tree); /* X behind 0, 0 behind 1 */
     assert_answer("1");
 }
 
@@ -347,11 +328,11 @@ static void lookahead_leaves_the_tree_as_it_was(void **state)
         char answer[160];
         uint64_t without;
 
-        run("beam", "samples=6 expand=2", seed, toy_even);
+        toy_run(&t, "beam", "samples=6 expand=2", seed, toy_even);
         snprintf(answer, sizeof answer, "%s", trial_line(&t, (uint32_t)t.result.answer_node));
         without = t.result.usage.generated;
         trial_done(&t);
-        run("lookahead", "samples=6 expand=2 lookahead=2", seed, toy_even);
+        toy_run(&t, "lookahead", "samples=6 expand=2 lookahead=2", seed, toy_even);
         assert_string_equal(trial_line(&t, (uint32_t)t.result.answer_node), answer);
         assert_true(t.result.usage.generated > without); /* but it is paid for */
         trial_done(&t);
