@@ -10,13 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/attention.h"
 #include "engine/sample.h"
 
 /* Least work worth waking another thread for, in multiply-adds or comparable element operations. */
 #define GRAIN_MACS  32768u
 #define GRAIN_ELEMS 4096u
 
-static void *scratch(size_t n, size_t elem)
+void *fwd_scratch(size_t n, size_t elem)
 {
     size_t bytes;
 
@@ -34,16 +35,9 @@ void fwd_free(struct fwd *f)
 {
     if (!f)
         return;
-    for (unsigned t = 0; t < f->n_threads; t++) {
-        if (f->attn) {
-            free(f->attn[t].acc);
-            free(f->attn[t].q);
-            free(f->attn[t].n_valid);
-        }
-        if (f->sample)
-            sample_scratch_done(&f->sample[t]);
-    }
-    free(f->attn);
+    attn_free(f->attn);
+    for (unsigned t = 0; t < f->n_threads && f->sample; t++)
+        sample_scratch_done(&f->sample[t]);
     free(f->sample);
     free(f->x);
     free(f->h);
@@ -55,11 +49,9 @@ void fwd_free(struct fwd *f)
     free(f->up);
     free(f->cosv);
     free(f->sinv);
-    free(f->half);
     free(f->act_q);
     free(f->act_d);
     free(f->act_s);
-    free(f->blocks);
     free(f->logit_rows);
     free(f->logits);
     eng_model_unref(f->model);
@@ -72,7 +64,6 @@ int fwd_new(struct eng_model *m, const struct eng_kernels *k, struct eng_pool *p
     const struct eng_model_info *i = &m->info;
     size_t n_q = (size_t)i->n_head * i->head_dim, n_kv = (size_t)i->n_head_kv * i->head_dim;
     size_t widest = max_size(max_size(i->n_embd, n_q), i->n_ff), n = max_rows;
-    size_t n_acc = (size_t)FWD_ATTN_ROWS * (i->n_head / i->n_head_kv);
     size_t rot = m->n_rot / 2 ? m->n_rot / 2 : 1;
     struct fwd *f = calloc(1, sizeof(*f));
 
@@ -84,35 +75,29 @@ int fwd_new(struct eng_model *m, const struct eng_kernels *k, struct eng_pool *p
     f->max_rows = max_rows;
     f->n_threads = eng_pool_n_threads(pool);
     f->cls = kv_pool_class(kv, (size_t)i->n_layer * n_kv * ENG_PAGE * 2);
-    f->x = scratch(n * i->n_embd, sizeof(float));
-    f->h = scratch(n * max_size(i->n_embd, n_q), sizeof(float));
-    f->q = scratch(n * n_q, sizeof(float));
-    f->kv_k = scratch(n * n_kv, sizeof(float));
-    f->kv_v = scratch(n * n_kv, sizeof(float));
-    f->att = scratch(n * n_q, sizeof(float));
-    f->gate = scratch(n * i->n_ff, sizeof(float));
-    f->up = scratch(n * i->n_ff, sizeof(float));
-    f->cosv = scratch(n * rot, sizeof(float));
-    f->sinv = scratch(n * rot, sizeof(float));
-    f->half = scratch(n * n_kv, sizeof(uint16_t));
-    f->act_q = scratch(n * widest, 1);
-    f->act_d = scratch(n * (widest / ENG_Q8_BLOCK + 1), sizeof(float));
-    f->act_s = scratch(n * (widest / ENG_Q8_BLOCK + 1), sizeof(int32_t));
-    f->blocks = scratch(n + 1, sizeof(uint32_t));
-    f->logit_rows = scratch(n, sizeof(uint32_t));
-    f->logits = scratch((size_t)FWD_LOGIT_ROWS * i->n_vocab, sizeof(float));
-    f->attn = calloc(f->n_threads, sizeof(*f->attn));
+    f->x = fwd_scratch(n * i->n_embd, sizeof(float));
+    f->h = fwd_scratch(n * max_size(i->n_embd, n_q), sizeof(float));
+    f->q = fwd_scratch(n * n_q, sizeof(float));
+    f->kv_k = fwd_scratch(n * n_kv, sizeof(float));
+    f->kv_v = fwd_scratch(n * n_kv, sizeof(float));
+    f->att = fwd_scratch(n * n_q, sizeof(float));
+    f->gate = fwd_scratch(n * i->n_ff, sizeof(float));
+    f->up = fwd_scratch(n * i->n_ff, sizeof(float));
+    f->cosv = fwd_scratch(n * rot, sizeof(float));
+    f->sinv = fwd_scratch(n * rot, sizeof(float));
+    f->act_q = fwd_scratch(n * widest, 1);
+    f->act_d = fwd_scratch(n * (widest / ENG_Q8_BLOCK + 1), sizeof(float));
+    f->act_s = fwd_scratch(n * (widest / ENG_Q8_BLOCK + 1), sizeof(int32_t));
+    f->logit_rows = fwd_scratch(n, sizeof(uint32_t));
+    f->logits = fwd_scratch((size_t)FWD_LOGIT_ROWS * i->n_vocab, sizeof(float));
+    f->attn = attn_new(f);
     f->sample = calloc(f->n_threads, sizeof(*f->sample));
     if (!f->cls || !f->x || !f->h || !f->q || !f->kv_k || !f->kv_v || !f->att || !f->gate ||
-        !f->up || !f->cosv || !f->sinv || !f->half || !f->act_q || !f->act_d || !f->act_s ||
-        !f->blocks || !f->logit_rows || !f->logits || !f->attn || !f->sample)
+        !f->up || !f->cosv || !f->sinv || !f->act_q || !f->act_d || !f->act_s || !f->logit_rows ||
+        !f->logits || !f->attn || !f->sample)
         goto nomem;
     for (unsigned t = 0; t < f->n_threads; t++) {
-        f->attn[t].acc = calloc(n_acc, sizeof(*f->attn[t].acc));
-        f->attn[t].q = calloc(n_acc, sizeof(*f->attn[t].q));
-        f->attn[t].n_valid = calloc(n_acc, 1);
-        if (!f->attn[t].acc || !f->attn[t].q || !f->attn[t].n_valid ||
-            sample_scratch_init(&f->sample[t], i->n_vocab) < 0)
+        if (sample_scratch_init(&f->sample[t], i->n_vocab) < 0)
             goto nomem;
     }
     *out = f;
@@ -220,90 +205,6 @@ static void norm_rows(void *arg, size_t begin, size_t end, unsigned thread)
     }
 }
 
-static uint16_t *head_of(const struct eng_model_info *i, struct kv_page *page, size_t layer,
-                         size_t head)
-{
-    return page->data + (layer * i->n_head_kv + head) * i->head_dim * ENG_PAGE * 2;
-}
-
-/* Rotates q and k, scales q, writes K (transposed) and V of the row into its page. */
-static void kv_rows(void *arg, size_t begin, size_t end, unsigned thread)
-{
-    const struct phase *p = arg;
-    struct fwd *f = p->f;
-    const struct eng_model_info *i = &f->model->info;
-    size_t hd = i->head_dim, n_q = i->n_head * hd, n_kv = i->n_head_kv * hd,
-           n_rot = f->model->n_rot;
-    const float scale = 1.0f / sqrtf((float)hd);
-
-    (void)thread;
-    for (size_t r = begin; r < end; r++) {
-        const struct fwd_row *row = &f->rows[r];
-        struct kv_page *page = row->ctx->table[row->pos / ENG_PAGE];
-        const float *cosv = f->cosv + r * (n_rot / 2), *sinv = f->sinv + r * (n_rot / 2);
-        float *q = f->q + r * n_q, *k = f->kv_k + r * n_kv;
-        uint16_t *half = f->half + r * n_kv;
-        size_t at = row->pos % ENG_PAGE;
-
-        f->k->rope(q, i->n_head, hd, n_rot, cosv, sinv);
-        f->k->rope(k, i->n_head_kv, hd, n_rot, cosv, sinv);
-        for (size_t j = 0; j < n_q; j++)
-            q[j] *= scale;
-        f->k->to_f16(k, half, n_kv);
-        for (size_t h = 0; h < i->n_head_kv; h++) {
-            uint16_t *kp = head_of(i, page, p->layer, h);
-
-            for (size_t d = 0; d < hd; d++)
-                kp[d * ENG_PAGE + at] = half[h * hd + d];
-            f->k->to_f16(f->kv_v + r * n_kv + h * hd, kp + hd * ENG_PAGE + at * hd, hd);
-        }
-    }
-}
-
-/* One item: a block of rows of one context × one kv head, all its query heads, pages ascending. */
-static void attn_items(void *arg, size_t begin, size_t end, unsigned thread)
-{
-    const struct phase *p = arg;
-    struct fwd *f = p->f;
-    const struct eng_model_info *i = &f->model->info;
-    struct fwd_attn_scratch *s = &f->attn[thread];
-    size_t hd = i->head_dim, n_q = i->n_head * hd, group = i->n_head / i->n_head_kv;
-
-    for (size_t item = begin; item < end; item++) {
-        size_t b = item / i->n_head_kv, head = item % i->n_head_kv;
-        size_t r0 = f->blocks[b], r1 = f->blocks[b + 1], n = 0, done = 0;
-        struct kv_page *const *table = f->rows[r0].ctx->table;
-
-        for (size_t r = r0; r < r1; r++) {
-            for (size_t g = 0; g < group; g++, n++) {
-                size_t off = r * n_q + (head * group + g) * hd;
-
-                s->q[n] = f->q + off;
-                s->acc[n] = (struct eng_attn){-INFINITY, 0.0f, f->att + off};
-                memset(f->att + off, 0, hd * sizeof(float));
-            }
-        }
-        for (size_t page = 0; done < n; page++) {
-            const uint16_t *k = head_of(i, table[page], p->layer, head);
-
-            for (size_t j = done; j < n; j++) {
-                size_t left = f->rows[r0 + j / group].pos + 1 - page * ENG_PAGE;
-
-                s->n_valid[j] = (uint8_t)(left < ENG_PAGE ? left : ENG_PAGE);
-            }
-            f->k->attn_page(s->q + done, n - done, k, k + hd * ENG_PAGE, s->n_valid + done, hd,
-                            s->acc + done);
-            /* Positions ascend, so those that end in this page are in front. */
-            while (done < n && f->rows[r0 + done / group].pos / ENG_PAGE == page)
-                done++;
-        }
-        for (size_t j = 0; j < n; j++) {
-            for (size_t d = 0; d < hd; d++)
-                s->acc[j].o[d] /= s->acc[j].l;
-        }
-    }
-}
-
 static void att_q8_rows(void *arg, size_t begin, size_t end, unsigned thread)
 {
     const struct phase *p = arg;
@@ -331,21 +232,6 @@ static void glu_rows(void *arg, size_t begin, size_t end, unsigned thread)
 /* ---- the step
  * ------------------------------------------------------------------------------------ */
 
-static void find_blocks(struct fwd *f, const struct fwd_row *rows, size_t n)
-{
-    size_t nb = 0, nl = 0;
-
-    for (size_t r = 0; r < n; r++) {
-        if (r == 0 || rows[r].ctx != rows[r - 1].ctx || r - f->blocks[nb - 1] == FWD_ATTN_ROWS)
-            f->blocks[nb++] = (uint32_t)r;
-        if (rows[r].want_logits)
-            f->logit_rows[nl++] = (uint32_t)r;
-    }
-    f->blocks[nb] = (uint32_t)n;
-    f->n_blocks = nb;
-    f->n_logit_rows = nl;
-}
-
 void fwd_step(struct fwd *f, const struct fwd_row *rows, size_t n)
 {
     const struct eng_model *m = f->model;
@@ -355,7 +241,12 @@ void fwd_step(struct fwd *f, const struct fwd_row *rows, size_t n)
 
     f->rows = rows;
     f->n_rows = n;
-    find_blocks(f, rows, n);
+    f->n_logit_rows = 0;
+    for (size_t r = 0; r < n; r++) {
+        if (rows[r].want_logits)
+            f->logit_rows[f->n_logit_rows++] = (uint32_t)r;
+    }
+    attn_begin(f->attn);
     run_rows(&p, n, i->n_embd, embed_rows);
     for (size_t l = 0; l < i->n_layer; l++) {
         const struct eng_layer *w = &m->layers[l];
@@ -370,8 +261,7 @@ void fwd_step(struct fwd *f, const struct fwd_row *rows, size_t n)
         x = act_of(f, f->h, n, i->n_embd);
         run_mm(f, &(struct mm_job){
                       .w = {&w->q, &w->k, &w->v}, .y = {f->q, f->kv_k, f->kv_v}, .n = 3, .x = &x});
-        run_rows(&p, n, n_q, kv_rows);
-        eng_pool_run(f->pool, f->n_blocks * i->n_head_kv, 1, attn_items, &p);
+        attn_layer(f->attn, l);
         if (w->o.quant->wants_q8)
             run_rows(&p, n, n_q, att_q8_rows);
         x = act_of(f, f->att, n, n_q);

@@ -13,8 +13,6 @@
 
 #define FWD_LOGIT_ROWS                                                                             \
     64 /* rows whose logits exist at the same time: bounds memory for large vocabularies */
-#define FWD_ATTN_ROWS                                                                              \
-    8 /* consecutive rows of one context whose attention shares the loading of a page */
 
 struct fwd_row {
     struct eng_ctx *ctx; /* kv_extend has been called for all its rows */
@@ -38,22 +36,14 @@ struct fwd {
     const struct fwd_row *rows;
     size_t n_rows;
     float *x, *h, *q, *kv_k, *kv_v, *att, *gate, *up, *cosv, *sinv;
-    uint16_t *half;
     int8_t *act_q;
     float *act_d;
     int32_t *act_s;
-    uint32_t *blocks; /* first row of each attention block, and the end */
-    size_t n_blocks;
     uint32_t *logit_rows; /* those that want logits */
     size_t n_logit_rows;
     float *logits; /* [FWD_LOGIT_ROWS][n_vocab] */
-    /* per pool thread */
-    struct fwd_attn_scratch {
-        struct eng_attn *acc;
-        const float **q;
-        uint8_t *n_valid;
-    } * attn;
-    struct sample_scratch *sample;
+    struct attn *attn;
+    struct sample_scratch *sample; /* per pool thread */
     unsigned n_threads;
 };
 
@@ -66,6 +56,9 @@ void fwd_step(struct fwd *f, const struct fwd_row *rows, size_t n);
 /* Logits of the i0-th … of the rows that want them (f->logit_rows); at most FWD_LOGIT_ROWS: returns
  * how many. */
 size_t fwd_logits(struct fwd *f, size_t i0);
+
+/* 64-byte aligned, not initialised; NULL: out of memory or absurd. free() releases. */
+void *fwd_scratch(size_t n, size_t elem);
 
 /* What the engine (sched.c) lends to contexts. */
 struct kv_pool *eng_kv(struct eng *e);

@@ -33,6 +33,8 @@ struct eng_model {
     float rms_eps;
 };
 
+/* What any GGUF tells about itself (describe.c): all of out but the dimensions and the digest. */
+int eng_describe(const struct gguf *g, struct eng_model_info *out, struct pd_err *err);
 /* Loads without an engine (tests, tools). */
 int eng_model_load(const char *path, struct eng_model **out, struct pd_err *err);
 

@@ -4,7 +4,7 @@
 #include <stdint.h>
 
 #include "engine/gguf.h"
-#include "engine/model_int.h"
+#include "engine/shape.h"
 #include "engine/tokenizer.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes);

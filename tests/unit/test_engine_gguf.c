@@ -15,7 +15,7 @@
 
 #include "base/file.h"
 #include "engine/model.h"
-#include "engine/model_int.h"
+#include "engine/shape.h"
 #include "tests/gguf_builder.h"
 
 /* ---- helpers ---- */

@@ -1,8 +1,8 @@
 /* What a llama-architecture GGUF promises, checked: hyper-parameters and every tensor with its
  * shape and type (private to the engine, its tests and its fuzzer). Reads the mapping only; the
  * pointers are borrowed from the gguf. */
-#ifndef PD_ENGINE_MODEL_INT_H
-#define PD_ENGINE_MODEL_INT_H
+#ifndef PD_ENGINE_SHAPE_H
+#define PD_ENGINE_SHAPE_H
 
 #include "engine/gguf.h"
 
@@ -26,5 +26,9 @@ struct eng_shape {
 /* PD_EFORMAT with the reason, PD_ENOMEM. On success eng_shape_done releases out. */
 int eng_shape_init(const struct gguf *g, struct eng_shape *out, struct pd_err *err);
 void eng_shape_done(struct eng_shape *s);
+/* A number that some files give once and others once per layer; the layers must agree (n_layer 0:
+ * any length). As gguf_u32. */
+int eng_layered_u32(const struct gguf *g, const char *key, uint32_t n_layer, uint32_t *out,
+                    struct pd_err *err);
 
 #endif

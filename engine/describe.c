@@ -1,0 +1,235 @@
+/* What any GGUF can tell about itself, without loading weights. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/model.h"
+#include "engine/shape.h"
+
+#define KEY_BYTES      160
+#define SHOW_BYTES     100 /* of a string in the listing */
+#define ARCH_MAX_BYTES 64
+
+/* The type that most matrices have; of equally many, the one with more elements. "none" without
+ * matrices. */
+static const char *common_type(const struct gguf *g)
+{
+    const struct eng_quant *best = NULL;
+    uint64_t best_n = 0, best_elems = 0;
+
+    for (const struct eng_quant *const *q = eng_quants; *q; q++) {
+        uint64_t n = 0, elems = 0;
+
+        for (size_t i = 0; i < g->n_tensors; i++) {
+            const struct gguf_tensor *t = &g->tensors[i];
+
+            if (t->n_dims < 2 || t->type != (*q)->ggml_type)
+                continue;
+            n++;
+            elems += t->bytes / (*q)->block_bytes * (*q)->block_elems;
+        }
+        if (n > best_n || (n == best_n && elems > best_elems)) {
+            best = *q;
+            best_n = n;
+            best_elems = elems;
+        }
+    }
+    return best ? best->name : "none";
+}
+
+/* path, name, arch and file_type are malloc'ed; -Wcast-qual is right but free has no const. */
+static void free_const(const char *p)
+{
+    free((void *)(uintptr_t)p);
+}
+
+void eng_model_info_done(struct eng_model_info *info)
+{
+    if (!info)
+        return;
+    free_const(info->path);
+    free_const(info->name);
+    free_const(info->arch);
+    free_const(info->file_type);
+    *info = (struct eng_model_info){0};
+}
+
+/* What any GGUF can tell about itself; the dimensions are the caller's. */
+int eng_describe(const struct gguf *g, struct eng_model_info *info, struct pd_err *err)
+{
+    struct pd_str arch = PD_STR("unknown"), name = {0};
+    const char *slash = strrchr(g->path, '/');
+
+    if (gguf_str(g, "general.architecture", &arch, err) < 0)
+        return PD_EFORMAT;
+    if (gguf_str(g, "general.name", &name, err) < 0)
+        return PD_EFORMAT;
+    if (name.len == 0)
+        name = pd_str_of(slash ? slash + 1 : g->path);
+    info->path = pd_str_dup(pd_str_of(g->path));
+    info->name = pd_str_dup(name);
+    info->arch = pd_str_dup(arch);
+    info->file_type = pd_str_dup(pd_str_of(common_type(g)));
+    if (!info->path || !info->name || !info->arch || !info->file_type)
+        return pd_fail(err, PD_ENOMEM, "out of memory");
+    info->file_bytes = g->map_bytes;
+    for (size_t i = 0; i < g->n_tensors; i++) {
+        const struct gguf_tensor *t = &g->tensors[i];
+
+        info->n_params += t->dims[0] * t->dims[1] * t->dims[2] * t->dims[3]; /* checked at open */
+    }
+    return 0;
+}
+
+static void print_str(struct pd_buf *out, struct pd_str s)
+{
+    size_t n = s.len < SHOW_BYTES ? s.len : pd_utf8_complete((struct pd_str){s.ptr, SHOW_BYTES});
+    bool utf8 = pd_utf8_valid((struct pd_str){s.ptr, n});
+
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)s.ptr[i];
+
+        if (c == '\n')
+            pd_buf_addz(out, "\\n");
+        else if (c == '\t')
+            pd_buf_addz(out, "\\t");
+        else if (c == '\\')
+            pd_buf_addz(out, "\\\\");
+        else if (c < 0x20 || c == 0x7f || (c >= 0x80 && !utf8) ||
+                 (c == 0xc2 &&
+                  (unsigned char)s.ptr[i + 1] < 0xa0)) /* C1 controls, whose first byte this is */
+            pd_buf_printf(out, "\\x%02x", c);
+        else if (c >= 0x80 && c < 0xa0 && i > 0 && (unsigned char)s.ptr[i - 1] == 0xc2)
+            pd_buf_printf(out, "\\x%02x", c);
+        else
+            pd_buf_addc(out, (char)c);
+    }
+    if (n < s.len)
+        pd_buf_addz(out, "...");
+}
+
+static void print_kv(struct pd_buf *out, const struct gguf_kv *kv)
+{
+    struct gguf_kv one = *kv; /* a scalar is an array of one */
+
+    print_str(out, kv->key);
+    pd_buf_addz(out, " = ");
+    one.type = GGUF_ARR;
+    one.elem = kv->type;
+    one.n = 1;
+    switch (kv->type) {
+    case GGUF_STR:
+        print_str(out, kv->str);
+        break;
+    case GGUF_ARR:
+        pd_buf_printf(out, "[%" PRIu64 " items]", kv->n);
+        break;
+    case GGUF_BOOL:
+        pd_buf_addz(out, kv->data[0] ? "true" : "false");
+        break;
+    case GGUF_F32:
+        pd_buf_printf(out, "%.9g", (double)gguf_arr_f32(&one, 0));
+        break;
+    case GGUF_F64: {
+        double d;
+
+        memcpy(&d, kv->data, sizeof(d));
+        pd_buf_printf(out, "%.17g", d);
+        break;
+    }
+    case GGUF_U32: {
+        uint32_t v;
+
+        memcpy(&v, kv->data, sizeof(v));
+        pd_buf_printf(out, "%" PRIu32, v);
+        break;
+    }
+    case GGUF_U64: {
+        uint64_t v;
+
+        memcpy(&v, kv->data, sizeof(v));
+        pd_buf_printf(out, "%" PRIu64, v);
+        break;
+    }
+    case GGUF_I64: {
+        int64_t v;
+
+        memcpy(&v, kv->data, sizeof(v));
+        pd_buf_printf(out, "%" PRId64, v);
+        break;
+    }
+    default: /* the integers of 32 bits and fewer */
+        pd_buf_printf(out, "%" PRId32, gguf_arr_i32(&one, 0));
+        break;
+    }
+    pd_buf_addc(out, '\n');
+}
+
+/* Any architecture, also vocabulary-only: what is absent or strange stays 0. */
+static void peek_dims(const struct gguf *g, struct eng_model_info *info)
+{
+    const struct gguf_kv *tokens = gguf_find(g, "tokenizer.ggml.tokens");
+    struct {
+        const char *name;
+        uint32_t *slot;
+    } dims[] = {
+        {"vocab_size", &info->n_vocab},
+        {"context_length", &info->n_ctx},
+        {"embedding_length", &info->n_embd},
+        {"block_count", &info->n_layer},
+        {"feed_forward_length", &info->n_ff},
+        {"attention.head_count", &info->n_head},
+        {"attention.head_count_kv", &info->n_head_kv},
+        {"attention.key_length", &info->head_dim},
+    };
+
+    if (strlen(info->arch) <= ARCH_MAX_BYTES) {
+        for (size_t i = 0; i < sizeof(dims) / sizeof(*dims); i++) {
+            char key[KEY_BYTES];
+
+            snprintf(key, sizeof(key), "%s.%s", info->arch, dims[i].name);
+            (void)eng_layered_u32(g, key, 0, dims[i].slot, NULL);
+        }
+    }
+    if (tokens && tokens->type == GGUF_ARR && tokens->n <= UINT32_MAX)
+        info->n_vocab = (uint32_t)tokens->n;
+    if (info->n_head_kv == 0)
+        info->n_head_kv = info->n_head;
+    if (info->head_dim == 0 && info->n_head > 0)
+        info->head_dim = info->n_embd / info->n_head;
+}
+
+/* sha256 stays zero: hashing would read the weights. */
+int eng_model_peek(const char *path, struct eng_model_info *out, struct pd_buf *kv,
+                   struct pd_err *err)
+{
+    struct eng_model_info info = {0};
+    struct gguf *g = NULL;
+    int rc;
+
+    rc = gguf_open(path, &g, err);
+    if (rc < 0)
+        return rc;
+    rc = eng_describe(g, &info, err);
+    if (rc < 0) {
+        pd_err_context(err, "'%s'", path);
+        goto out;
+    }
+    peek_dims(g, &info);
+    if (kv) {
+        for (size_t i = 0; i < g->n_kvs; i++)
+            print_kv(kv, &g->kvs[i]);
+        rc = pd_buf_rc(kv);
+        if (rc < 0) {
+            rc = pd_fail(err, rc, "'%s': its keys do not fit into the buffer for their listing",
+                         path);
+            goto out;
+        }
+    }
+    *out = info;
+    info = (struct eng_model_info){0};
+out:
+    eng_model_info_done(&info);
+    gguf_close(g);
+    return rc;
+}
