@@ -87,7 +87,7 @@ int fwd_new(struct eng_model *m, const struct eng_kernels *k, struct eng_pool *p
     f->sinv = fwd_scratch(n * rot, sizeof(float));
     f->act_q = fwd_scratch(n * widest, 1);
     f->act_d = fwd_scratch(n * (widest / ENG_Q8_BLOCK + 1), sizeof(float));
-    f->act_s = fwd_scratch(n * (widest / ENG_Q8_BLOCK + 1), sizeof(int32_t));
+    f->act_s = fwd_scratch(n * (widest / ENG_Q8_HALF + 1), sizeof(int16_t));
     f->logit_rows = fwd_scratch(n, sizeof(uint32_t));
     f->logits = fwd_scratch((size_t)FWD_LOGIT_ROWS * i->n_vocab, sizeof(float));
     f->attn = attn_new(f);
@@ -130,7 +130,7 @@ struct mm_job { /* up to three matrices with the same input */
 static void quantize_row(const struct fwd *f, const float *x, size_t r, size_t cols)
 {
     f->k->quantize_q8(x, cols, f->act_q + r * cols, f->act_d + r * (cols / ENG_Q8_BLOCK),
-                      f->act_s + r * (cols / ENG_Q8_BLOCK));
+                      f->act_s + r * (cols / ENG_Q8_HALF));
 }
 
 static void run_rows(struct phase *p, size_t n_rows, size_t row_elems, eng_pool_fn fn)

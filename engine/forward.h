@@ -38,7 +38,7 @@ struct fwd {
     float *x, *h, *q, *kv_k, *kv_v, *att, *gate, *up, *cosv, *sinv;
     int8_t *act_q;
     float *act_d;
-    int32_t *act_s;
+    int16_t *act_s;
     uint32_t *logit_rows; /* those that want logits */
     size_t n_logit_rows;
     float *logits; /* [FWD_LOGIT_ROWS][n_vocab] */

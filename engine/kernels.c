@@ -21,12 +21,12 @@ static void rmsnorm(float *y, const float *x, const float *w, size_t n, float ep
         y[i] = x[i] * scale * w[i];
 }
 
-/* x[n] → q[n], d[n / 32], s[n / 32]. A d below FLT_MIN counts as 0, so that 1/d is finite. */
-static void quantize_q8(const float *x, size_t n, int8_t *q, float *d, int32_t *s)
+/* x[n] → q[n], d[n / 32], s[n / 16]. A d below FLT_MIN counts as 0, so that 1/d is finite. */
+static void quantize_q8(const float *x, size_t n, int8_t *q, float *d, int16_t *s)
 {
     for (size_t b = 0; b < n / ENG_Q8_BLOCK; b++, x += ENG_Q8_BLOCK, q += ENG_Q8_BLOCK) {
+        int sum[2] = {0};
         float amax = 0, scale, inv;
-        int32_t sum = 0;
 
         for (int i = 0; i < ENG_Q8_BLOCK; i++)
             amax = fabsf(x[i]) > amax ? fabsf(x[i]) : amax;
@@ -40,10 +40,11 @@ static void quantize_q8(const float *x, size_t n, int8_t *q, float *d, int32_t *
 
             memcpy(&bits, &t, sizeof bits);
             q[i] = (int8_t)(bits - (uint32_t)ENG_MAGIC_BITS);
-            sum += q[i];
+            sum[i / ENG_Q8_HALF] += q[i];
         }
         d[b] = scale;
-        s[b] = sum;
+        s[2 * b] = (int16_t)sum[0];
+        s[2 * b + 1] = (int16_t)sum[1];
     }
 }
 

@@ -15,16 +15,19 @@
 #define ENG_TILE     16 /* output rows of a weight tile = float lanes of a zmm */
 #define ENG_PAGE     32 /* positions of a KV page = the fixed block of attention */
 #define ENG_Q8_BLOCK 32
+#define ENG_Q8_HALF  16
 
 /* Activations of a batch, rows contiguous. f: [n_rows][cols]. The quantised form is filled by
  * kernels->quantize_q8 when the weight type wants it: q [n_rows][cols], d [n_rows][cols/32] scale,
- * s [n_rows][cols/32] sum of the block's q. */
+ * s [n_rows][cols/16] sums of q over halves of a block. The two sums of a block make one 32-bit
+ * lane, so a multiply-add of 16-bit pairs with two integers per lane gives their weighted sum: a
+ * bias or a minimum of the weights, one per 32 or one per 16 of them. */
 struct eng_act {
     size_t n_rows, cols;
     const float *f;
     const int8_t *q;
     const float *d;
-    const int32_t *s;
+    const int16_t *s;
 };
 
 struct eng_mat; /* below */
@@ -73,9 +76,9 @@ struct eng_kernels {
     enum eng_isa isa;
     /* y = x * w / sqrt(mean(x²) + eps); x, y, w [n]; y may be x */
     void (*rmsnorm)(float *y, const float *x, const float *w, size_t n, float eps);
-    /* per 32-block: d = max|x| / 127, q = nearest-even(x * (1/d)) (d = 0 → all 0), s = Σ q. n % 32
-     * == 0 */
-    void (*quantize_q8)(const float *x, size_t n, int8_t *q, float *d, int32_t *s);
+    /* per 32-block: d = max|x| / 127, q = nearest-even(x * (1/d)) (d = 0 → all 0); per half block
+     * s = Σ q. n % 32 == 0 */
+    void (*quantize_q8)(const float *x, size_t n, int8_t *q, float *d, int16_t *s);
     /* pairs (2i,2i+1) of each of n_heads vectors of head_dim are rotated, i < n_rot/2:
      * (a,b) → (a c - b s, a s + b c) as fma(a, c, -(b*s)), fma(a, s, b*c) */
     void (*rope)(float *x, size_t n_heads, size_t head_dim, size_t n_rot, const float *cosv,

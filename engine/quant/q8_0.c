@@ -95,7 +95,7 @@ static void mm_scalar(const struct eng_mat *w, size_t tile0, size_t tile1, const
 
 #ifdef ENG_X86
 
-ENG_INL int32_t load_i32(const int8_t *p)
+ENG_INL int32_t load_i32(const void *p)
 {
     int32_t v;
 
@@ -172,7 +172,8 @@ ENG_INL ENG_TGT_AVX512 void a5_block(const struct eng_mat *w, size_t t, const st
     const struct tile_block *tiles = (const struct tile_block *)w->tiles + t * n_blocks;
     const int8_t *xq = x->q + r * w->cols;
     const float *xd = x->d + r * n_blocks;
-    const int32_t *xs = x->s + r * n_blocks;
+    const int16_t *xs = x->s + r * 2 * n_blocks;
+    const __m512i bias = _mm512_set1_epi16(-128);
     __m512 acc[4][4];
 
     ENG_UNROLL
@@ -187,7 +188,8 @@ ENG_INL ENG_TGT_AVX512 void a5_block(const struct eng_mat *w, size_t t, const st
         for (int i = 0; i < n_rows; i++)
             ENG_UNROLL
         for (int j = 0; j < n_tiles; j++)
-            dot[i][j] = _mm512_set1_epi32(-128 * xs[(size_t)i * n_blocks + b]);
+            dot[i][j] = _mm512_madd_epi16(
+                bias, _mm512_set1_epi32(load_i32(xs + 2 * ((size_t)i * n_blocks + b))));
         ENG_UNROLL
         for (int g = 0; g < ENG_Q8_BLOCK / 4; g++) {
             __m512i wv[4];

@@ -85,7 +85,7 @@ static void check_mm(const struct eng_quant *q, size_t rows, size_t cols, size_t
           *want = xalloc(y_bytes);
     float *got = xalloc(y_bytes), *d = xalloc(n * cols / 32 * sizeof *d);
     int8_t *xq = xalloc(n * cols);
-    int32_t *s = xalloc(n * cols / 32 * sizeof *s);
+    int16_t *s = xalloc(n * cols / 16 * sizeof *s);
     struct eng_act x = {n, cols, f, xq, d, s};
     struct eng_mat m;
 
@@ -127,7 +127,7 @@ static void check_mm(const struct eng_quant *q, size_t rows, size_t cols, size_t
         memset(got, GUARD, y_bytes);
         for (size_t r = 0; r < n; r++) {
             struct eng_act one = {
-                1, cols, f + r * cols, xq + r * cols, d + r * cols / 32, s + r * cols / 32};
+                1, cols, f + r * cols, xq + r * cols, d + r * cols / 32, s + r * cols / 16};
 
             q->mm[isa](&m, 0, m.n_tiles, &one, got + r * y_stride, y_stride);
         }
@@ -244,7 +244,7 @@ static void quantize_equal(void **state)
     enum { N = 32 * 9 };
     float d[2][N / 32], *x = rnd_floats(N, 5);
     int8_t q[2][N];
-    int32_t s[2][N / 32];
+    int16_t s[2][N / 16];
 
     (void)state;
     memset(x, 0, 32 * sizeof *x);
@@ -268,6 +268,13 @@ static void quantize_equal(void **state)
     for (size_t i = 0; i < N; i++) {
         assert_true(q[0][i] >= -127);
         assert_true(fabsf(x[i] - d[0][i / 32] * (float)q[0][i]) <= d[0][i / 32] * 0.5001f + 1e-37f);
+    }
+    for (size_t h = 0; h < N / 16; h++) {
+        int sum = 0;
+
+        for (size_t i = 0; i < 16; i++)
+            sum += q[0][h * 16 + i];
+        assert_int_equal(s[0][h], sum);
     }
     assert_int_equal(q[0][65], -8); /* -7.5 */
     assert_int_equal(q[0][67], -6); /* -6.5 */
