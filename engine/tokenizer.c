@@ -600,7 +600,18 @@ static int32_t match_special(const struct eng_tokenizer *t, const struct tok_spe
     return found;
 }
 
-static int encode(struct encoder *e, struct pd_str text, const struct tok_specials *specials,
+/* The longest special token at text[at]: a control token that ends before plain text starts, or a
+ * user-defined one. -1: none. */
+static int32_t special_at(const struct eng_tokenizer *t, struct pd_str text, size_t at,
+                          size_t plain_at)
+{
+    int32_t user = match_special(t, &t->user, pd_str_sub(text, at, text.len));
+    int32_t any = match_special(t, &t->all, pd_str_sub(text, at, plain_at));
+
+    return any < 0 || (user >= 0 && tok_text(t, user).len > tok_text(t, any).len) ? user : any;
+}
+
+static int encode(struct encoder *e, struct pd_str text, const struct tok_run *runs,
                   struct pd_err *err)
 {
     size_t from = 0, at = 0;
@@ -609,8 +620,10 @@ static int encode(struct encoder *e, struct pd_str text, const struct tok_specia
     while (at < text.len) {
         int32_t id = -1;
 
-        if (specials->first[(unsigned char)text.ptr[at]])
-            id = match_special(e->t, specials, pd_str_sub(text, at, text.len));
+        while (runs->end <= at)
+            runs++;
+        if (e->t->all.first[(unsigned char)text.ptr[at]])
+            id = special_at(e->t, text, at, runs->parse == ENG_PARSE_SPECIAL ? runs->end : at);
         if (id < 0) {
             at++;
             continue;
@@ -624,8 +637,8 @@ static int encode(struct encoder *e, struct pd_str text, const struct tok_specia
     return encode_text(e, pd_str_sub(text, from, text.len), err);
 }
 
-int eng_tokenize(const struct eng_tokenizer *t, struct pd_str text, enum eng_parse parse,
-                 int32_t **io_ids, size_t *io_n, struct pd_err *err)
+int tok_encode(const struct eng_tokenizer *t, struct pd_str text, const struct tok_run *runs,
+               int32_t **io_ids, size_t *io_n, struct pd_err *err)
 {
     struct encoder e = {.t = t};
     int32_t *ids;
@@ -645,7 +658,7 @@ int eng_tokenize(const struct eng_tokenizer *t, struct pd_str text, enum eng_par
     e.ids = ids + *io_n;
     rc = pretok_iter_new(t->pretok, &e.pieces, err);
     if (rc == 0)
-        rc = encode(&e, text, parse == ENG_PARSE_SPECIAL ? &t->all : &t->user, err);
+        rc = encode(&e, text, runs, err);
     pretok_iter_free(e.pieces);
     free(e.symbols);
     free(e.heap);
@@ -656,6 +669,12 @@ int eng_tokenize(const struct eng_tokenizer *t, struct pd_str text, enum eng_par
     if (ids != NULL)
         *io_ids = ids;
     return 0;
+}
+
+int eng_tokenize(const struct eng_tokenizer *t, struct pd_str text, enum eng_parse parse,
+                 int32_t **io_ids, size_t *io_n, struct pd_err *err)
+{
+    return tok_encode(t, text, &(struct tok_run){text.len, parse}, io_ids, io_n, err);
 }
 
 /* ---- the rest -----------------------------------------------------------------------------------

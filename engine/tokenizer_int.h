@@ -45,4 +45,15 @@ static inline struct pd_str tok_text(const struct eng_tokenizer *t, int32_t id)
     return (struct pd_str){t->text + t->offsets[id], t->offsets[id + 1] - t->offsets[id]};
 }
 
+struct tok_run { /* bytes up to `end` that are all read the same way */
+    size_t end;
+    enum eng_parse parse;
+};
+
+/* As eng_tokenize, of a text whose parts are read in different ways but cut and merged as one:
+ * control tokens are found where all their bytes are of one ENG_PARSE_SPECIAL run. The runs ascend,
+ * no two neighbours are read alike, and the last ends where the text does. */
+int tok_encode(const struct eng_tokenizer *t, struct pd_str text, const struct tok_run *runs,
+               int32_t **io_ids, size_t *io_n, struct pd_err *err);
+
 #endif
