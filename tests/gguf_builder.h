@@ -10,7 +10,7 @@
 
 #include "engine/gguf.h"
 
-#define GB_MAX 128
+#define GB_MAX 512
 
 struct gb_kv {
     char *key;
@@ -25,7 +25,7 @@ struct gb_tensor {
     uint64_t dims[4];
     uint64_t offset_plus1; /* 0: the next free place */
     size_t data_bytes;     /* bytes put into the file */
-    uint8_t *data;
+    uint8_t *data;         /* NULL: declared only, gb_head's caller writes the bytes */
 };
 struct gb {
     char magic[4];
@@ -175,11 +175,10 @@ static inline void gb_strs(struct gb *b, const char *key, const char *const *ite
     free(v);
 }
 
-/* rows 0: a vector of cols. F32 elements are 1, other bytes 0x3c (binary16: about 1). */
-static inline struct gb_tensor *gb_tensor(struct gb *b, const char *name, uint32_t type,
-                                          uint64_t rows, uint64_t cols)
+/* A tensor without its bytes. */
+static inline struct gb_tensor *gb_declare(struct gb *b, const char *name, uint32_t type,
+                                           uint32_t n_dims, const uint64_t *dims, size_t bytes)
 {
-    uint64_t n = cols * (rows ? rows : 1);
     struct gb_tensor *t;
 
     if (!b->keep_duplicates)
@@ -189,9 +188,22 @@ static inline struct gb_tensor *gb_tensor(struct gb *b, const char *name, uint32
     t = &b->tensors[b->n_tensors++];
     *t = (struct gb_tensor){.name = gb_dup(name, strlen(name)),
                             .type = type,
-                            .n_dims = rows ? 2 : 1,
-                            .dims = {cols, rows ? rows : 1, 1, 1}};
-    t->data_bytes = (size_t)(type == GGML_F32 ? 4 * n : type == GGML_Q8_0 ? n / 32 * 34 : 2 * n);
+                            .n_dims = n_dims,
+                            .dims = {1, 1, 1, 1},
+                            .data_bytes = bytes};
+    memcpy(t->dims, dims, n_dims * sizeof(*dims));
+    return t;
+}
+
+/* rows 0: a vector of cols. F32 elements are 1, other bytes 0x3c (binary16: about 1). */
+static inline struct gb_tensor *gb_tensor(struct gb *b, const char *name, uint32_t type,
+                                          uint64_t rows, uint64_t cols)
+{
+    uint64_t n = cols * (rows ? rows : 1);
+    size_t bytes = (size_t)(type == GGML_F32 ? 4 * n : type == GGML_Q8_0 ? n / 32 * 34 : 2 * n);
+    struct gb_tensor *t =
+        gb_declare(b, name, type, rows ? 2 : 1, (const uint64_t[]){cols, rows}, bytes);
+
     t->data = gb_alloc(t->data_bytes);
     memset(t->data, 0x3c, t->data_bytes);
     for (uint64_t i = 0; type == GGML_F32 && i < n; i++)
@@ -215,19 +227,23 @@ static inline uint8_t *gb_put(uint8_t *p, const void *v, size_t n)
     return p + n;
 }
 
-/* The file's bytes, malloc'ed. */
-static inline uint8_t *gb_finish(const struct gb *b, size_t *out_n)
+/* Where the next tensor's bytes begin, behind bytes that end at `end`. */
+static inline uint64_t gb_align(const struct gb *b, uint64_t end)
 {
-    size_t cap = 4096;
+    return (end + b->alignment - 1) / b->alignment * b->alignment;
+}
+
+/* The file up to the first tensor's bytes, malloc'ed with room_bytes to spare. */
+static inline uint8_t *gb_head(const struct gb *b, size_t room_bytes, size_t *out_n)
+{
+    size_t cap = 24 + (size_t)b->alignment + room_bytes;
     uint64_t n, place = 0;
-    uint8_t *bytes, *p, *base;
+    uint8_t *bytes, *p;
 
     for (size_t i = 0; i < b->n_kvs; i++)
         cap += 12 + b->kvs[i].key_bytes + b->kvs[i].value_bytes;
     for (size_t i = 0; i < b->n_tensors; i++)
-        cap +=
-            64 + strlen(b->tensors[i].name) + b->tensors[i].data_bytes + 2 * (size_t)b->alignment;
-    cap += b->alignment;
+        cap += 24 + strlen(b->tensors[i].name) + 8 * (size_t)b->tensors[i].n_dims;
     bytes = p = gb_alloc(cap);
     p = gb_put(p, b->magic, 4);
     p = gb_put(p, &b->version, 4);
@@ -257,20 +273,32 @@ static inline uint8_t *gb_finish(const struct gb *b, size_t *out_n)
         p = gb_put(p, &t->type, 4);
         p = gb_put(p, &offset, 8);
         if (!t->offset_plus1)
-            place = (place + t->data_bytes + b->alignment - 1) / b->alignment * b->alignment;
+            place = gb_align(b, place + t->data_bytes);
     }
     if (b->n_tensors && !b->no_padding)
         p += (b->alignment - (size_t)(p - bytes) % b->alignment) % b->alignment;
-    base = p;
-    place = 0;
+    *out_n = (size_t)(p - bytes);
+    return bytes;
+}
+
+/* The file's bytes, malloc'ed. */
+static inline uint8_t *gb_finish(const struct gb *b, size_t *out_n)
+{
+    size_t room = 0, head;
+    uint64_t place = 0;
+    uint8_t *bytes, *p;
+
+    for (size_t i = 0; i < b->n_tensors; i++)
+        room += b->tensors[i].data_bytes + (size_t)b->alignment;
+    bytes = gb_head(b, room, &head);
+    p = bytes + head;
     for (size_t i = 0; i < b->n_tensors; i++) {
         const struct gb_tensor *t = &b->tensors[i];
 
         if (t->offset_plus1)
             continue;
-        gb_put(base + place, t->data, t->data_bytes);
-        p = base + place + t->data_bytes;
-        place = (place + t->data_bytes + b->alignment - 1) / b->alignment * b->alignment;
+        p = gb_put(bytes + head + place, t->data, t->data_bytes);
+        place = gb_align(b, place + t->data_bytes);
     }
     *out_n = (size_t)(p - bytes);
     return bytes;

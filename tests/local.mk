@@ -58,8 +58,13 @@ SCRIPT_TESTS = \
 	tests/docs/strategies.sh \
 	tests/include_direction.sh
 
-# What unit tests share: fakes of the interfaces of src/core.
-TEST_SUPPORT =
+# What unit tests share: fakes of the interfaces of src/core. Models with random weights are a
+# library of their own, which the program that writes them to a file needs without the rest.
+TEST_SUPPORT = tests/support/librandom_model.a
+check_LIBRARIES += tests/support/librandom_model.a
+tests_support_librandom_model_a_SOURCES = \
+	tests/support/random_model.c tests/support/random_model.h
+check_PROGRAMS += tests/tools/make_model
 LDADD = $(TEST_SUPPORT) $(PONDER_ARCHIVES) $(PONDER_LIBS)
 TESTS = $(SCRIPT_TESTS)
 EXTRA_DIST += $(SCRIPT_TESTS) $(FUZZ_TESTS:=.in)
