@@ -87,30 +87,23 @@ static uint16_t *head_of(const struct eng_model_info *i, struct kv_page *page, s
     return page->data + (layer * i->n_head_kv + head) * i->head_dim * ENG_PAGE * 2;
 }
 
-/* Rotates q and k, scales q, writes K (transposed) and V of the row into its page. */
+/* Makes q, k and v ready, writes K (transposed) and V of the row into its page. */
 static void kv_rows(void *arg, size_t begin, size_t end, unsigned thread)
 {
     const struct attn *a = arg;
     const struct fwd *f = a->f;
     const struct eng_model_info *i = &f->model->info;
-    size_t hd = i->head_dim, n_q = i->n_head * hd, n_kv = i->n_head_kv * hd,
-           n_rot = f->model->n_rot;
-    const float scale = 1.0f / sqrtf((float)hd);
+    size_t hd = i->head_dim, n_kv = i->n_head_kv * hd;
 
     (void)thread;
     for (size_t r = begin; r < end; r++) {
         const struct fwd_row *row = &f->rows[r];
         struct kv_page *page = row->ctx->table[row->pos / ENG_PAGE];
-        const float *cosv = f->cosv + r * (n_rot / 2), *sinv = f->sinv + r * (n_rot / 2);
-        float *q = f->q + r * n_q, *k = f->kv_k + r * n_kv;
         uint16_t *half = a->half + r * n_kv;
         size_t at = row->pos % ENG_PAGE;
 
-        f->k->rope(q, i->n_head, hd, n_rot, cosv, sinv);
-        f->k->rope(k, i->n_head_kv, hd, n_rot, cosv, sinv);
-        for (size_t j = 0; j < n_q; j++)
-            q[j] *= scale;
-        f->k->to_f16(k, half, n_kv);
+        fwd_rotate(f, &f->model->layers[a->layer], r);
+        f->k->to_f16(f->kv_k + r * n_kv, half, n_kv);
         for (size_t h = 0; h < i->n_head_kv; h++) {
             uint16_t *kp = head_of(i, page, a->layer, h);
 

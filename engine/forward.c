@@ -1,9 +1,11 @@
-/* The transformer step of the llama family, on the scheduler's thread and the compute pool.
+/* The transformer step, on the scheduler's thread and the compute pool.
  *
  * Per layer: norm, quantise → q,k,v → rope, K and V of all rows into their pages → attention → o →
- * add, norm, quantise → gate,up → swiglu, quantise → down; the last addition is folded into the
- * next norm. Invariant: all K and V of the batch are in the pages before any attention of the layer
- * starts, so that prefill and decode see the same memory. */
+ * add, norm, quantise → gate,up → activation, quantise → down (or the same in a mixture of experts,
+ * moe.c); the last addition is folded into the next norm. Biases, the norms of heads and those
+ * behind attention and feed-forward ride in the same passes where a model has them. Invariant: all
+ * K and V of the batch are in the pages before any attention of the layer starts, so that prefill
+ * and decode see the same memory. */
 #include "engine/forward.h"
 
 #include <math.h>
@@ -11,6 +13,7 @@
 #include <string.h>
 
 #include "engine/attention.h"
+#include "engine/moe.h"
 #include "engine/sample.h"
 
 /* Least work worth waking another thread for, in multiply-adds or comparable element operations. */
@@ -36,6 +39,7 @@ void fwd_free(struct fwd *f)
     if (!f)
         return;
     attn_free(f->attn);
+    moe_free(f->moe);
     for (unsigned t = 0; t < f->n_threads && f->sample; t++)
         sample_scratch_done(&f->sample[t]);
     free(f->sample);
@@ -63,8 +67,9 @@ int fwd_new(struct eng_model *m, const struct eng_kernels *k, struct eng_pool *p
 {
     const struct eng_model_info *i = &m->info;
     size_t n_q = (size_t)i->n_head * i->head_dim, n_kv = (size_t)i->n_head_kv * i->head_dim;
-    size_t widest = max_size(max_size(i->n_embd, n_q), i->n_ff), n = max_rows;
-    size_t rot = m->n_rot / 2 ? m->n_rot / 2 : 1;
+    size_t n = max_rows, slots = n * (m->n_expert_used ? m->n_expert_used : 1);
+    size_t n_act = max_size(n * max_size(i->n_embd, n_q), slots * max_size(i->n_embd, i->n_ff));
+    size_t rot = (size_t)m->n_ropes * (m->n_rot / 2);
     struct fwd *f = calloc(1, sizeof(*f));
 
     if (!f)
@@ -81,20 +86,21 @@ int fwd_new(struct eng_model *m, const struct eng_kernels *k, struct eng_pool *p
     f->kv_k = fwd_scratch(n * n_kv, sizeof(float));
     f->kv_v = fwd_scratch(n * n_kv, sizeof(float));
     f->att = fwd_scratch(n * n_q, sizeof(float));
-    f->gate = fwd_scratch(n * i->n_ff, sizeof(float));
-    f->up = fwd_scratch(n * i->n_ff, sizeof(float));
+    f->gate = fwd_scratch(slots * i->n_ff, sizeof(float));
+    f->up = fwd_scratch(slots * i->n_ff, sizeof(float));
     f->cosv = fwd_scratch(n * rot, sizeof(float));
     f->sinv = fwd_scratch(n * rot, sizeof(float));
-    f->act_q = fwd_scratch(n * widest, 1);
-    f->act_d = fwd_scratch(n * (widest / ENG_Q8_BLOCK + 1), sizeof(float));
-    f->act_s = fwd_scratch(n * (widest / ENG_Q8_HALF + 1), sizeof(int16_t));
+    f->act_q = fwd_scratch(n_act, 1);
+    f->act_d = fwd_scratch(n_act / ENG_Q8_BLOCK + 1, sizeof(float));
+    f->act_s = fwd_scratch(n_act / ENG_Q8_HALF + 1, sizeof(int16_t));
     f->logit_rows = fwd_scratch(n, sizeof(uint32_t));
     f->logits = fwd_scratch((size_t)FWD_LOGIT_ROWS * i->n_vocab, sizeof(float));
     f->attn = attn_new(f);
+    f->moe = m->n_expert ? moe_new(f) : NULL;
     f->sample = calloc(f->n_threads, sizeof(*f->sample));
     if (!f->cls || !f->x || !f->h || !f->q || !f->kv_k || !f->kv_v || !f->att || !f->gate ||
         !f->up || !f->cosv || !f->sinv || !f->act_q || !f->act_d || !f->act_s || !f->logit_rows ||
-        !f->logits || !f->attn || !f->sample)
+        !f->logits || !f->attn || !f->sample || (m->n_expert && !f->moe))
         goto nomem;
     for (unsigned t = 0; t < f->n_threads; t++) {
         if (sample_scratch_init(&f->sample[t], i->n_vocab) < 0)
@@ -108,35 +114,35 @@ nomem:
                    i->name ? i->name : i->path);
 }
 
-/* ---- phases: pool functions over rows, tiles or (block, head) items
- * -------------------------------- */
+/* ---- work on rows and tiles, shared with attention.c and moe.c
+ * ---------------------------------------------------------------------------------------- */
 
-struct phase {
-    struct fwd *f;
-    const struct eng_layer *l;
-    size_t layer;
-    const float *norm; /* NULL: no normalisation */
-    bool add, q8;
-};
-
-struct mm_job { /* up to three matrices with the same input */
-    const struct eng_mat *w[3];
-    float *y[3];
-    size_t n;
-    const struct eng_act *x;
-    enum eng_isa isa;
-};
-
-static void quantize_row(const struct fwd *f, const float *x, size_t r, size_t cols)
+void fwd_quantize(const struct fwd *f, const float *x, size_t r, size_t cols)
 {
     f->k->quantize_q8(x, cols, f->act_q + r * cols, f->act_d + r * (cols / ENG_Q8_BLOCK),
                       f->act_s + r * (cols / ENG_Q8_HALF));
 }
 
-static void run_rows(struct phase *p, size_t n_rows, size_t row_elems, eng_pool_fn fn)
+struct eng_act fwd_act(const struct fwd *f, const float *x, size_t r0, size_t n_rows, size_t cols)
 {
-    eng_pool_run(p->f->pool, n_rows, max_size(1, GRAIN_ELEMS / max_size(1, row_elems)), fn, p);
+    return (struct eng_act){n_rows,
+                            cols,
+                            x,
+                            f->act_q + r0 * cols,
+                            f->act_d + r0 * (cols / ENG_Q8_BLOCK),
+                            f->act_s + r0 * (cols / ENG_Q8_HALF)};
 }
+
+void fwd_run(struct fwd *f, size_t n_items, size_t elems, eng_pool_fn fn, void *arg)
+{
+    eng_pool_run(f->pool, n_items, max_size(1, GRAIN_ELEMS / max_size(1, elems)), fn, arg);
+}
+
+struct mm_job {
+    const struct fwd_mm *parts;
+    size_t n;
+    enum eng_isa isa;
+};
 
 static void mm_tiles(void *arg, size_t begin, size_t end, unsigned thread)
 {
@@ -144,28 +150,86 @@ static void mm_tiles(void *arg, size_t begin, size_t end, unsigned thread)
     size_t first = 0;
 
     (void)thread;
-    for (size_t i = 0; i < j->n; i++) {
-        size_t n = j->w[i]->n_tiles, b = begin > first ? begin - first : 0, e = end - first;
+    for (size_t i = 0; i < j->n && first < end; i++) {
+        const struct fwd_mm *p = &j->parts[i];
+        size_t n = p->w->n_tiles, b = begin > first ? begin - first : 0, e = end - first;
 
-        if (end > first && b < n)
-            j->w[i]->quant->mm[j->isa](j->w[i], b, e < n ? e : n, j->x, j->y[i], j->w[i]->rows);
+        if (b < n)
+            p->w->quant->mm[j->isa](p->w, b, e < n ? e : n, p->x, p->y, p->w->rows);
         first += n;
     }
 }
 
-static void run_mm(struct fwd *f, struct mm_job *j)
+void fwd_mm(struct fwd *f, const struct fwd_mm *parts, size_t n)
 {
-    size_t n_tiles = 0, work = j->x->n_rows * j->x->cols * ENG_TILE;
+    struct mm_job j = {parts, n, f->k->isa};
+    size_t n_tiles = 0, macs = 0;
 
-    for (size_t i = 0; i < j->n; i++)
-        n_tiles += j->w[i]->n_tiles;
-    j->isa = f->k->isa;
-    eng_pool_run(f->pool, n_tiles, GRAIN_MACS / work + 1, mm_tiles, j);
+    for (size_t i = 0; i < n; i++) {
+        n_tiles += parts[i].w->n_tiles;
+        macs += parts[i].w->n_tiles * parts[i].x->n_rows * parts[i].x->cols * ENG_TILE;
+    }
+    eng_pool_run(f->pool, n_tiles, GRAIN_MACS / (macs / n_tiles) + 1, mm_tiles, &j);
 }
 
-static struct eng_act act_of(const struct fwd *f, const float *x, size_t n_rows, size_t cols)
+void fwd_glu(const struct fwd *f, const struct eng_layer *w, float *gate, float *up, size_t n)
 {
-    return (struct eng_act){n_rows, cols, x, f->act_q, f->act_d, f->act_s};
+    if (w->gate_bias)
+        f->k->add(gate, w->gate_bias, n);
+    if (w->up_bias)
+        f->k->add(up, w->up_bias, n);
+    if (f->model->gelu)
+        f->k->geglu(gate, up, n);
+    else
+        f->k->swiglu(gate, up, n);
+}
+
+void fwd_rotate(const struct fwd *f, const struct eng_layer *w, size_t r)
+{
+    const struct eng_model *m = f->model;
+    const struct eng_model_info *i = &m->info;
+    size_t hd = i->head_dim, n_q = i->n_head * hd, n_kv = i->n_head_kv * hd, rot = m->n_rot / 2;
+    size_t angle = ((size_t)(w->rope - m->rope) * f->max_rows + r) * rot;
+    const float *cosv = f->cosv + angle, *sinv = f->sinv + angle;
+    float *q = f->q + r * n_q, *k = f->kv_k + r * n_kv, *v = f->kv_v + r * n_kv;
+
+    if (w->q_bias)
+        f->k->add(q, w->q_bias, n_q);
+    if (w->k_bias)
+        f->k->add(k, w->k_bias, n_kv);
+    if (w->v_bias)
+        f->k->add(v, w->v_bias, n_kv);
+    for (size_t h = 0; w->q_norm && h < i->n_head; h++)
+        f->k->rmsnorm(q + h * hd, q + h * hd, w->q_norm, hd, m->rms_eps);
+    for (size_t h = 0; w->k_norm && h < i->n_head_kv; h++)
+        f->k->rmsnorm(k + h * hd, k + h * hd, w->k_norm, hd, m->rms_eps);
+    if (m->neox) {
+        f->k->rope_neox(q, i->n_head, hd, m->n_rot, cosv, sinv);
+        f->k->rope_neox(k, i->n_head_kv, hd, m->n_rot, cosv, sinv);
+    } else {
+        f->k->rope(q, i->n_head, hd, m->n_rot, cosv, sinv);
+        f->k->rope(k, i->n_head_kv, hd, m->n_rot, cosv, sinv);
+    }
+    for (size_t j = 0; j < n_q; j++)
+        q[j] *= m->attn_scale;
+}
+
+/* ---- phases: pool functions over rows
+ * ---------------------------------------------------------------------------------------- */
+
+struct phase {
+    struct fwd *f;
+    const struct eng_layer *w;
+    /* the residual: x += post_norm(h + bias) */
+    bool add;
+    const float *bias, *post_norm; /* NULL: none */
+    const float *norm;             /* then h = norm(x); NULL: no h */
+    bool q8;                       /* quantise what comes out */
+};
+
+static void run_rows(struct phase *p, size_t row_elems, eng_pool_fn fn)
+{
+    fwd_run(p->f, p->f->n_rows, row_elems, fn, p);
 }
 
 static void embed_rows(void *arg, size_t begin, size_t end, unsigned thread)
@@ -178,13 +242,22 @@ static void embed_rows(void *arg, size_t begin, size_t end, unsigned thread)
     (void)thread;
     for (size_t r = begin; r < end; r++) {
         const struct fwd_row *row = &f->rows[r];
+        float *x = f->x + r * n;
 
-        m->embd_quant->dequant(m->embd + (size_t)row->token * m->embd_row_bytes, f->x + r * n, n);
-        eng_rope_angles(row->pos, m->rope_freq, rot, f->cosv + r * rot, f->sinv + r * rot);
+        m->embd_quant->dequant(m->embd + (size_t)row->token * m->embd_row_bytes, x, n);
+        if (m->embd_scale != 1) {
+            for (size_t i = 0; i < n; i++)
+                x[i] *= m->embd_scale;
+        }
+        for (size_t j = 0; j < m->n_ropes; j++) {
+            size_t angle = (j * f->max_rows + r) * rot;
+
+            eng_rope_angles(row->pos, m->rope[j].freq, m->rope[j].scale, rot, f->cosv + angle,
+                            f->sinv + angle);
+        }
     }
 }
 
-/* x += h (if add); h = norm(x); quantised if wanted */
 static void norm_rows(void *arg, size_t begin, size_t end, unsigned thread)
 {
     const struct phase *p = arg;
@@ -195,13 +268,18 @@ static void norm_rows(void *arg, size_t begin, size_t end, unsigned thread)
     for (size_t r = begin; r < end; r++) {
         float *x = f->x + r * n, *h = f->h + r * n;
 
-        if (p->add)
+        if (p->add) {
+            if (p->bias)
+                f->k->add(h, p->bias, n);
+            if (p->post_norm)
+                f->k->rmsnorm(h, h, p->post_norm, n, f->model->rms_eps);
             f->k->add(x, h, n);
+        }
         if (!p->norm)
             continue;
         f->k->rmsnorm(h, x, p->norm, n, f->model->rms_eps);
         if (p->q8)
-            quantize_row(f, h, r, n);
+            fwd_quantize(f, h, r, n);
     }
 }
 
@@ -212,7 +290,7 @@ static void att_q8_rows(void *arg, size_t begin, size_t end, unsigned thread)
 
     (void)thread;
     for (size_t r = begin; r < end; r++)
-        quantize_row(p->f, p->f->att + r * n, r, n);
+        fwd_quantize(p->f, p->f->att + r * n, r, n);
 }
 
 static void glu_rows(void *arg, size_t begin, size_t end, unsigned thread)
@@ -223,14 +301,28 @@ static void glu_rows(void *arg, size_t begin, size_t end, unsigned thread)
 
     (void)thread;
     for (size_t r = begin; r < end; r++) {
-        f->k->swiglu(f->gate + r * n, f->up + r * n, n);
+        fwd_glu(f, p->w, f->gate + r * n, f->up + r * n, n);
         if (p->q8)
-            quantize_row(f, f->gate + r * n, r, n);
+            fwd_quantize(f, f->gate + r * n, r, n);
     }
 }
 
 /* ---- the step
  * ------------------------------------------------------------------------------------ */
+
+/* f->h, normalised → f->h */
+static void dense(struct fwd *f, struct phase *p)
+{
+    const struct eng_layer *w = p->w;
+    size_t n_embd = f->model->info.n_embd, n_ff = f->model->info.n_ff;
+    struct eng_act x = fwd_act(f, f->h, 0, f->n_rows, n_embd);
+
+    fwd_mm(f, (const struct fwd_mm[]){{&w->gate, &x, f->gate}, {&w->up, &x, f->up}}, 2);
+    p->q8 = w->down.quant->wants_q8;
+    run_rows(p, n_ff, glu_rows);
+    x = fwd_act(f, f->gate, 0, f->n_rows, n_ff);
+    fwd_mm(f, &(struct fwd_mm){&w->down, &x, f->h}, 1);
+}
 
 void fwd_step(struct fwd *f, const struct fwd_row *rows, size_t n)
 {
@@ -247,40 +339,41 @@ void fwd_step(struct fwd *f, const struct fwd_row *rows, size_t n)
             f->logit_rows[f->n_logit_rows++] = (uint32_t)r;
     }
     attn_begin(f->attn);
-    run_rows(&p, n, i->n_embd, embed_rows);
+    run_rows(&p, i->n_embd, embed_rows);
     for (size_t l = 0; l < i->n_layer; l++) {
         const struct eng_layer *w = &m->layers[l];
         struct eng_act x;
 
-        p.l = w;
-        p.layer = l;
-        p.add = l > 0;
+        p.w = w;
         p.norm = w->attn_norm;
         p.q8 = w->q.quant->wants_q8 || w->k.quant->wants_q8 || w->v.quant->wants_q8;
-        run_rows(&p, n, i->n_embd, norm_rows);
-        x = act_of(f, f->h, n, i->n_embd);
-        run_mm(f, &(struct mm_job){
-                      .w = {&w->q, &w->k, &w->v}, .y = {f->q, f->kv_k, f->kv_v}, .n = 3, .x = &x});
+        run_rows(&p, i->n_embd, norm_rows);
+        x = fwd_act(f, f->h, 0, n, i->n_embd);
+        fwd_mm(
+            f,
+            (const struct fwd_mm[]){{&w->q, &x, f->q}, {&w->k, &x, f->kv_k}, {&w->v, &x, f->kv_v}},
+            3);
         attn_layer(f->attn, l);
         if (w->o.quant->wants_q8)
-            run_rows(&p, n, n_q, att_q8_rows);
-        x = act_of(f, f->att, n, n_q);
-        run_mm(f, &(struct mm_job){.w = {&w->o}, .y = {f->h}, .n = 1, .x = &x});
+            run_rows(&p, n_q, att_q8_rows);
+        x = fwd_act(f, f->att, 0, n, n_q);
+        fwd_mm(f, &(struct fwd_mm){&w->o, &x, f->h}, 1);
         p.add = true;
+        p.bias = w->o_bias;
+        p.post_norm = w->attn_post_norm;
         p.norm = w->ffn_norm;
-        p.q8 = w->gate.quant->wants_q8 || w->up.quant->wants_q8;
-        run_rows(&p, n, i->n_embd, norm_rows);
-        x = act_of(f, f->h, n, i->n_embd);
-        run_mm(f,
-               &(struct mm_job){.w = {&w->gate, &w->up}, .y = {f->gate, f->up}, .n = 2, .x = &x});
-        p.q8 = w->down.quant->wants_q8;
-        run_rows(&p, n, i->n_ff, glu_rows);
-        x = act_of(f, f->gate, n, i->n_ff);
-        run_mm(f, &(struct mm_job){.w = {&w->down}, .y = {f->h}, .n = 1, .x = &x});
+        p.q8 = w->experts ? w->router.quant->wants_q8
+                          : w->gate.quant->wants_q8 || w->up.quant->wants_q8;
+        run_rows(&p, i->n_embd, norm_rows);
+        if (w->experts)
+            moe_layer(f->moe, w);
+        else
+            dense(f, &p);
+        p.bias = w->down_bias;
+        p.post_norm = w->ffn_post_norm;
     }
-    p.add = true;
     p.norm = NULL;
-    run_rows(&p, n, i->n_embd, norm_rows);
+    run_rows(&p, i->n_embd, norm_rows);
 }
 
 struct final {
@@ -299,8 +392,18 @@ static void final_rows(void *arg, size_t begin, size_t end, unsigned thread)
         f->k->rmsnorm(f->h + j * n, f->x + f->logit_rows[p->i0 + j] * n, f->model->output_norm, n,
                       f->model->rms_eps);
         if (f->model->output.quant->wants_q8)
-            quantize_row(f, f->h + j * n, j, n);
+            fwd_quantize(f, f->h + j * n, j, n);
     }
+}
+
+static void cap_rows(void *arg, size_t begin, size_t end, unsigned thread)
+{
+    const struct final *p = arg;
+    size_t n = p->f->model->info.n_vocab;
+
+    (void)thread;
+    for (size_t j = begin; j < end; j++)
+        p->f->k->softcap(p->f->logits + j * n, n, p->f->model->final_softcap);
 }
 
 size_t fwd_logits(struct fwd *f, size_t i0)
@@ -308,11 +411,13 @@ size_t fwd_logits(struct fwd *f, size_t i0)
     const struct eng_model *m = f->model;
     size_t left = f->n_logit_rows - i0, n = left < FWD_LOGIT_ROWS ? left : FWD_LOGIT_ROWS;
     struct final p = {f, i0};
-    struct eng_act x = act_of(f, f->h, n, m->info.n_embd);
+    struct eng_act x = fwd_act(f, f->h, 0, n, m->info.n_embd);
 
     if (n == 0)
         return 0;
-    eng_pool_run(f->pool, n, GRAIN_ELEMS / m->info.n_embd + 1, final_rows, &p);
-    run_mm(f, &(struct mm_job){.w = {&m->output}, .y = {f->logits}, .n = 1, .x = &x});
+    fwd_run(f, n, m->info.n_embd, final_rows, &p);
+    fwd_mm(f, &(struct fwd_mm){&m->output, &x, f->logits}, 1);
+    if (m->final_softcap > 0)
+        fwd_run(f, n, m->info.n_vocab, cap_rows, &p);
     return n;
 }

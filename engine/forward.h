@@ -35,7 +35,9 @@ struct fwd {
     /* scratch: [max_rows][…] */
     const struct fwd_row *rows;
     size_t n_rows;
-    float *x, *h, *q, *kv_k, *kv_v, *att, *gate, *up, *cosv, *sinv;
+    float *x, *h, *q, *kv_k, *kv_v, *att;
+    float *gate, *up;   /* [max_rows * experts of a row][n_ff] */
+    float *cosv, *sinv; /* [n_ropes][max_rows][n_rot/2] */
     int8_t *act_q;
     float *act_d;
     int16_t *act_s;
@@ -43,6 +45,7 @@ struct fwd {
     size_t n_logit_rows;
     float *logits; /* [FWD_LOGIT_ROWS][n_vocab] */
     struct attn *attn;
+    struct moe *moe;               /* NULL: dense */
     struct sample_scratch *sample; /* per pool thread */
     unsigned n_threads;
 };
@@ -56,6 +59,25 @@ void fwd_step(struct fwd *f, const struct fwd_row *rows, size_t n);
 /* Logits of the i0-th … of the rows that want them (f->logit_rows); at most FWD_LOGIT_ROWS: returns
  * how many. */
 size_t fwd_logits(struct fwd *f, size_t i0);
+
+/* Row r of q and k as attention wants them: biases, norms of the heads, rotation, q scaled. */
+void fwd_rotate(const struct fwd *f, const struct eng_layer *w, size_t r);
+
+/* y = W x for several matrices at once: the pool shares out all their tiles. */
+struct fwd_mm {
+    const struct eng_mat *w;
+    const struct eng_act *x;
+    float *y; /* [x->n_rows][w->rows] */
+};
+void fwd_mm(struct fwd *f, const struct fwd_mm *parts, size_t n);
+/* n_rows rows from x[0] on, with their quantised form from f's scratch row r0 on. */
+struct eng_act fwd_act(const struct fwd *f, const float *x, size_t r0, size_t n_rows, size_t cols);
+/* Quantises x into row r of f's scratch. */
+void fwd_quantize(const struct fwd *f, const float *x, size_t r, size_t cols);
+/* gate[n] = act(gate + gate_bias) * (up + up_bias) */
+void fwd_glu(const struct fwd *f, const struct eng_layer *w, float *gate, float *up, size_t n);
+/* Items of about the same cost, elems element operations each. */
+void fwd_run(struct fwd *f, size_t n_items, size_t elems, eng_pool_fn fn, void *arg);
 
 /* 64-byte aligned, not initialised; NULL: out of memory or absurd. free() releases. */
 void *fwd_scratch(size_t n, size_t elem);

@@ -62,6 +62,22 @@ static void rope(float *x, size_t n_heads, size_t head_dim, size_t n_rot, const 
     }
 }
 
+/* as rope */
+static void rope_neox(float *x, size_t n_heads, size_t head_dim, size_t n_rot, const float *cosv,
+                      const float *sinv)
+{
+    size_t half = n_rot / 2;
+
+    for (size_t h = 0; h < n_heads; h++, x += head_dim) {
+        for (size_t i = 0; i < half; i++) {
+            float a = x[i], b = x[half + i];
+
+            x[i] = fmaf(a, cosv[i], -(b * sinv[i]));
+            x[half + i] = fmaf(a, sinv[i], b * cosv[i]);
+        }
+    }
+}
+
 /* gate[n], up[n] */
 static void swiglu(float *gate, const float *up, size_t n)
 {
@@ -69,10 +85,32 @@ static void swiglu(float *gate, const float *up, size_t n)
         gate[i] = gate[i] / (1.0f + eng_exp(-gate[i])) * up[i];
 }
 
+/* gate[n], up[n] */
+static void geglu(float *gate, const float *up, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        float g = gate[i], u2 = g * fmaf(g * g, ENG_GELU_B, ENG_GELU_A);
+
+        gate[i] = g / (1.0f + eng_exp(-u2)) * up[i];
+    }
+}
+
+static void softcap(float *x, size_t n, float cap)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] = eng_tanh(x[i] / cap) * cap;
+}
+
 static void add(float *x, const float *y, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         x[i] += y[i];
+}
+
+static void axpy(float *y, float a, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = fmaf(a, x[i], y[i]);
 }
 
 static void to_f16(const float *x, uint16_t *y, size_t n)
@@ -148,8 +186,12 @@ const struct eng_kernels eng_kernels_scalar = {
     .rmsnorm = rmsnorm,
     .quantize_q8 = quantize_q8,
     .rope = rope,
+    .rope_neox = rope_neox,
     .swiglu = swiglu,
+    .geglu = geglu,
+    .softcap = softcap,
     .add = add,
+    .axpy = axpy,
     .to_f16 = to_f16,
     .attn_page = attn_page,
     .max = max,

@@ -83,9 +83,17 @@ struct eng_kernels {
      * (a,b) → (a c - b s, a s + b c) as fma(a, c, -(b*s)), fma(a, s, b*c) */
     void (*rope)(float *x, size_t n_heads, size_t head_dim, size_t n_rot, const float *cosv,
                  const float *sinv);
+    /* the same with pairs (i,i+n_rot/2) */
+    void (*rope_neox)(float *x, size_t n_heads, size_t head_dim, size_t n_rot, const float *cosv,
+                      const float *sinv);
     void (*swiglu)(float *gate, const float *up,
-                   size_t n);                        /* gate = gate / (1 + exp(-gate)) * up */
-    void (*add)(float *x, const float *y, size_t n); /* x += y */
+                   size_t n); /* gate = gate / (1 + exp(-gate)) * up */
+    /* the same with the tanh form of GELU: g (1 + tanh u) / 2 = g / (1 + exp(-2u)),
+     * 2u = g (a + b g²), a = sqrt(8/pi), b = 0.044715 a */
+    void (*geglu)(float *gate, const float *up, size_t n);
+    void (*softcap)(float *x, size_t n, float cap);            /* x = tanh(x / cap) * cap */
+    void (*add)(float *x, const float *y, size_t n);           /* x += y */
+    void (*axpy)(float *y, float a, const float *x, size_t n); /* y = fma(a, x, y) */
     void (*to_f16)(const float *x, uint16_t *y,
                    size_t n); /* round to nearest even, overflow to infinity */
     /* K page of one kv head: k[head_dim][ENG_PAGE] (position innermost), v[ENG_PAGE][head_dim],
@@ -102,7 +110,8 @@ struct eng_kernels {
 const struct eng_kernels *eng_kernels(enum eng_isa isa);
 
 /* Scalar helpers, the same code everywhere. */
-float eng_exp(float x); /* ≤ 2 ulp; underflows to 0 below -104, inf above 89 */
+float eng_exp(float x);  /* ≤ 2 ulp; underflows to 0 below -104, inf above 89 */
+float eng_tanh(float x); /* 1 - 2 / (1 + exp(2x)): within 2^-23, not relatively */
 float eng_log(
     float x); /* natural logarithm in our own arithmetic (computed in double, rounded once) */
 float eng_merge16(
@@ -112,8 +121,19 @@ float eng_f16_to_f32(uint16_t h);
 uint16_t eng_f32_to_f16(float f);
 /* freq[i] = base^(-2i/n_rot) (own arithmetic in double), n_rot/2 of them. */
 void eng_rope_freqs(float base, size_t n_rot, float *freq);
-/* cosv[i], sinv[i] of pos * freq[i] (own arithmetic in double, rounded to float). */
-void eng_rope_angles(uint32_t pos, const float *freq, size_t n, float *cosv, float *sinv);
+/* How a rotation is stretched for contexts longer than n_ctx_orig. All frequencies are divided by
+ * factor; YaRN (ext_factor > 0) spares those that turn more than beta_fast times within n_ctx_orig,
+ * and some of those that turn more than beta_slow times. */
+struct eng_rope_scaling {
+    float factor, ext_factor, attn_factor, beta_fast, beta_slow;
+    uint32_t n_ctx_orig;
+};
+/* Stretches freq (of eng_rope_freqs, perhaps divided); returns what cosines and sines are
+ * multiplied with. */
+float eng_rope_scale(const struct eng_rope_scaling *s, float base, size_t n_rot, float *freq);
+/* cosv[i], sinv[i] of pos * freq[i], times scale (own arithmetic in double, rounded to float). */
+void eng_rope_angles(uint32_t pos, const float *freq, float scale, size_t n, float *cosv,
+                     float *sinv);
 
 /* ---- compute pool (pool.c): n_threads - 1 workers and the caller --------------------------------
  */

@@ -24,6 +24,13 @@ ENG_INL TGT VT V(exp)(VT x)
     return V(mul)(V(mul)(p, s1), s2);
 }
 
+ENG_INL TGT VT V(tanh)(VT x)
+{
+    VT one = V(set1)(1.0f);
+
+    return V(sub)(one, V(div)(V(set1)(2.0f), V(add)(one, V(exp)(V(add)(x, x)))));
+}
+
 ENG_INL TGT float V(hmax)(VT v)
 {
     float lanes[16];
@@ -98,6 +105,30 @@ TGT static void rope(float *x, size_t n_heads, size_t head_dim, size_t n_rot, co
     }
 }
 
+TGT static void rope_neox(float *x, size_t n_heads, size_t head_dim, size_t n_rot,
+                          const float *cosv, const float *sinv)
+{
+    size_t half = n_rot / 2;
+
+    for (size_t h = 0; h < n_heads; h++, x += head_dim) {
+        size_t i = 0;
+
+        for (; i + 16 <= half; i += 16) {
+            VT a = V(load)(x + i), b = V(load)(x + half + i);
+            VT c = V(load)(cosv + i), s = V(load)(sinv + i);
+
+            V(store)(x + i, V(fma)(a, c, V(neg)(V(mul)(b, s))));
+            V(store)(x + half + i, V(fma)(a, s, V(mul)(b, c)));
+        }
+        for (; i < half; i++) {
+            float a = x[i], b = x[half + i];
+
+            x[i] = fmaf(a, cosv[i], -(b * sinv[i]));
+            x[half + i] = fmaf(a, sinv[i], b * cosv[i]);
+        }
+    }
+}
+
 TGT static void swiglu(float *gate, const float *up, size_t n)
 {
     VT one = V(set1)(1.0f);
@@ -113,6 +144,35 @@ TGT static void swiglu(float *gate, const float *up, size_t n)
         gate[i] = gate[i] / (1.0f + eng_exp(-gate[i])) * up[i];
 }
 
+TGT static void geglu(float *gate, const float *up, size_t n)
+{
+    VT one = V(set1)(1.0f), a = V(set1)(ENG_GELU_A), b = V(set1)(ENG_GELU_B);
+    size_t i;
+
+    for (i = 0; i + 16 <= n; i += 16) {
+        VT g = V(load)(gate + i), u2 = V(mul)(g, V(fma)(V(mul)(g, g), b, a));
+
+        g = V(div)(g, V(add)(one, V(exp)(V(neg)(u2))));
+        V(store)(gate + i, V(mul)(g, V(load)(up + i)));
+    }
+    for (; i < n; i++) {
+        float g = gate[i], u2 = g * fmaf(g * g, ENG_GELU_B, ENG_GELU_A);
+
+        gate[i] = g / (1.0f + eng_exp(-u2)) * up[i];
+    }
+}
+
+TGT static void softcap(float *x, size_t n, float cap)
+{
+    VT c = V(set1)(cap);
+    size_t i;
+
+    for (i = 0; i + 16 <= n; i += 16)
+        V(store)(x + i, V(mul)(V(tanh)(V(div)(V(load)(x + i), c)), c));
+    for (; i < n; i++)
+        x[i] = eng_tanh(x[i] / cap) * cap;
+}
+
 TGT static void add(float *x, const float *y, size_t n)
 {
     size_t i;
@@ -121,6 +181,17 @@ TGT static void add(float *x, const float *y, size_t n)
         V(store)(x + i, V(add)(V(load)(x + i), V(load)(y + i)));
     for (; i < n; i++)
         x[i] += y[i];
+}
+
+TGT static void axpy(float *y, float a, const float *x, size_t n)
+{
+    VT va = V(set1)(a);
+    size_t i;
+
+    for (i = 0; i + 16 <= n; i += 16)
+        V(store)(y + i, V(fma)(va, V(load)(x + i), V(load)(y + i)));
+    for (; i < n; i++)
+        y[i] = fmaf(a, x[i], y[i]);
 }
 
 TGT static void to_f16(const float *x, uint16_t *y, size_t n)

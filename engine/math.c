@@ -60,6 +60,11 @@ float eng_exp(float x)
     return p * s1 * s2;
 }
 
+float eng_tanh(float x)
+{
+    return 1.0f - 2.0f / (1.0f + eng_exp(x + x));
+}
+
 /* log(m 2^e) = e ln2 + 2 atanh((m - 1) / (m + 1)), m in [sqrt(1/2), sqrt(2)): |s| ≤ 0.1716. x:
  * positive, normal. */
 static double log_f64(double x)
@@ -114,6 +119,37 @@ void eng_rope_freqs(float base, size_t n_rot, float *freq)
         freq[i] = (float)exp2_f64(-((double)(2 * i) / (double)n_rot) * log2_base);
 }
 
+/* YaRN (arXiv:2309.00071, section 3.2): dimension pair i turns n_ctx freq[i] / 2pi times within the
+ * original context; the pairs at which that is beta_fast and beta_slow bound a linear ramp. */
+float eng_rope_scale(const struct eng_rope_scaling *s, float base, size_t n_rot, float *freq)
+{
+    double per_turn = (double)n_rot / (2 * log_f64((double)base)), low = 0, high = 0;
+    double scale = (double)s->attn_factor;
+
+    if (s->ext_factor > 0) {
+        double turns = (double)s->n_ctx_orig / 6.283185307179586477;
+
+        low = floor(per_turn * log_f64(turns / (double)s->beta_fast));
+        high = ceil(per_turn * log_f64(turns / (double)s->beta_slow));
+        low = low < 0 ? 0 : low;
+        high = high > (double)(n_rot - 1) ? (double)(n_rot - 1) : high;
+        high = high - low < 0.001 ? low + 0.001 : high;
+        scale *= 1 + 0.1 * log_f64((double)s->factor);
+    }
+    for (size_t i = 0; i < n_rot / 2; i++) {
+        double spared = 0;
+
+        if (s->ext_factor > 0) {
+            double ramp = ((double)i - low) / (high - low);
+
+            spared = (double)s->ext_factor * (1 - (ramp < 0 ? 0 : ramp > 1 ? 1 : ramp));
+        }
+        freq[i] =
+            (float)((double)freq[i] / (double)s->factor * (1 - spared) + (double)freq[i] * spared);
+    }
+    return (float)scale;
+}
+
 /* Cody–Waite with three parts of pi/2 (33 bits each, fdlibm's): k < 2^20, so k * part is exact. */
 static void sincos_f64(double x, double *out_sin, double *out_cos)
 {
@@ -144,15 +180,16 @@ static void sincos_f64(double x, double *out_sin, double *out_cos)
     *out_cos = quadrant == 0 ? c : quadrant == 1 ? -s : quadrant == 2 ? -c : s;
 }
 
-void eng_rope_angles(uint32_t pos, const float *freq, size_t n, float *cosv, float *sinv)
+void eng_rope_angles(uint32_t pos, const float *freq, float scale, size_t n, float *cosv,
+                     float *sinv)
 {
     for (size_t i = 0; i < n; i++) {
         double s, c;
 
         sincos_f64((double)pos * (double)freq[i], &s,
                    &c); /* the product of 20 and 24 bits is exact */
-        cosv[i] = (float)c;
-        sinv[i] = (float)s;
+        cosv[i] = (float)(c * (double)scale);
+        sinv[i] = (float)(s * (double)scale);
     }
 }
 

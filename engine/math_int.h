@@ -18,5 +18,8 @@
 #define ENG_EXP_P3 4.1665795894E-2f
 #define ENG_EXP_P4 1.6666665459E-1f
 #define ENG_EXP_P5 5.0000001201E-1f
+/* GELU in its tanh form: 2u = x (A + B x²) */
+#define ENG_GELU_A 1.5957691216057308f
+#define ENG_GELU_B 0.0713548162726009f
 
 #endif

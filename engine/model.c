@@ -2,32 +2,44 @@
  * Loading is the caller's thread; afterwards the model is immutable. */
 #include "engine/model.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "base/hash.h"
 #include "engine/shape.h"
 
+static void layer_done(struct eng_layer *y, uint32_t n_expert)
+{
+    float *const vectors[] = {y->attn_norm, y->ffn_norm, y->attn_post_norm, y->ffn_post_norm,
+                              y->q_norm,    y->k_norm,   y->q_bias,         y->k_bias,
+                              y->v_bias,    y->o_bias,   y->gate_bias,      y->up_bias,
+                              y->down_bias};
+    struct eng_mat *const mats[] = {&y->q,  &y->k,    &y->v,    &y->o,
+                                    &y->up, &y->gate, &y->down, &y->router};
+
+    for (size_t i = 0; i < sizeof(vectors) / sizeof(*vectors); i++)
+        free(vectors[i]);
+    for (size_t i = 0; i < sizeof(mats) / sizeof(*mats); i++)
+        eng_mat_done(mats[i]);
+    for (uint32_t e = 0; y->experts && e < n_expert; e++) {
+        eng_mat_done(&y->experts[e].gate);
+        eng_mat_done(&y->experts[e].up);
+        eng_mat_done(&y->experts[e].down);
+    }
+    free(y->experts);
+}
+
 static void model_free(struct eng_model *m)
 {
     if (!m)
         return;
-    for (uint32_t l = 0; m->layers && l < m->info.n_layer; l++) {
-        struct eng_layer *y = &m->layers[l];
-
-        free(y->attn_norm);
-        free(y->ffn_norm);
-        eng_mat_done(&y->q);
-        eng_mat_done(&y->k);
-        eng_mat_done(&y->v);
-        eng_mat_done(&y->o);
-        eng_mat_done(&y->gate);
-        eng_mat_done(&y->up);
-        eng_mat_done(&y->down);
-    }
+    for (uint32_t l = 0; m->layers && l < m->info.n_layer; l++)
+        layer_done(&m->layers[l], m->n_expert);
     free(m->layers);
     eng_mat_done(&m->output);
     free(m->output_norm);
-    free(m->rope_freq);
+    free(m->rope[0].freq);
+    free(m->rope[1].freq);
     eng_tokenizer_free(m->tok);
     eng_model_info_done(&m->info);
     gguf_close(m->gguf);
@@ -45,63 +57,137 @@ static int load_vector(const struct gguf_tensor *t, float **out, struct pd_err *
     return 0;
 }
 
-static int load_matrix(const struct gguf_tensor *t, struct eng_mat *out, struct pd_err *err)
+/* The rows of s, or of the e-th of its experts. */
+static int load_matrix(const struct eng_slice *s, uint64_t e, struct eng_mat *out,
+                       struct pd_err *err)
 {
-    return eng_mat_init(out, eng_quant_find(t->type), t->data, (size_t)t->dims[1],
-                        (size_t)t->dims[0], err);
+    const struct gguf_tensor *t = s->t;
+    uint64_t row_bytes = t->bytes / (t->dims[1] * t->dims[2] * t->dims[3]);
+
+    return eng_mat_init(out, eng_quant_find(t->type), t->data + (s->row0 + e * s->rows) * row_bytes,
+                        (size_t)s->rows, (size_t)t->dims[0], err);
 }
 
-static int load_layer(const struct eng_layer_tensors *t, struct eng_layer *y, struct pd_err *err)
+static int load_experts(const struct eng_layer_tensors *t, uint32_t n, struct eng_layer *y,
+                        struct pd_err *err)
 {
-    const struct {
-        const struct gguf_tensor *t;
-        struct eng_mat *m;
-    } mats[] = {
-        {t->q, &y->q},       {t->k, &y->k},   {t->v, &y->v},       {t->o, &y->o},
-        {t->gate, &y->gate}, {t->up, &y->up}, {t->down, &y->down},
-    };
-    int rc;
+    int rc = load_matrix(&t->router, 0, &y->router, err);
 
-    rc = load_vector(t->attn_norm, &y->attn_norm, err);
     if (rc < 0)
         return rc;
-    rc = load_vector(t->ffn_norm, &y->ffn_norm, err);
-    for (size_t i = 0; i < sizeof(mats) / sizeof(*mats) && rc == 0; i++)
-        rc = load_matrix(mats[i].t, mats[i].m, err);
+    y->experts = calloc(n, sizeof(*y->experts));
+    if (!y->experts)
+        return pd_fail(err, PD_ENOMEM, "out of memory for %u experts", n);
+    for (uint32_t e = 0; e < n && rc == 0; e++) {
+        rc = load_matrix(&t->gate, e, &y->experts[e].gate, err);
+        if (rc == 0)
+            rc = load_matrix(&t->up, e, &y->experts[e].up, err);
+        if (rc == 0)
+            rc = load_matrix(&t->down, e, &y->experts[e].down, err);
+    }
     return rc;
 }
 
-static int load_weights(struct eng_model *m, const struct eng_shape *s, struct pd_err *err)
+static int load_layer(const struct eng_layer_tensors *t, uint32_t n_expert, struct eng_layer *y,
+                      struct pd_err *err)
 {
-    int rc;
+    const struct {
+        const struct gguf_tensor *t;
+        float **v;
+    } vectors[] = {
+        {t->attn_norm, &y->attn_norm},
+        {t->ffn_norm, &y->ffn_norm},
+        {t->attn_post_norm, &y->attn_post_norm},
+        {t->ffn_post_norm, &y->ffn_post_norm},
+        {t->q_norm, &y->q_norm},
+        {t->k_norm, &y->k_norm},
+        {t->q_bias, &y->q_bias},
+        {t->k_bias, &y->k_bias},
+        {t->v_bias, &y->v_bias},
+        {t->o_bias, &y->o_bias},
+        {t->gate_bias, &y->gate_bias},
+        {t->up_bias, &y->up_bias},
+        {t->down_bias, &y->down_bias},
+    };
+    const struct {
+        const struct eng_slice *s;
+        struct eng_mat *m;
+    } mats[] = {
+        {&t->q, &y->q},       {&t->k, &y->k},   {&t->v, &y->v},       {&t->o, &y->o},
+        {&t->gate, &y->gate}, {&t->up, &y->up}, {&t->down, &y->down},
+    };
+    size_t n_mats = t->router.t ? 4 : 7;
+    int rc = 0;
 
-    m->layers = calloc(s->n_layer, sizeof(*m->layers));
-    m->rope_freq = calloc(s->n_rot / 2, sizeof(*m->rope_freq));
-    if (!m->layers || !m->rope_freq)
-        return pd_fail(err, PD_ENOMEM, "out of memory for %u layers", s->n_layer);
-    m->embd = s->embd->data;
-    m->embd_quant = eng_quant_find(s->embd->type);
-    m->embd_row_bytes = s->n_embd / m->embd_quant->block_elems * (size_t)m->embd_quant->block_bytes;
+    for (size_t i = 0; i < sizeof(vectors) / sizeof(*vectors) && rc == 0; i++) {
+        if (vectors[i].t)
+            rc = load_vector(vectors[i].t, vectors[i].v, err);
+    }
+    for (size_t i = 0; i < n_mats && rc == 0; i++)
+        rc = load_matrix(mats[i].s, 0, mats[i].m, err);
+    if (rc == 0 && t->router.t)
+        rc = load_experts(t, n_expert, y, err);
+    return rc;
+}
+
+/* The rotation of all layers, and of those with a window where it is another. */
+static int load_ropes(struct eng_model *m, const struct eng_shape *s, struct pd_err *err)
+{
+    const float base[] = {s->freq_base, s->local_freq_base};
+
     m->n_rot = s->n_rot;
-    m->rms_eps = s->rms_eps;
-    eng_rope_freqs(s->freq_base, s->n_rot, m->rope_freq);
+    m->n_ropes = s->local_freq_base > 0 ? 2 : 1;
+    for (uint32_t j = 0; j < m->n_ropes; j++) {
+        m->rope[j] = (struct eng_rope){calloc(s->n_rot / 2, sizeof(float)), 1};
+        if (!m->rope[j].freq)
+            return pd_fail(err, PD_ENOMEM, "out of memory for %u frequencies", s->n_rot);
+        eng_rope_freqs(base[j], s->n_rot, m->rope[j].freq);
+    }
     for (uint32_t i = 0; s->rope_freqs && i < s->n_rot / 2; i++) {
         float divisor;
 
         memcpy(&divisor, s->rope_freqs->data + i * sizeof(divisor), sizeof(divisor));
-        m->rope_freq[i] /= divisor;
+        m->rope[0].freq[i] /= divisor;
     }
-    rc = load_vector(s->output_norm, &m->output_norm, err);
-    if (rc < 0)
-        return rc;
-    for (uint32_t l = 0; l < s->n_layer; l++) {
-        rc = load_layer(&s->layers[l], &m->layers[l], err);
-        if (rc < 0) {
+    m->rope[0].scale = eng_rope_scale(&s->rope, s->freq_base, s->n_rot, m->rope[0].freq);
+    return 0;
+}
+
+static int load_weights(struct eng_model *m, const struct eng_shape *s, struct pd_err *err)
+{
+    const struct gguf_tensor *output = s->output ? s->output : s->embd;
+    int rc;
+
+    m->layers = calloc(s->n_layer, sizeof(*m->layers));
+    if (!m->layers)
+        return pd_fail(err, PD_ENOMEM, "out of memory for %u layers", s->n_layer);
+    m->embd = s->embd->data;
+    m->embd_quant = eng_quant_find(s->embd->type);
+    m->embd_row_bytes = s->n_embd / m->embd_quant->block_elems * (size_t)m->embd_quant->block_bytes;
+    m->embd_scale = s->arch->scale_embd ? sqrtf((float)s->n_embd) : 1;
+    m->rms_eps = s->rms_eps;
+    m->attn_scale = s->attn_scale;
+    m->attn_softcap = s->attn_softcap;
+    m->final_softcap = s->final_softcap;
+    m->n_expert = s->n_expert;
+    m->n_expert_used = s->n_expert_used;
+    m->neox = s->arch->neox;
+    m->gelu = s->arch->gelu;
+    rc = load_ropes(m, s, err);
+    if (rc == 0)
+        rc = load_vector(s->output_norm, &m->output_norm, err);
+    for (uint32_t l = 0; l < s->n_layer && rc == 0; l++) {
+        bool local = eng_shape_local(s, l);
+
+        m->layers[l].window = local ? s->window : 0;
+        m->layers[l].rope = &m->rope[local && m->n_ropes > 1];
+        rc = load_layer(&s->layers[l], s->n_expert, &m->layers[l], err);
+        if (rc < 0)
             pd_err_context(err, "layer %u", l);
-            return rc;
-        }
     }
-    return load_matrix(s->output ? s->output : s->embd, &m->output, err);
+    if (rc == 0)
+        rc = load_matrix(&(struct eng_slice){output, 0, s->n_vocab}, 0, &m->output, err);
+    return rc;
 }
 
 int eng_model_load(const char *path, struct eng_model **out, struct pd_err *err)

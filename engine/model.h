@@ -10,11 +10,28 @@
 #include "engine/kernels.h"
 #include "engine/tokenizer.h"
 
+struct eng_expert {
+    struct eng_mat gate, up, down; /* [n_ff, n_embd] twice, [n_embd, n_ff] */
+};
+
 struct eng_layer {
-    float *attn_norm, *ffn_norm; /* [n_embd] */
+    /* vectors; but for the first two, NULL where the model has none */
+    float *attn_norm, *ffn_norm, *attn_post_norm, *ffn_post_norm;               /* [n_embd] */
+    float *q_norm, *k_norm;                                                     /* [head_dim] */
+    float *q_bias, *k_bias, *v_bias, *o_bias, *gate_bias, *up_bias, *down_bias; /* [rows] */
     struct eng_mat q, k, v,
         o; /* [n_head*hd, n_embd], [n_head_kv*hd, n_embd] twice, [n_embd, n_head*hd] */
-    struct eng_mat gate, up, down;
+    struct eng_mat gate, up, down; /* of a dense layer */
+    struct eng_mat router;         /* [n_expert, n_embd] */
+    struct eng_expert *experts;    /* [n_expert]; NULL: dense */
+    const struct eng_rope *rope;   /* one of the model's */
+    uint32_t window;               /* positions that a query sees, its own included; 0: all */
+};
+
+/* A rotation: angle i of position p is p * freq[i]; cosines and sines are multiplied by scale. */
+struct eng_rope {
+    float *freq; /* [n_rot/2] */
+    float scale;
 };
 
 struct eng_model {
@@ -28,9 +45,12 @@ struct eng_model {
     size_t embd_row_bytes;
     struct eng_mat output; /* [n_vocab, n_embd]; repacked from token_embd when tied */
     float *output_norm;
-    float *rope_freq; /* [n_rot/2] */
-    uint32_t n_rot;
-    float rms_eps;
+    struct eng_rope rope[2]; /* of all layers, or of those that see everything; of the others */
+    uint32_t n_ropes, n_rot;
+    uint32_t n_expert, n_expert_used;
+    float rms_eps, embd_scale, attn_scale;
+    float attn_softcap, final_softcap; /* 0: none */
+    bool neox, gelu;                   /* see struct eng_arch */
 };
 
 /* What any GGUF tells about itself (describe.c): all of out but the dimensions and the digest. */

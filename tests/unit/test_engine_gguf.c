@@ -474,8 +474,8 @@ static const char *spoil_model(struct gb *b, int i)
 
     switch (i) {
     case 0:
-        gb_str(b, "general.architecture", "qwen2");
-        return "'(memory)' has architecture 'qwen2'; this build runs: llama";
+        gb_str(b, "general.architecture", "gpt2");
+        return "'(memory)' has architecture 'gpt2'; this build runs: llama, qwen2, ";
     case 1:
         gb_remove(b, "general.architecture");
         return "no general.architecture";
@@ -569,25 +569,25 @@ static const char *spoil_model(struct gb *b, int i)
         return "vocab_size is 256";
     case 31:
         gb_u32(b, "llama.expert_count", 8);
-        return "8 experts";
+        return "'llama.expert_used_count' is missing";
     case 32:
-        gb_str(b, "llama.rope.scaling.type", "yarn");
-        return "rope.scaling.type";
+        gb_str(b, "llama.rope.scaling.type", "spiral");
+        return "key 'llama.rope.scaling.type' asks for 'spiral'";
     case 33:
-        gb_f32(b, "llama.rope.scaling.factor", 2);
-        return "rope.scaling.factor' is 2";
+        gb_f32(b, "llama.rope.scaling.factor", -2);
+        return "'llama.rope.scaling.factor' is -2";
     case 34:
-        gb_f32(b, "llama.rope.scale_linear", 4);
-        return "rope.scale_linear' is 4";
+        gb_f32(b, "llama.rope.scale_linear", INFINITY);
+        return "'llama.rope.scale_linear' is inf";
     case 35:
         gb_f32(b, "llama.rope.scaling.attn_factor", NAN);
-        return "attn_factor";
+        return "'llama.rope.scaling.attn_factor' is nan";
     case 36:
         gb_bool(b, "llama.attention.causal", 0);
         return "not causal";
     case 37:
-        gb_u32(b, "llama.attention.sliding_window", 32);
-        return "sliding window of 32";
+        gb_u32(b, "llama.attention.sliding_window_pattern", 4);
+        return "'llama.attention.sliding_window_pattern' is 4";
     case 38:
         gb_arr(b, "llama.feed_forward_length", GGUF_U32, 2, mixed, sizeof(mixed));
         return "has 2 items for 1 layers";
@@ -626,8 +626,8 @@ static const char *spoil_model(struct gb *b, int i)
         set_norm(b, "blk.0.ffn_norm.weight", -INFINITY);
         return "tensor 'blk.0.ffn_norm.weight', element 0: not a finite number";
     case 50:
-        gb_tensor(b, "blk.0.attn_q.bias", GGML_F32, 0, 8);
-        return "tensor 'blk.0.attn_q.bias' is a bias";
+        gb_tensor(b, "output.bias", GGML_F32, 0, 257);
+        return "tensor 'output.bias' is not part of a llama model";
     case 51:
         gb_tensor(b, "blk.0.attn_q_norm.weight", GGML_F32, 0, 4);
         return "tensor 'blk.0.attn_q_norm.weight' is not part";
@@ -647,6 +647,44 @@ static const char *spoil_model(struct gb *b, int i)
     case 56:
         gb_str(b, "llama.block_count", "1");
         return "key 'llama.block_count' has type str";
+    case 57:
+        gb_u32(b, "llama.expert_count", 2);
+        gb_u32(b, "llama.expert_used_count", 3);
+        return "'llama.expert_used_count' is 3; 1 to 2";
+    case 58:
+        gb_u32(b, "llama.expert_count", 2);
+        gb_u32(b, "llama.expert_used_count", 1);
+        return "tensor 'blk.0.ffn_gate_inp.weight' is missing";
+    case 59:
+        gb_u32(b, "llama.expert_count", 4000);
+        return "'llama.expert_count' is 4000";
+    case 60:
+        gb_str(b, "llama.rope.scaling.type", "longrope");
+        return "no tensor 'rope_factors_short.weight'";
+    case 61:
+        gb_f32(b, "llama.rope.scaling.yarn_beta_fast", 0);
+        return "yarn_beta_fast and _slow are 0 and 1";
+    case 62:
+        gb_f32(b, "llama.attention.scale", 0);
+        return "'llama.attention.scale' is 0";
+    case 63:
+        gb_f32(b, "llama.attn_logit_softcapping", -1);
+        return "'llama.attn_logit_softcapping' is -1";
+    case 64:
+        gb_f32(b, "llama.logit_scale", 0.25f);
+        return "'llama.logit_scale' is 0.25; this build computes only with 1";
+    case 65:
+        gb_u32(b, "llama.expert_shared_count", 1);
+        return "'llama.expert_shared_count' is 1; this build computes only with 0";
+    case 66:
+        gb_bool(b, "llama.use_parallel_residual", 1);
+        return "'llama.use_parallel_residual': attention and feed-forward run in parallel";
+    case 67:
+        gb_tensor(b, "blk.0.attn_q.bias", GGML_F32, 0, 4);
+        return "tensor 'blk.0.attn_q.bias' has the shape [4, 1, 1, 1]; the keys ask for [8]";
+    case 68:
+        gb_f32(b, "llama.rope.scaling.attn_factor", 0);
+        return "attn_factor is 0";
     default:
         return NULL;
     }
@@ -692,6 +730,8 @@ static void test_model_accepts(void **state)
     gb_u32(&b, "llama.vocab_size", 257);
     gb_u32(&b, "llama.expert_count", 0);
     gb_u32(&b, "llama.attention.sliding_window", 64);
+    gb_f32(&b, "llama.logit_scale", 1);
+    gb_u32(&b, "llama.expert_gating_func", 1);
     gb_arr(&b, "llama.feed_forward_length", GGUF_I32, 1, sixteen, sizeof(sixteen));
     gb_tensor(&b, "output.weight", GGML_F32, 257, 8);
     gb_tensor(&b, "rope_freqs.weight", GGML_F32, 0, 1);
@@ -754,7 +794,7 @@ static void test_load(void **state)
         assert_int_equal(m->layers[0].down.cols, 16);
         assert_true(m->output_norm[7] == 1.0f);
         assert_int_equal(eng_n_vocab(eng_model_tokenizer(m)), 257);
-        memcpy(round ? divided : plain, m->rope_freq, sizeof(plain));
+        memcpy(round ? divided : plain, m->rope[0].freq, sizeof(plain));
         assert_ptr_equal(eng_model_ref(m), m);
         eng_model_unref(m);
         assert_int_equal(eng_model_info(m)->n_ctx, 64);

@@ -204,7 +204,16 @@ static void vectors_equal(void **state)
             a[0] = b[0] = -200.0f;
             s->swiglu(a, w, n), k->swiglu(b, w, n);
             assert_memory_equal(a, b, bytes);
+            memcpy(a, x, n * 4), memcpy(b, x, n * 4);
+            a[n - 1] = b[n - 1] = -2e19f; /* its square is infinite */
+            s->geglu(a, w, n), k->geglu(b, w, n);
+            assert_memory_equal(a, b, bytes);
+            assert_true(a[n - 1] == 0);
             s->add(a, w, n), k->add(b, w, n);
+            assert_memory_equal(a, b, bytes);
+            s->axpy(a, 0.3f, x, n), k->axpy(b, 0.3f, x, n);
+            assert_memory_equal(a, b, bytes);
+            s->softcap(a, n, 1.5f), k->softcap(b, n, 1.5f);
             assert_memory_equal(a, b, bytes);
             memset(a, GUARD, bytes), memset(b, GUARD, bytes);
             s->to_f16(x, (uint16_t *)(void *)a, n), k->to_f16(x, (uint16_t *)(void *)b, n);
@@ -293,15 +302,36 @@ static void rope_equal(void **state)
                                       *b = rnd_floats(n, 0);
 
         eng_rope_freqs(10000.0f, n_rot, freq);
-        eng_rope_angles(1234, freq, n_rot / 2, c, s);
+        eng_rope_angles(1234, freq, 1, n_rot / 2, c, s);
         FOR_ISA(k, sc)
         {
             memcpy(a, x, n * 4), memcpy(b, x, n * 4);
             sc->rope(a, 3, hd, n_rot, c, s), k->rope(b, 3, hd, n_rot, c, s);
             assert_memory_equal(a, b, n * 4);
+            memcpy(a, x, n * 4), memcpy(b, x, n * 4);
+            sc->rope_neox(a, 3, hd, n_rot, c, s), k->rope_neox(b, 3, hd, n_rot, c, s);
+            assert_memory_equal(a, b, n * 4);
         }
         free(x), free(a), free(b);
     }
+}
+
+/* The two orders are one rotation of differently sorted vectors. */
+static void rope_orders(void **state)
+{
+    enum { HD = 40, ROT = 36 };
+    float freq[ROT / 2], c[ROT / 2], s[ROT / 2], *x = rnd_floats(HD, 4), neox[HD];
+
+    (void)state;
+    eng_rope_freqs(10000.0f, ROT, freq);
+    eng_rope_angles(77, freq, 1, ROT / 2, c, s);
+    for (size_t i = 0; i < HD; i++)
+        neox[i] = x[i >= ROT ? i : i < ROT / 2 ? 2 * i : 2 * (i - ROT / 2) + 1];
+    eng_kernels(ENG_ISA_SCALAR)->rope(x, 1, HD, ROT, c, s);
+    eng_kernels(ENG_ISA_SCALAR)->rope_neox(neox, 1, HD, ROT, c, s);
+    for (size_t i = 0; i < HD; i++)
+        assert_true(neox[i] == x[i >= ROT ? i : i < ROT / 2 ? 2 * i : 2 * (i - ROT / 2) + 1]);
+    free(x);
 }
 
 static void check_attn(size_t hd, size_t n_q, int fixed_valid)
@@ -466,15 +496,67 @@ static void rope_accuracy(void **state)
     for (size_t i = 0; i < 64; i++)
         assert_true(ulps(freq[i], powl(500000.0L, -(long double)(2 * i) / 128)) <= 0.51);
     for (uint32_t pos = 0; pos < 100000; pos += pos < 300 ? 1 : 97) {
-        eng_rope_angles(pos, freq, 64, c, s);
+        eng_rope_angles(pos, freq, 1, 64, c, s);
         for (size_t i = 0; i < 64; i++) {
             long double a = (long double)pos * (long double)freq[i];
 
             assert_true(ulps(c[i], cosl(a)) <= 0.51 && ulps(s[i], sinl(a)) <= 0.51);
         }
     }
-    eng_rope_angles(1048575, freq, 1, c, s);
+    eng_rope_angles(1048575, freq, 1, 1, c, s);
     assert_true(ulps(s[0], sinl(1048575.0L)) <= 0.51);
+}
+
+/* Llama-2-7B stretched from 4096 to 65536 as the paper has it, beside a formula in long double. */
+static void rope_yarn(void **state)
+{
+    enum { ROT = 128 };
+    const struct eng_rope_scaling yarn = {16, 1, 1, 32, 1, 4096},
+                                  linear = {4, 0, 0.5f, 32, 1, 4096};
+    const long double pi = 3.14159265358979323846264L;
+    float plain[ROT / 2], freq[ROT / 2], c[ROT / 2], s[ROT / 2], scale;
+    size_t n_spared = 0, n_ramp = 0;
+
+    (void)state;
+    eng_rope_freqs(10000.0f, ROT, plain);
+    memcpy(freq, plain, sizeof(freq));
+    scale = eng_rope_scale(&yarn, 10000.0f, ROT, freq);
+    assert_true(ulps(scale, 0.1L * logl(16) + 1) <= 0.51);
+    for (size_t i = 0; i < ROT / 2; i++) {
+        long double at_fast = ROT * logl(4096 / (32 * 2 * pi)) / (2 * logl(10000));
+        long double at_slow = ROT * logl(4096 / (1 * 2 * pi)) / (2 * logl(10000));
+        long double low = floorl(at_fast), high = ceill(at_slow);
+        long double ramp = fminl(1, fmaxl(0, ((long double)i - low) / (high - low)));
+        long double f = (long double)plain[i], want = f / 16 * ramp + f * (1 - ramp);
+
+        assert_true(ulps(freq[i], want) <= 0.51);
+        n_spared += freq[i] == plain[i];
+        n_ramp += ramp > 0 && ramp < 1;
+    }
+    assert_true(n_spared > 15 && n_ramp > 15 && n_spared + n_ramp < 55);
+    memcpy(freq, plain, sizeof(freq));
+    assert_true(eng_rope_scale(&linear, 10000.0f, ROT, freq) == 0.5f);
+    for (size_t i = 0; i < ROT / 2; i++)
+        assert_true(freq[i] == plain[i] / 4);
+    eng_rope_angles(0, freq, 0.5f, ROT / 2, c, s);
+    assert_true(c[3] == 0.5f && s[3] == 0);
+}
+
+static void gelu_accuracy(void **state)
+{
+    (void)state;
+    for (float x = -12; x < 12; x += 0.001f) {
+        float g = x, one = 1, t = x;
+        long double u = sqrtl(2 / 3.14159265358979323846264L) *
+                        ((long double)x + 0.044715L * powl((long double)x, 3));
+
+        eng_kernels(ENG_ISA_SCALAR)->geglu(&g, &one, 1);
+        assert_true(fabsl((long double)g - 0.5L * (long double)x * (1 + tanhl(u))) <
+                    3e-7L * fmaxl(1, fabsl((long double)x)));
+        eng_kernels(ENG_ISA_SCALAR)->softcap(&t, 1, 3);
+        assert_true(fabsl((long double)t - 3 * tanhl((long double)x / 3)) < 9e-7L);
+    }
+    assert_true(eng_tanh(1e30f) == 1 && eng_tanh(-1e30f) == -1 && isnan(eng_tanh(NAN)));
 }
 
 static void f16_round_trip(void **state)
@@ -552,8 +634,9 @@ int main(void)
         cmocka_unit_test(quantize_equal), cmocka_unit_test(rope_equal),
         cmocka_unit_test(attn_equal),     cmocka_unit_test(exp_log_accuracy),
         cmocka_unit_test(exp_equal),      cmocka_unit_test(rope_accuracy),
-        cmocka_unit_test(f16_round_trip), cmocka_unit_test(f16_equal),
-        cmocka_unit_test(merge_order),
+        cmocka_unit_test(rope_orders),    cmocka_unit_test(rope_yarn),
+        cmocka_unit_test(gelu_accuracy),  cmocka_unit_test(f16_round_trip),
+        cmocka_unit_test(f16_equal),      cmocka_unit_test(merge_order),
     };
 
     return cmocka_run_group_tests_name("engine_kernels", tests, NULL, NULL);
