@@ -79,19 +79,26 @@ void eng_model_info_done(struct eng_model_info *info); /* of eng_model_peek only
 int eng_tokenizer_open(const char *path, struct eng_tokenizer **out, struct pd_err *err);
 void eng_tokenizer_free(struct eng_tokenizer *t);
 enum eng_parse {
-    ENG_PARSE_PLAIN,
-    ENG_PARSE_SPECIAL
-}; /* PLAIN: control tokens' text is ordinary text; user-defined tokens are always found */
-/* Appends ids to *io_ids (malloc'ed, grown; *io_n counts). text may be any bytes. */
+    ENG_PARSE_PLAIN = 0, /* control tokens' text is ordinary text; user-defined tokens are found */
+    ENG_PARSE_SPECIAL = 1, /* control tokens are found in the text */
+    ENG_PARSE_START = 2,   /* beside one of these: the text begins here, it does not go on */
+};
+/* Appends ids to *io_ids (malloc'ed, grown; *io_n counts), which are what comes before:
+ * SentencePiece vocabularies may want a blank before a text, and behind each special token. text
+ * may be any bytes. */
 int eng_tokenize(const struct eng_tokenizer *t, struct pd_str text, enum eng_parse parse,
                  int32_t **io_ids, size_t *io_n, struct pd_err *err);
-/* Exact bytes of a token ("" for control tokens unless special). PD_EINVAL when id is out of range.
- */
+/* Exact bytes of tokens ("" for control tokens unless special). PD_EINVAL when an id is out of
+ * range. */
 int eng_detokenize(const struct eng_tokenizer *t, const int32_t *ids, size_t n, bool special,
                    struct pd_buf *out, struct pd_err *err);
+/* The same of a text from its start: without the blank that the vocabulary wants before it. */
+int eng_detokenize_whole(const struct eng_tokenizer *t, const int32_t *ids, size_t n, bool special,
+                         struct pd_buf *out, struct pd_err *err);
 int32_t eng_token_find(const struct eng_tokenizer *t,
-                       struct pd_str text); /* the id whose exact text it is, -1 */
-bool eng_token_is_end(const struct eng_tokenizer *t, int32_t id); /* eos, eot, eom */
+                       struct pd_str text);           /* the id whose exact text it is, -1 */
+int32_t eng_token_bos(const struct eng_tokenizer *t); /* begins a text, -1 */
+bool eng_token_is_end(const struct eng_tokenizer *t, int32_t id); /* ends a text or a turn */
 bool eng_token_is_control(const struct eng_tokenizer *t, int32_t id);
 uint32_t eng_n_vocab(const struct eng_tokenizer *t);
 struct eng_message {

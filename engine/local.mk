@@ -2,7 +2,7 @@
 engine_libengine_a_SOURCES = \
 	engine/engine.h engine/gguf.c engine/gguf.h engine/model.c engine/model.h engine/describe.c \
 	engine/arch.c engine/arch.h engine/shape.c engine/shape.h \
-	engine/tokenizer.c engine/tokenizer.h engine/tokenizer_int.h engine/chat.c \
+	engine/tokenizer.c engine/tokenizer.h engine/tokenizer_int.h engine/vocab.c engine/chat.c \
 	engine/pretok.c engine/pretok.h \
 	engine/kv.c engine/kv.h engine/ctx.c engine/forward.c engine/forward.h \
 	engine/attention.c engine/attention.h engine/moe.c engine/moe.h \

@@ -1,4 +1,4 @@
-/* Byte-level BPE from GGUF metadata (private to the engine; the public half is in engine.h). */
+/* Tokenizers from GGUF metadata (private to the engine; the public half is in engine.h). */
 #ifndef PD_ENGINE_TOKENIZER_H
 #define PD_ENGINE_TOKENIZER_H
 

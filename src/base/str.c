@@ -97,34 +97,39 @@ static size_t utf8_sequence_len(uint8_t lead)
     return lead < 0xF5 ? 4 : 0; /* F5 and up lie behind U+10FFFF */
 }
 
+size_t pd_utf8_len(struct pd_str s)
+{
+    uint8_t lead = s.len > 0 ? (uint8_t)s.ptr[0] : 0xFF;
+    size_t n = utf8_sequence_len(lead);
+    uint8_t low = 0x80, high = 0xBF; /* what the second byte may be */
+
+    if (n > s.len)
+        return 0;
+    if (lead == 0xE0)
+        low = 0xA0; /* below: overlong */
+    else if (lead == 0xED)
+        high = 0x9F; /* above: surrogates */
+    else if (lead == 0xF0)
+        low = 0x90; /* below: overlong */
+    else if (lead == 0xF4)
+        high = 0x8F; /* above: beyond U+10FFFF */
+    for (size_t k = 1; k < n; k++) {
+        uint8_t byte = (uint8_t)s.ptr[k];
+
+        if (byte < low || byte > high)
+            return 0;
+        low = 0x80;
+        high = 0xBF;
+    }
+    return n;
+}
+
 bool pd_utf8_valid(struct pd_str s)
 {
-    size_t i = 0;
-
-    while (i < s.len) {
-        uint8_t lead = (uint8_t)s.ptr[i];
-        size_t n = utf8_sequence_len(lead);
-        uint8_t low = 0x80, high = 0xBF; /* what the second byte may be */
-
-        if (n == 0 || n > s.len - i)
+    for (size_t i = 0, n; i < s.len; i += n) {
+        n = pd_utf8_len((struct pd_str){s.ptr + i, s.len - i});
+        if (n == 0)
             return false;
-        if (lead == 0xE0)
-            low = 0xA0; /* below: overlong */
-        else if (lead == 0xED)
-            high = 0x9F; /* above: surrogates */
-        else if (lead == 0xF0)
-            low = 0x90; /* below: overlong */
-        else if (lead == 0xF4)
-            high = 0x8F; /* above: beyond U+10FFFF */
-        for (size_t k = 1; k < n; k++) {
-            uint8_t byte = (uint8_t)s.ptr[i + k];
-
-            if (byte < low || byte > high)
-                return false;
-            low = 0x80;
-            high = 0xBF;
-        }
-        i += n;
     }
     return true;
 }

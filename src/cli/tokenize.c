@@ -105,8 +105,9 @@ int cli_tokenize(struct cli *cli, int argc, char **argv, struct pd_err *err)
     if (rc == 0)
         rc = open_tokenizer(&o, &t, err);
     if (rc == 0)
-        rc = eng_tokenize(t, pd_buf_str(&text), o.special ? ENG_PARSE_SPECIAL : ENG_PARSE_PLAIN,
-                          &ids, &n_ids, err);
+        rc = eng_tokenize(t, pd_buf_str(&text),
+                          ENG_PARSE_START | (o.special ? ENG_PARSE_SPECIAL : ENG_PARSE_PLAIN), &ids,
+                          &n_ids, err);
     if (rc == 0)
         rc = print_tokens(cli, t, ids, n_ids, err);
     free(ids);
@@ -192,7 +193,7 @@ int cli_detokenize(struct cli *cli, int argc, char **argv, struct pd_err *err)
     if (rc == 0)
         rc = open_tokenizer(&o, &t, err);
     if (rc == 0)
-        rc = eng_detokenize(t, ids, n_ids, o.special, &text, err);
+        rc = eng_detokenize_whole(t, ids, n_ids, o.special, &text, err);
     if (rc == 0)
         print_text(cli, pd_buf_str(&text));
     free(ids);

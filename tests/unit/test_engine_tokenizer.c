@@ -1,6 +1,6 @@
 /* The tokenizer and the chat template: against ids of other engines, and its own properties.
- * Vocabularies that are not bundled (gpt-2, qwen2) are read from the folder PONDER_TEST_VOCABS, if
- * it is set. */
+ * Vocabularies that are not bundled (gpt-2, llama, qwen2) are read from the folder
+ * PONDER_TEST_VOCABS, if it is set. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -179,8 +179,8 @@ static int32_t *round_trip(const struct eng_tokenizer *t, struct pd_str text, en
     int32_t *ids = NULL;
     size_t n = 0;
 
-    ok(eng_tokenize(t, text, parse, &ids, &n, &err));
-    ok(eng_detokenize(t, ids, n, true, &back, &err));
+    ok(eng_tokenize(t, text, parse | ENG_PARSE_START, &ids, &n, &err));
+    ok(eng_detokenize_whole(t, ids, n, true, &back, &err));
     assert_true(pd_str_eq(pd_buf_str(&back), text));
     pd_buf_done(&back);
     *out_n = n;
@@ -334,6 +334,14 @@ static void test_vocab_gpt2(void **state)
     if (getenv("PONDER_TEST_VOCABS") == NULL)
         return;
     check_vocab("ggml-vocab-gpt-2.gguf");
+}
+
+static void test_vocab_llama(void **state)
+{
+    (void)state;
+    if (getenv("PONDER_TEST_VOCABS") == NULL)
+        return;
+    check_vocab("ggml-vocab-llama-spm.gguf");
 }
 
 static void test_vocab_qwen2(void **state)
@@ -614,11 +622,13 @@ static void test_refused(void **state)
     (void)state;
     ok(open_vocab(&v, &t));
     eng_tokenizer_free(t);
-    v.model = "llama";
-    check_refused(&v, "'llama'");
+    v.model = "bert";
+    check_refused(&v, "'bert'");
     v = chat_vocab;
-    v.pre = "deepseek-coder";
-    check_refused(&v, "'deepseek-coder'");
+    v.pre = "deepseek";
+    check_refused(&v, "'deepseek'");
+    v.pre = "default";
+    check_refused(&v, "convert the model again");
     v = chat_vocab;
     v.no_byte_7 = true;
     check_refused(&v, "byte 0x07");
@@ -787,13 +797,21 @@ static int tear_down(void **state)
 int main(void)
 {
     struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_vocab_gpt2),        cmocka_unit_test(test_vocab_qwen2),
-        cmocka_unit_test(test_reference_prompts), cmocka_unit_test(test_reference_rewards),
-        cmocka_unit_test(test_round_trip),        cmocka_unit_test(test_merge_order),
-        cmocka_unit_test(test_ignore_merges),     cmocka_unit_test(test_special),
-        cmocka_unit_test(test_lookups),           cmocka_unit_test(test_large),
-        cmocka_unit_test(test_refused),           cmocka_unit_test(test_chat_known),
-        cmocka_unit_test(test_chat_refused),      cmocka_unit_test(test_chat_injection),
+        cmocka_unit_test(test_vocab_gpt2),
+        cmocka_unit_test(test_vocab_llama),
+        cmocka_unit_test(test_vocab_qwen2),
+        cmocka_unit_test(test_reference_prompts),
+        cmocka_unit_test(test_reference_rewards),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_merge_order),
+        cmocka_unit_test(test_ignore_merges),
+        cmocka_unit_test(test_special),
+        cmocka_unit_test(test_lookups),
+        cmocka_unit_test(test_large),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_chat_known),
+        cmocka_unit_test(test_chat_refused),
+        cmocka_unit_test(test_chat_injection),
     };
 
     if (getenv("PONDER_TEST_VOCABS") == NULL) { /* cmocka's own skip is "not ok" in TAP */
