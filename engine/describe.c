@@ -37,6 +37,48 @@ static const char *common_type(const struct gguf *g)
     return best ? best->name : "none";
 }
 
+static bool has_name(const struct gguf_tensor *t, const char *name)
+{
+    return pd_str_eq(t->name, pd_str_of(name));
+}
+
+static void count_work(const struct gguf *g, struct pd_str arch, struct eng_work *w)
+{
+    const char *head = "token_embd.weight"; /* tied, unless there is an output matrix */
+    char key[KEY_BYTES];
+
+    if (arch.len <= ARCH_MAX_BYTES) {
+        snprintf(key, sizeof(key), "%.*s.expert_count", (int)arch.len, arch.ptr);
+        (void)gguf_u32(g, key, &w->n_experts, NULL);
+        snprintf(key, sizeof(key), "%.*s.expert_used_count", (int)arch.len, arch.ptr);
+        (void)gguf_u32(g, key, &w->n_experts_used, NULL);
+    }
+    for (size_t i = 0; i < g->n_tensors; i++)
+        head = has_name(&g->tensors[i], "output.weight") ? "output.weight" : head;
+    for (size_t i = 0; i < g->n_tensors; i++) {
+        const struct gguf_tensor *t = &g->tensors[i];
+        const struct eng_quant *q = eng_quant_find(t->type);
+        uint64_t macs = t->dims[0] * t->dims[1] * t->dims[2] * t->dims[3]; /* checked at open */
+        bool is_head = has_name(t, head);
+        uint64_t *to;
+
+        if (!q || t->n_dims < 2 || (has_name(t, "token_embd.weight") && !is_head))
+            continue;
+        if (pd_str_find(t->name, PD_STR("_exps.")) >= 0) {
+            w->experts_bytes += t->bytes;
+            if (w->n_experts > 0)
+                macs = macs / w->n_experts * w->n_experts_used;
+        } else {
+            *(is_head ? &w->head_bytes : &w->body_bytes) += t->bytes;
+        }
+        if (is_head)
+            to = q->wants_q8 ? &w->head_macs.i8 : &w->head_macs.f32;
+        else
+            to = q->wants_q8 ? &w->body_macs.i8 : &w->body_macs.f32;
+        *to += macs;
+    }
+}
+
 /* path, name, arch and file_type are malloc'ed; -Wcast-qual is right but free has no const. */
 static void free_const(const char *p)
 {
@@ -73,6 +115,7 @@ int eng_describe(const struct gguf *g, struct eng_model_info *info, struct pd_er
     if (!info->path || !info->name || !info->arch || !info->file_type)
         return pd_fail(err, PD_ENOMEM, "out of memory");
     info->file_bytes = g->map_bytes;
+    count_work(g, arch, &info->work);
     for (size_t i = 0; i < g->n_tensors; i++) {
         const struct gguf_tensor *t = &g->tensors[i];
 

@@ -47,8 +47,26 @@ struct eng_stats {
 };
 void eng_stats(const struct eng *e, struct eng_stats *out);
 
+/* What this machine can do with so many threads, measured now (a third of a second). */
+struct eng_roofline {
+    double read_bytes_s;        /* memory, streaming reads */
+    double i8_ops_s, f32_ops_s; /* dot products of bytes, multiply-adds; each counts as two */
+};
+int eng_roofline_measure(unsigned n_threads, struct eng_roofline *out, struct pd_err *err);
+
 /* ---- models ------------------------------------------------------------------------------------
  */
+
+/* What the matrices ask of the machine, for rooflines. The body is all of them but the embedding,
+ * of which a row is copied, and the head, which turns a hidden state into logits. Experts are
+ * apart: how many of them a step reads depends on its rows. */
+struct eng_work {
+    uint64_t body_bytes, head_bytes, experts_bytes; /* as stored */
+    struct {
+        uint64_t i8, f32;   /* by the kind of arithmetic that the type of the matrix asks for */
+    } body_macs, head_macs; /* of one row, with the experts that it goes to */
+    uint32_t n_experts, n_experts_used;
+};
 
 struct eng_model_info {
     const char *path, *name, *arch,
@@ -56,6 +74,7 @@ struct eng_model_info {
     uint64_t n_params, file_bytes;
     uint32_t n_vocab, n_ctx, n_embd, n_layer, n_head, n_head_kv, head_dim, n_ff;
     uint8_t sha256[32]; /* of the whole file */
+    struct eng_work work;
 };
 
 /* Maps and validates the file in full before use. PD_ENOENT, PD_EFORMAT with the reason, PD_ENOMEM.
@@ -169,6 +188,7 @@ struct eng_req {
     struct eng_sampling sampling;
     uint64_t key;             /* of the branch; the counter is the absolute token position */
     uint32_t max_tokens;      /* GENERATE: at least 1 */
+    bool ignore_end;          /* GENERATE: end tokens are drawn like any other and end nothing */
     const char *const *stops; /* NULL-terminated strings, or NULL */
     struct eng_race *race;    /* or NULL */
     const uint32_t

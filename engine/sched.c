@@ -810,7 +810,7 @@ static void take_token(struct run *r)
     assert(c->n_pending == 0);
     c->pending[c->n_pending++] = r->drawn;
     atomic_store_explicit(&q->progress, q->n_tokens, memory_order_release);
-    if (eng_token_is_end(r->fwd->model->tok, r->drawn)) {
+    if (!q->ignore_end && eng_token_is_end(r->fwd->model->tok, r->drawn)) {
         finish(r, ENG_FINISH_EOS);
         return;
     }

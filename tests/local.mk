@@ -52,6 +52,7 @@ FUZZ_TESTS = \
 	tests/fuzz/fuzz_gguf \
 	tests/fuzz/fuzz_tokenizer
 SCRIPT_TESTS = \
+	tests/cli/bench.sh \
 	tests/cli/errors.sh \
 	tests/cli/kill9.sh \
 	tests/cli/verbs.sh \

@@ -29,7 +29,8 @@ struct cli { /* one run of the program */
 
 /* A verb returns its exit code, or a negative pd_code with err filled: main prints and maps it. */
 typedef int cli_verb_fn(struct cli *cli, int argc, char **argv, struct pd_err *err);
-cli_verb_fn cli_solve, cli_replay, cli_trace, cli_model, cli_tokenize, cli_detokenize, cli_doctor;
+cli_verb_fn cli_solve, cli_replay, cli_trace, cli_model, cli_bench, cli_tokenize, cli_detokenize,
+    cli_doctor;
 
 /* ---- options.c: one table row is parser, PONDER_* variable and help ------------------------- */
 
@@ -42,6 +43,7 @@ enum cli_type {
     CLI_SECONDS, /* double, more than 0 */
     CLI_SIZE,    /* uint64_t bytes: 512MiB */
     CLI_LIST,    /* struct cli_list, repeatable */
+    CLI_NUMBERS, /* struct cli_numbers, each in [min,max]: 1,2,4 */
 };
 
 #define CLI_LIST_MAX 64
@@ -49,6 +51,12 @@ struct cli_list {
     const char *items[CLI_LIST_MAX];
     size_t n;
     char *owned; /* what came from the environment; free() it */
+};
+
+#define CLI_NUMBERS_MAX 32
+struct cli_numbers {
+    uint64_t v[CLI_NUMBERS_MAX];
+    size_t n;
 };
 
 struct cli_option {

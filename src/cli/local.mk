@@ -1,6 +1,7 @@
 # src/cli: main and the verbs of `ponder`.
 bin_PROGRAMS += ponder
 ponder_SOURCES = \
+	src/cli/bench.c \
 	src/cli/cli.h \
 	src/cli/doctor.c \
 	src/cli/main.c \

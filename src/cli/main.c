@@ -15,6 +15,7 @@ static const struct {
     {"replay", cli_replay, "run a stored job again from its record, or against it"},
     {"trace", cli_trace, "list, show, export and check what jobs did"},
     {"model", cli_model, "list and show models"},
+    {"bench", cli_bench, "measure the engine against this machine's limits"},
     {"tokenize", cli_tokenize, "text to token ids"},
     {"detokenize", cli_detokenize, "token ids to text"},
     {"doctor", cli_doctor, "check this machine and installation"},

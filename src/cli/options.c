@@ -50,6 +50,34 @@ static int add_item(struct cli_list *list, const char *item, const char *what, s
     return 0;
 }
 
+/* "1,2,4" replaces what the list held. */
+static int set_numbers(const struct cli_option *o, const char *what, const char *value,
+                       struct pd_err *err)
+{
+    struct cli_numbers *list = o->to;
+    struct pd_str rest = pd_str_of(value);
+
+    list->n = 0;
+    for (bool more = true; more;) {
+        ptrdiff_t comma = pd_str_find(rest, PD_STR(","));
+        struct pd_str item = pd_str_sub(rest, 0, comma < 0 ? rest.len : (size_t)comma);
+        uint64_t number;
+
+        if (list->n == CLI_NUMBERS_MAX)
+            return pd_fail(err, PD_EINVAL, "%s: at most %d numbers are possible", what,
+                           CLI_NUMBERS_MAX);
+        if (!pd_parse_u64(item, &number) || number < o->min || number > o->max)
+            return pd_fail(err, PD_EINVAL,
+                           "%s must be whole numbers from %llu to %llu with commas between, not "
+                           "'%s'",
+                           what, (unsigned long long)o->min, (unsigned long long)o->max, value);
+        list->v[list->n++] = number;
+        more = comma >= 0;
+        rest = pd_str_sub(rest, item.len + 1, rest.len);
+    }
+    return 0;
+}
+
 /* what: how the user knows it, "--seed" or "PONDER_SEED". */
 static int set_value(struct cli_option *o, const char *what, const char *value, struct pd_err *err)
 {
@@ -92,6 +120,8 @@ static int set_value(struct cli_option *o, const char *what, const char *value, 
         return 0;
     case CLI_LIST:
         return add_item(o->to, value, what, err);
+    case CLI_NUMBERS:
+        return set_numbers(o, what, value, err);
     }
     return pd_fail(err, PD_EINVAL, "%s has no type", what);
 }

@@ -24,7 +24,7 @@ field() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" "$tmp/out"; }
 
 run --version && grep -q '^ponder [0-9]' "$tmp/out"; point 'version' $?
 status=0
-for verb in '' solve replay trace model tokenize detokenize doctor; do
+for verb in '' solve replay trace model bench tokenize detokenize doctor; do
     # shellcheck disable=SC2086
     run $verb --help && grep -q "^usage: ponder ${verb:-VERB}" "$tmp/out" || status=1
 done

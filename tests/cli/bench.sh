@@ -1,0 +1,81 @@
+#!/bin/sh
+# `ponder bench`: the form of what it prints and that the figures agree with each other; never how
+# fast anything is. TAP.
+ponder=${PONDER_TEST_BUILDDIR:-.}/ponder
+tmp=$(mktemp -d) || exit 1
+trap 'rm -rf "$tmp"' EXIT
+export PONDER_THREADS=2
+unset PONDER_MODEL PONDER_BRANCHES PONDER_PROMPT PONDER_GEN PONDER_REPS PONDER_PREFILL
+
+n=0
+failed=0
+point() # NAME STATUS
+{
+    n=$((n + 1))
+    if [ "$2" -eq 0 ]; then
+        echo "ok $n - $1"
+        return
+    fi
+    failed=1
+    echo "not ok $n - $1"
+    head -n 20 "$tmp/out" "$tmp/err" | sed 's/^/# /'
+}
+run() { "$ponder" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null; }
+
+run bench --reps 2 --prefill 40 --branches 1,3 --prompt 16,33 --gen 4
+point 'bench' $?
+status=0
+for line in '^machine  .*, 2 threads, kernels [a-z0-9]*$' '^  read .* GB/s (' '^  int8 .* Gop/s (' \
+    '^  fp32 .* Gop/s (' '^model    tiny-base: llama, mostly Q8_0, ' '^  load .* ms (' \
+    '^memory .* MB resident' '^fork .* ns (' '^prefill  *1  *-  *40 .* % .* \(memory\|compute\) ' \
+    '^decode  *1  *16  *4 ' '^decode  *3  *16  *4 ' '^decode  *1  *33  *4 ' \
+    '^decode  *3  *33  *4 '; do
+    grep -q "$line" "$tmp/out" || { status=1; echo "# missing: $line"; }
+done
+[ "$(grep -c '^decode' "$tmp/out")" -eq 4 ] || status=1
+[ "$(awk '{ if (length($0) > 99) n++ } END { print n + 0 }' "$tmp/out")" -eq 0 ] || status=1
+[ ! -s "$tmp/err" ] || status=1
+point 'what bench prints' $status
+
+run bench --json --reps 3 --prefill 8 --branches 1,2 --prompt 16 --gen 4
+point 'bench --json' $?
+[ "$(wc -l <"$tmp/out")" -eq 1 ] && [ ! -s "$tmp/err" ]
+point 'one JSON value and nothing else' $?
+# Every series has a value of each round: two commas in the list.
+status=0
+for key in read_bytes_s i8_ops_s f32_ops_s load_s fork_ns tokens_s; do
+    grep -q "\"$key\":\[[0-9.e+]*,[0-9.e+]*,[0-9.e+]*\]" "$tmp/out" ||
+        { status=1; echo "# not three values: $key"; }
+done
+point 'raw values of each round' $status
+# share = median / roofline, and the median lies among the values.
+tr '{' '\n' <"$tmp/out" | sed -n 's/^"what".*"tokens_s":\[\([^]]*\)\],"median_tokens_s":\([^,]*\),"roofline_tokens_s":\([^,]*\),.*"share":\([^,]*\),.*/\1 \2 \3 \4/p' \
+    >"$tmp/points"
+awk '{ split($1, v, ","); found = 0
+       for (i in v) if (v[i] == $2) found = 1
+       d = $4 - $2 / $3
+       if (!found || $3 <= 0 || d > 1e-6 || d < -1e-6) bad = 1 }
+     END { exit bad || NR != 3 }' "$tmp/points"
+point 'medians and shares' $?
+# A page holds 32 positions: the prompt's half page, and one of each of two branches.
+tr '{' '\n' <"$tmp/out" | sed -n 's/^"what":"decode","branches":\([0-9]*\).*"kv_bytes":\([0-9]*\).*/\1 \2/p' \
+    >"$tmp/kv"
+awk '{ kv[$1] = $2 } END { exit !(kv[1] > 0 && kv[2] * 2 == kv[1] * 3) }' "$tmp/kv"
+point 'branches share the pages of the prompt' $?
+
+# What is asked for and cannot be is refused.
+run bench --prefill 100000 && status=1 || status=$?
+[ "$status" -eq 2 ] && grep -q 'more than the 512 of this model' "$tmp/err"
+point 'longer than the context' $?
+run bench --branches 1,x && status=1 || status=$?
+[ "$status" -eq 2 ] && grep -q -- "--branches must be whole numbers" "$tmp/err"
+point 'not a list of numbers' $?
+run bench --branches 1,, && status=1 || status=$?
+[ "$status" -eq 2 ]
+point 'an empty place in a list' $?
+run bench tiny-base && status=1 || status=$?
+[ "$status" -eq 2 ] && grep -q 'takes no operand' "$tmp/err"
+point 'an operand' $?
+
+echo "1..$n"
+exit $failed
