@@ -25,7 +25,7 @@ enum gguf_type {
 };
 
 /* ggml tensor types that this build knows; sizes come from the quant table (quant.h). */
-enum { GGML_F32 = 0, GGML_F16 = 1, GGML_Q8_0 = 8, GGML_BF16 = 30 };
+enum { GGML_F32 = 0, GGML_F16 = 1, GGML_Q4_0 = 2, GGML_Q8_0 = 8, GGML_BF16 = 30 };
 
 struct gguf_kv {
     struct pd_str key;

@@ -12,7 +12,7 @@
 
 #include "engine/engine.h"
 
-#define ENG_TILE     16 /* output rows of a weight tile = float lanes of a zmm */
+#define ENG_TILE     32 /* output rows of a weight tile: two zmm of floats */
 #define ENG_PAGE     32 /* positions of a KV page = the fixed block of attention */
 #define ENG_Q8_BLOCK 32
 #define ENG_Q8_HALF  16

@@ -14,6 +14,7 @@ engine_libkernels_a_SOURCES = \
 	engine/kernels.c engine/kernels.h engine/kernels_int.h engine/kernels_avx2.c engine/kernels_avx512.c \
 	engine/kernels_simd_int.h engine/simd_int.h engine/math.c engine/math_int.h engine/pool.c \
 	engine/roofline.c \
-	engine/quant.c engine/quant_int.h engine/quant/float_mm_int.h \
-	engine/quant/f32.c engine/quant/f16.c engine/quant/bf16.c engine/quant/q8_0.c
+	engine/quant.c engine/quant_int.h engine/quant/float_mm_int.h engine/quant/int8_mm_int.h \
+	engine/quant/f32.c engine/quant/f16.c engine/quant/bf16.c \
+	engine/quant/q8_0.c engine/quant/q4_0.c
 engine_libkernels_a_CFLAGS = $(COMMON_CFLAGS) $(KERNEL_OPT_CFLAGS) $(KERNEL_CFLAGS)

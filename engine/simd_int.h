@@ -61,23 +61,6 @@ A5 void a5_store(float *p, struct a5_v v)
 {
     _mm512_storeu_ps(p, v.x);
 }
-/* The first n lanes. */
-A2 void a2_store_n(float *p, struct a2_v v, size_t n)
-{
-    float lanes[16];
-
-    if (n >= 16) {
-        a2_store(p, v);
-        return;
-    }
-    a2_store(lanes, v);
-    for (size_t i = 0; i < n; i++)
-        p[i] = lanes[i];
-}
-A5 void a5_store_n(float *p, struct a5_v v, size_t n)
-{
-    _mm512_mask_storeu_ps(p, n >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << n) - 1), v.x);
-}
 /* 16 binary16 values. */
 A2 struct a2_v a2_loadh(const uint16_t *p)
 {
@@ -96,6 +79,10 @@ A2 void a2_storeh(uint16_t *p, struct a2_v v)
 A5 void a5_storeh(uint16_t *p, struct a5_v v)
 {
     _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtps_ph(v.x, _MM_FROUND_TO_NEAREST_INT));
+}
+A2 __m256 a2_load8h(const uint16_t *p)
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
 }
 /* 16 bfloat16 values: the upper halves of floats. */
 A2 struct a2_v a2_loadb(const uint16_t *p)

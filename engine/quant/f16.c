@@ -62,20 +62,23 @@ static void mm_scalar(const struct eng_mat *m, size_t tile0, size_t tile1, const
 #define WT    uint16_t
 #define LOADW V(loadh)
 
-#define V(x) a2_##x
-#define VT   struct a2_v
-#define TGT  ENG_TGT_AVX2
+#define V(x)   a2_##x
+#define VT     struct a2_v
+#define TGT    ENG_TGT_AVX2
+#define N_V(n) ((n) <= 2 ? 2 : 1)
 #include "engine/quant/float_mm_int.h"
-ENG_MM_DRIVER(mm_avx2, TGT, V(block), 4, 1)
+ENG_MM_DRIVER(mm_avx2, TGT, V(block), 6)
 #undef V
 #undef VT
 #undef TGT
+#undef N_V
 
-#define V(x) a5_##x
-#define VT   struct a5_v
-#define TGT  ENG_TGT_AVX512
+#define V(x)   a5_##x
+#define VT     struct a5_v
+#define TGT    ENG_TGT_AVX512
+#define N_V(n) 2
 #include "engine/quant/float_mm_int.h"
-ENG_MM_DRIVER(mm_avx512, TGT, V(block), 8, 4)
+ENG_MM_DRIVER(mm_avx512, TGT, V(block), 8)
 #else
 #define mm_avx2   mm_scalar
 #define mm_avx512 mm_scalar

@@ -1,37 +1,41 @@
 /* y[r][o] = Σ_k W[o][k] x[r][k], k ascending, one fused multiply-add per k: the block of a float
  * type for one instruction set. Included by f32.c, f16.c and bf16.c with V(x), VT, TGT as in
- * kernels_simd_int.h, WT the stored type, LOADW(p) 16 weights as floats. Tiles are
- * [cols][ENG_TILE]; x is [n_rows][cols]. */
+ * kernels_simd_int.h, WT the stored type, LOADW(p) 16 weights as floats, N_V the vectors of a tile
+ * that n_rows rows of accumulators leave room for (1 or 2). Tiles are [cols][ENG_TILE]; x is
+ * [n_rows][cols]. */
 ENG_INL TGT void V(block)(const struct eng_mat *w, size_t t, const struct eng_act *x, size_t r,
-                          float *y, size_t y_stride, const int n_rows, const int n_tiles)
+                          float *y, size_t y_stride, const int n_rows)
 {
-    const size_t cols = w->cols, tile_elems = w->tile_bytes / sizeof(WT);
-    const WT *tiles = (const WT *)w->tiles + t * tile_elems;
-    const float *in = x->f + r * cols;
-    VT acc[4][8];
+    const size_t cols = w->cols;
+    const int n_v = N_V(n_rows);
 
-    ENG_UNROLL
-    for (int i = 0; i < n_rows; i++)
+    for (size_t lane = 0; lane < ENG_TILE; lane += 16 * (size_t)n_v) {
+        const WT *tile = (const WT *)(const void *)((const char *)w->tiles + t * w->tile_bytes);
+        const float *in = x->f + r * cols;
+        VT acc[8][2];
+
         ENG_UNROLL
-    for (int j = 0; j < n_tiles; j++)
-        acc[i][j] = V(set1)(0);
-    for (size_t k = 0; k < cols; k++) {
-        ENG_UNROLL
-        for (int j = 0; j < n_tiles; j++) {
-            VT wv = LOADW(tiles + (size_t)j * tile_elems + k * ENG_TILE);
+        for (int i = 0; i < n_rows; i++)
+            ENG_UNROLL
+        for (int j = 0; j < n_v; j++)
+            acc[i][j] = V(set1)(0);
+        for (size_t k = 0; k < cols; k++, tile += ENG_TILE) {
+            VT wv[2];
 
             ENG_UNROLL
+            for (int j = 0; j < n_v; j++)
+                wv[j] = LOADW(tile + lane + 16 * j);
+            ENG_UNROLL
             for (int i = 0; i < n_rows; i++)
-                acc[i][j] = V(fma)(wv, V(set1)(in[(size_t)i * cols + k]), acc[i][j]);
+                ENG_UNROLL
+            for (int j = 0; j < n_v; j++)
+                acc[i][j] = V(fma)(wv[j], V(set1)(in[(size_t)i * cols + k]), acc[i][j]);
         }
-    }
-    ENG_UNROLL
-    for (int i = 0; i < n_rows; i++)
         ENG_UNROLL
-    for (int j = 0; j < n_tiles; j++) {
-        size_t tile = t + (size_t)j;
-
-        V(store_n)
-        (y + (r + (size_t)i) * y_stride + tile * ENG_TILE, acc[i][j], eng_tile_rows(w, tile));
+        for (int i = 0; i < n_rows; i++)
+            ENG_UNROLL
+        for (int j = 0; j < n_v; j++)
+            V(store_tile)
+        (w, t, lane + 16 * (size_t)j, y + (r + (size_t)i) * y_stride, acc[i][j]);
     }
 }
