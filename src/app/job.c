@@ -410,9 +410,9 @@ int app_job_new(struct app *a, const struct app_request *r, struct app_job **out
     if (rc == 0) {
         /* a scorer that is named for a strategy without use for it (by a variable, say) stays out
          */
-        const char *scorer = !j->core.strategy->needs_scorer ? NULL
-                             : r->scorer                     ? r->scorer
-                                                             : app_default_scorer;
+        const char *scorer = !pd_strategy_scores(j->core.strategy, j->core.params) ? NULL
+                             : r->scorer                                           ? r->scorer
+                                         : app_default_scorer;
 
         job_fields(j, r);
         j->core.model = copy(j, r->model ? r->model : app_default_model);
@@ -697,8 +697,11 @@ char *app_trace_line(const struct pd_trace *t, uint32_t node)
     uint32_t path[10000], n = 0;
     char *text;
 
-    for (uint32_t i = node; i > 0 && i < t->n_nodes && n < 10000; i = t->nodes[i].parent)
+    for (uint32_t i = node; i < t->n_nodes && n < 10000; i = t->nodes[i].parent) {
+        if (strcmp(t->nodes[i].finish, "prompt") == 0)
+            break;
         path[n++] = i;
+    }
     while (n)
         pd_buf_adds(&line, t->nodes[path[--n]].text);
     text = pd_buf_take(&line);

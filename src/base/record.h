@@ -60,7 +60,7 @@ struct pd_score_rec {
 struct pd_call_rec {
     const char *engine;  /* "local" */
     const char *dialect; /* "gguf" */
-    const char *op;      /* generate prefill score */
+    const char *op;      /* generate prefill score read */
     const char *model;
     const char *outcome; /* ok cancel error */
     uint64_t prompt_tokens, cached_tokens,

@@ -48,7 +48,7 @@ static void ledger(const struct pd_job *job, const struct pd_result *r, bool rep
 
 static void usage_by_operation(const struct pd_result *r)
 {
-    static const char *const ops[] = {"generate", "prefill", "score"};
+    static const char *const ops[] = {"generate", "prefill", "score", "read"};
 
     for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
         unsigned long long n = 0, prompt = 0, cached = 0, generated = 0;

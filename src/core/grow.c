@@ -1,4 +1,4 @@
-/* The verbs that make nodes: sample, extend, race, force. All of them go through grow(): a request
+/* The verbs that make nodes by sampling: extend, race, roll-out. All go through grow(): a request
  * to the engine for what the trace does not already hold.
  *
  * Invariants: (1) a node's tokens depend on the job's seed and its branch path alone; (2) a verb
@@ -29,7 +29,7 @@ static int each_prefill(struct search *s, struct pd_lane *lane, struct pd_err *e
 }
 
 /* The context of a node, made again from its ancestors' when it is not at hand. */
-static int node_ctx(struct search *s, struct node *n, struct pd_err *err)
+int search_node_ctx(struct search *s, struct node *n, struct pd_err *err)
 {
     struct pd_generator *g = search_gen(s);
     struct pd_gctx **ctx = &n->ctx[s->role];
@@ -37,12 +37,15 @@ static int node_ctx(struct search *s, struct node *n, struct pd_err *err)
 
     if (*ctx)
         return 0;
-    if (!n->parent) {
+    if (n->prompt) {
         rc = g->ops->ctx_new(g, ctx, err);
     } else {
-        rc = node_ctx(s, n->parent, err);
+        rc = search_node_ctx(s, n->parent, err);
         if (rc == 0)
             rc = g->ops->ctx_fork(g, n->parent->ctx[s->role], ctx, err);
+        /* a question behind a line that has ended is asked before its end token */
+        if (rc == 0 && strcmp(n->parent->finish, "eos") == 0)
+            rc = g->ops->ctx_rollback(g, *ctx, g->ops->ctx_n_tokens(g, *ctx) - 1, err);
     }
     return rc < 0 ? rc : g->ops->ctx_append(g, *ctx, n->tokens, n->n_tokens, err);
 }
@@ -57,8 +60,8 @@ struct sprout {
     enum search_until until;
 };
 
-static void set_tokens(struct search *s, struct node *n, const int32_t *tokens,
-                       const float *logprobs, uint32_t count)
+void search_node_tokens(struct search *s, struct node *n, const int32_t *tokens,
+                        const float *logprobs, uint32_t count)
 {
     n->tokens = pd_arena_memdup(s->arena, tokens, count * sizeof *tokens);
     n->logprobs = logprobs ? pd_arena_memdup(s->arena, logprobs, count * sizeof *logprobs) : NULL;
@@ -71,15 +74,16 @@ static void set_tokens(struct search *s, struct node *n, const int32_t *tokens,
 }
 
 /* Text, status and answer of a node whose tokens and finish are known. */
-static int settle(struct search *s, struct node *n, struct pd_err *err)
+int search_node_settle(struct search *s, struct node *n, struct pd_err *err)
 {
     struct pd_buf key = PD_BUF_INIT(4096);
 
     n->path_tokens = (n->parent ? n->parent->path_tokens : 0) + (n->logprobs ? n->n_tokens : 0);
     if (n->logprobs)
         s->spent += n->n_tokens;
-    n->step = n->parent ? n->parent->step + 1 : 0;
-    pd_answer_key(pd_answer_extract(search_line(s, n)), &key);
+    n->step = n->prompt ? 0 : n->parent->step + 1;
+    if (!n->apart)
+        pd_answer_key(pd_answer_extract(search_line(s, n)), &key);
     n->answer_key = key.len ? pd_arena_dup(s->arena, pd_buf_str(&key)) : "";
     pd_buf_done(&key);
     if (n->status != NODE_OPEN)
@@ -118,15 +122,15 @@ static void note_cut(struct search *s, const struct node *n)
         s->cut = n->stop;
 }
 
-static int serve_stored(struct search *s, struct node *n, const struct pd_node_rec *r,
-                        struct pd_err *err)
+int search_node_serve(struct search *s, struct node *n, const struct pd_node_rec *r,
+                      struct pd_err *err)
 {
     static const enum node_status all[] = {NODE_OPEN, NODE_FINISHED, NODE_TRUNCATED, NODE_FAILED};
 
     if (r->seed != n->key || r->parent != (n->parent ? n->parent->id : n->id))
         return pd_fail(err, PD_EDIFFER,
                        "node %" PRIu32 " of the stored trace belongs to another branch", n->id);
-    set_tokens(s, n, r->tokens, r->logprobs, r->n_tokens);
+    search_node_tokens(s, n, r->tokens, r->logprobs, r->n_tokens);
     n->text = (struct pd_str){pd_arena_dup(s->arena, r->text), r->text.len};
     n->finish = pd_arena_dup(s->arena, pd_str_of(r->finish));
     n->stop = r->stop ? pd_arena_dup(s->arena, pd_str_of(r->stop)) : NULL;
@@ -145,7 +149,7 @@ static int serve_stored(struct search *s, struct node *n, const struct pd_node_r
     note_cut(s, n);
     n->call = r->call_id;
     n->created_ms = r->created_ms;
-    return settle(s, n, err);
+    return search_node_settle(s, n, err);
 }
 
 static int differs(struct search *s, const struct node *n, const struct pd_node_rec *r,
@@ -186,7 +190,7 @@ static void guard_step(struct node *n, int guard)
         n->prune_reason = "empty_step";
         return;
     }
-    for (; equal < guard && p->parent && pd_str_eq(pd_str_trim(p->text), text); p = p->parent)
+    for (; equal < guard && !p->prompt && pd_str_eq(pd_str_trim(p->text), text); p = p->parent)
         equal++;
     if (guard && equal == guard) {
         n->status = NODE_FAILED;
@@ -210,7 +214,7 @@ static int each_sprout(struct search *s, struct pd_lane *lane, struct pd_err *er
         goto out;
     }
     n->call = rc;
-    set_tokens(s, n, lane->tokens, lane->logprobs, lane->n_tokens);
+    search_node_tokens(s, n, lane->tokens, lane->logprobs, lane->n_tokens);
     n->status = NODE_TRUNCATED;
     n->finish = "cut";
     switch (lane->end) {
@@ -245,7 +249,7 @@ static int each_sprout(struct search *s, struct pd_lane *lane, struct pd_err *er
     if (rc == 0 && strcmp(n->finish, "step") == 0)
         guard_step(n, s->job->common.repeat_guard);
     if (rc == 0)
-        rc = settle(s, n, err);
+        rc = search_node_settle(s, n, err);
     if (rc == 0 && s->job->mode == PD_JOB_VERIFY) {
         const struct pd_node_rec *r = search_stored_node(s, n->id);
 
@@ -302,11 +306,12 @@ static const char *stop_text(enum search_until until)
 }
 
 /* What the tree goes on from is part of it. */
-static void adopt(struct node *n)
+void search_node_adopt(struct node *n)
 {
-    if (n->aside)
+    if (n->aside && !n->prompt) {
         n->parent->n_children++;
-    n->aside = false;
+        n->aside = false;
+    }
 }
 
 /* The child's node and how much it may draw. */
@@ -320,7 +325,7 @@ static void plan(struct search *s, struct sprout *sp, struct node *parent,
         sp->node->aside = true;
         parent->n_children--;
     } else {
-        adopt(parent);
+        search_node_adopt(parent);
     }
     if (how->draft) /* a second model on the same line draws from a stream of its own */
         sp->node->key = search_subkey(sp->node->key, ROLE_DRAFT, UINT64_MAX);
@@ -357,7 +362,7 @@ static int settle_empty(struct search *s, struct sprout *sp, struct pd_err *err)
     note_cut(s, n);
     n->text = PD_STR("");
     n->logprobs = search_alloc(s, sizeof(float));
-    rc = settle(s, n, err);
+    rc = search_node_settle(s, n, err);
     return rc < 0 ? rc : search_node_record(s, n, err);
 }
 
@@ -366,8 +371,9 @@ static bool line_is_full(const struct search *s, const struct node *n)
 {
     size_t count = 0;
 
-    for (; n; n = n->parent)
+    for (; !n->prompt; n = n->parent)
         count += n->n_tokens;
+    count += n->n_tokens;
     return count >= search_ops(s)->n_ctx(search_gen(s));
 }
 
@@ -415,7 +421,7 @@ static int make_children(struct search *s, struct node *const *parents, int n,
 
         /* a race is decided by all of its lanes together, so it is served or run as a whole */
         if (r && job->mode != PD_JOB_VERIFY && (!how->race_m || all_stored)) {
-            rc = serve_stored(s, sp->node, r, err);
+            rc = search_node_serve(s, sp->node, r, err);
             if (rc < 0)
                 return rc;
             continue;
@@ -431,14 +437,13 @@ static int make_children(struct search *s, struct node *const *parents, int n,
             sp->cap = 0;
             sp->why = "context";
         }
-        rc = sp->cap ? node_ctx(s, p, err) : settle_empty(s, sp, err);
+        rc = sp->cap ? search_node_ctx(s, p, err) : settle_empty(s, sp, err);
         if (rc < 0)
             return rc;
         if (!sp->cap)
             continue;
-        sp->sampling =
-            (struct pd_sampling){how->greedy ? 0 : job->common.temperature, job->common.top_k,
-                                 job->common.top_p, job->common.min_p};
+        sp->sampling = (struct pd_sampling){how->greedy ? 0 : s->temperature, job->common.top_k,
+                                            job->common.top_p, job->common.min_p};
         sp->lane = (struct pd_lane){.op = PD_LANE_GENERATE,
                                     .sampling = &sp->sampling,
                                     .key = sp->node->key,
@@ -587,37 +592,6 @@ int search_rollout(struct search *s, struct node *const *nodes, int n, int steps
     for (int k = 0; k < steps && rc == 0; k++)
         rc = advance(s, out, n, &how, err);
     return rc == PD_ENOENT ? 0 : rc;
-}
-
-int search_force(struct search *s, struct node *parent, struct pd_str text, struct node **out,
-                 struct pd_err *err)
-{
-    struct node *n = search_node_new(s, parent);
-    int32_t *ids = NULL;
-    size_t count = 0;
-    int rc = 0;
-
-    adopt(parent);
-    if (s->job->mode == PD_JOB_RECORDED || search_stored_node(s, n->id)) {
-        const struct pd_node_rec *r = search_stored_node(s, n->id);
-
-        if (!r)
-            return pd_fail(err, PD_ENOENT, "node %" PRIu32 " is not in the stored trace", n->id);
-        *out = n;
-        return serve_stored(s, n, r, err);
-    }
-    rc = search_ops(s)->tokenize(search_gen(s), text, &ids, &count, err);
-    if (rc == 0) {
-        set_tokens(s, n, ids, NULL, (uint32_t)count);
-        n->finish = "forced";
-        n->text = (struct pd_str){pd_arena_dup(s->arena, text), text.len};
-        rc = settle(s, n, err);
-    }
-    free(ids);
-    if (rc == 0)
-        rc = search_node_record(s, n, err);
-    *out = n;
-    return rc;
 }
 
 int search_wrap(struct search *s, struct node *parent, uint32_t max, struct node **out,

@@ -49,6 +49,7 @@ static int make_root(struct search *s, struct pd_err *err)
     }
     s->search_key = search_subkey(root->key, UINT64_MAX, 0);
     s->scorer.key = search_subkey(root->key, UINT64_MAX, 1);
+    root->prompt = true;
     root->status = NODE_OPEN;
     root->finish = "prompt";
     root->text = PD_STR("");
@@ -90,7 +91,8 @@ static struct node *best_open(const struct search *s)
         struct node *n = s->nodes[i];
         double v, w;
 
-        if (n->n_children || (n->status != NODE_OPEN && n->status != NODE_TRUNCATED))
+        if (n->n_children || n->apart || (n->prompt && n->parent) ||
+            (n->status != NODE_OPEN && n->status != NODE_TRUNCATED))
             continue;
         v = search_value(n, AGGREGATE_LAST);
         w = best ? search_value(best, AGGREGATE_LAST) : 0;
@@ -131,8 +133,9 @@ static void count_support(struct search *s, struct pd_result *r)
     for (uint32_t i = 1; i < s->n_nodes; i++) {
         struct node *n = s->nodes[i];
 
-        if (n->n_children || (n->status != NODE_FINISHED && n->status != NODE_TRUNCATED &&
-                              !(n->prune_reason && strcmp(n->prune_reason, "race") == 0)))
+        if (n->n_children || n->apart || n->prompt ||
+            (n->status != NODE_FINISHED && n->status != NODE_TRUNCATED &&
+             !(n->prune_reason && strcmp(n->prune_reason, "race") == 0)))
             continue;
         r->of++;
         r->agree += s->answer && n->status == NODE_FINISHED &&
@@ -158,12 +161,12 @@ static int fill_steps(struct search *s, struct pd_result *r, struct node *end, s
         return pd_fail(err, PD_ENOMEM, "out of memory for the answer's steps");
     r->steps = search_alloc(s, (n ? n : 1) * sizeof *r->steps);
     r->n_steps = n;
-    while (scored->parent && !scored->n_values)
+    while (!scored->prompt && !scored->n_values)
         scored = scored->parent; /* the part of the line that was judged */
     for (size_t i = 0; i < n; i++)
         r->steps[i] = (struct pd_result_step){
             steps[i], i < scored->n_values ? scored->values[i] : -1, g ? 0 : -1};
-    for (struct node *p = end; p->parent; p = p->parent)
+    for (struct node *p = end; !p->prompt; p = p->parent)
         path[p->depth] = p;
     for (uint32_t d = 1; d <= end->depth && n && g; d++)
         for (uint32_t i = 0; i < path[d]->n_tokens; i++) {
@@ -243,7 +246,7 @@ static int finish(struct search *s, struct pd_result *r, int rc, struct pd_err *
     struct pd_job_rec *rec = &r->trace.job;
     struct node *a = s->answer, *shown;
     struct pd_buf key = PD_BUF_INIT(4096);
-    uint32_t line = 0;
+    uint32_t line = a ? a->path_tokens : 0;
     int rc2;
 
     r->stopped_by = rc == PD_ECANCEL   ? "user"
@@ -263,7 +266,7 @@ static int finish(struct search *s, struct pd_result *r, int rc, struct pd_err *
     }
     count_support(s, r);
     shown = a ? a : best_open(s);
-    if (shown && shown->parent) {
+    if (shown && !shown->prompt) {
         rc2 = fill_steps(s, r, shown, err);
         rc = rc < 0 ? rc : rc2;
     }
@@ -272,8 +275,6 @@ static int finish(struct search *s, struct pd_result *r, int rc, struct pd_err *
         r->correct = r->key && pd_str_eq(pd_buf_str(&key), pd_str_of(r->key));
     }
     pd_buf_done(&key);
-    for (struct node *p = a; p && p->parent; p = p->parent)
-        line += p->logprobs ? p->n_tokens : 0;
     r->usage = s->usage;
     r->usage.discarded = s->usage.generated > line ? s->usage.generated - line : 0;
     for (uint32_t i = 0; i < s->n_nodes; i++)
@@ -312,6 +313,7 @@ int pd_job_run(struct pd_job *job, struct pd_result *r, struct pd_err *err)
     err = err ? err : &local;
     s->job = job;
     s->result = r;
+    s->temperature = job->common.temperature;
     s->arena = &r->arena;
     s->err = &local;
     s->started_ns = pd_clock_now_ns();

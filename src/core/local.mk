@@ -3,12 +3,14 @@ src_core_libcore_a_SOURCES = \
 	src/core/answer.c \
 	src/core/answer.h \
 	src/core/generator.h \
+	src/core/given.c \
 	src/core/grow.c \
 	src/core/job.c \
 	src/core/job.h \
 	src/core/node.c \
 	src/core/param.c \
 	src/core/param.h \
+	src/core/read.c \
 	src/core/score.c \
 	src/core/search.c \
 	src/core/search.h \

@@ -112,10 +112,10 @@ struct pd_str search_line(struct search *s, const struct node *n)
     size_t len = 0;
     char *text;
 
-    for (const struct node *p = n; p->parent; p = p->parent)
+    for (const struct node *p = n; !p->prompt; p = p->parent)
         len += p->text.len;
     text = search_alloc(s, len + 1);
-    for (const struct node *p = n; p->parent; p = p->parent)
+    for (const struct node *p = n; !p->prompt; p = p->parent)
         if (p->text.len) /* a cancelled lane has no text yet */
             memcpy(text + (len -= p->text.len), p->text.ptr, p->text.len);
     return pd_str_of(text);
@@ -136,11 +136,12 @@ struct node *search_node_new(struct search *s, struct node *parent)
 
         n->depth = parent->depth + 1;
         n->path_tokens = parent->path_tokens;
+        n->apart = parent->apart;
         /* lane i from the prompt has path (i); child 0 goes on with its parent's key, child j > 0
          * is new */
-        n->key = !parent->parent ? search_subkey(parent->key, 0, j)
-                 : j             ? search_subkey(parent->key, parent->depth, j)
-                                 : parent->key;
+        n->key = parent->prompt ? search_subkey(parent->key, 0, j)
+                 : j            ? search_subkey(parent->key, parent->depth, j)
+                                : parent->key;
     }
     return n;
 }

@@ -107,7 +107,7 @@ int search_score(struct search *s, struct node *const *nodes, int n, struct pd_e
         c->steps = pd_steps_split(s->arena, search_line(s, missing[i]), &c->n_steps);
         if (!c->steps)
             s->oom = true;
-        for (struct node *p = missing[i]->parent; p && !c->parent_state; p = p->parent)
+        for (struct node *p = missing[i]; !p->prompt && !c->parent_state; p = p->parent)
             c->parent_state = p->vstate;
     }
     rc = search_check(s, err);

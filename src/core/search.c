@@ -58,6 +58,21 @@ int search_max_steps(const struct search *s)
     return s->job->common.max_steps;
 }
 
+struct pd_str search_question(const struct search *s)
+{
+    return pd_str_of(s->job->question);
+}
+
+double search_temperature(const struct search *s)
+{
+    return s->temperature;
+}
+
+void search_set_temperature(struct search *s, double temperature)
+{
+    s->temperature = temperature;
+}
+
 int search_event(struct search *s, const char *type, const char *json, struct pd_err *err)
 {
     const struct pd_sink *sink = s->job->sink;

@@ -57,13 +57,30 @@ int search_draft(struct search *s, struct node *const *nodes, int n, enum search
 /* A child of given text; nothing is sampled, and nothing is generated. */
 int search_force(struct search *s, struct node *parent, struct pd_str text, struct node **out,
                  struct pd_err *err);
+/* Takes node's place: its text without the ending, which it must have, then text. The tokens that
+ * were drawn stay and count as drawn; node is pruned. */
+int search_reword(struct search *s, struct node *node, struct pd_str ending, struct pd_str text,
+                  struct node **out, struct pd_err *err);
+/* Asks the model something else: a node of which lines begin as they do of the root, with question
+ * (and the job's system message) as their prompt; its own line is empty. apart: what they say is no
+ * answer to the job's question, so they neither vote nor are wrapped up. A prompt that the model's
+ * context cannot hold leads nowhere (search_failed). */
+int search_prompt(struct search *s, struct pd_str question, bool apart, struct node **out,
+                  struct pd_err *err);
 void search_prune(struct search *s, struct node *node, const char *why);
+/* What is sampled from now on is sampled at this temperature; it begins with the job's. */
+void search_set_temperature(struct search *s, double temperature);
 
 /* ---- judging and deciding ------------------------------------------------------------------ */
 
 /* The verifier's step rewards of each node's line; incremental; nodes already scored cost
  * nothing. */
 int search_score(struct search *s, struct node *const *nodes, int n, struct pd_err *err);
+/* What would come next: behind each of n lines, then text, the probabilities of n_labels tokens,
+ * as shares among these labels: out[n][n_labels]. A label is the text of a single token. Nothing is
+ * drawn, and the lines stay as they are; behind a finished line the end token is left out. */
+int search_read(struct search *s, struct node *const *nodes, int n, struct pd_str text,
+                const char *const *labels, int n_labels, double *out, struct pd_err *err);
 /* Names the answer, or the best so far: the last one counts, also when a budget ends the search.
  * NULL: the strategy has none, the ending rule decides. */
 int search_answer(struct search *s, struct node *node, struct pd_err *err);
@@ -88,10 +105,13 @@ struct node *search_root(struct search *s);
 void *search_alloc(struct search *s, size_t bytes);
 struct node **search_array(struct search *s, int n);
 int search_max_steps(const struct search *s);
+struct pd_str search_question(const struct search *s); /* the job's */
+double search_temperature(const struct search *s);
 
 bool search_finished(const struct node *n); /* its line ended by itself (end of turn) */
 bool search_open(const struct node *n);     /* it can be extended */
-bool search_failed(const struct node *n);   /* an empty or repeated step: it leads nowhere */
+bool search_failed(const struct node *n);   /* an empty or repeated step, a prompt too long for the
+                                               model: it leads nowhere */
 bool search_cut_off(const struct node *n);  /* open, but cut off by a race */
 bool search_scored(const struct node *n);
 /* Canonical answer of its line; "" when there is none. */

@@ -27,6 +27,8 @@ struct node {
     struct pd_str text;
     struct pd_gctx *ctx[N_ROLES]; /* NULL: made again from the parent's when wanted */
     bool aside;                   /* beside the tree: not counted as its parent's child (yet) */
+    bool prompt;                  /* lines begin behind it: the root, and what search_prompt made */
+    bool apart;                   /* of lines that do not answer the job's question */
     int64_t call, created_ms;
     const char *answer_key; /* of its whole line; "" none; NULL not computed yet */
     /* scoring */
@@ -48,6 +50,7 @@ struct search {
     struct node *answer;
     bool answered, abstained;
     enum search_role role; /* who writes, while grow() runs */
+    double temperature;    /* of what is sampled from now on */
     uint64_t spent;        /* generated tokens of recorded nodes: what the budget counts */
     uint64_t decisions;    /* search_random's counter */
     uint64_t search_key;   /* branch "search" */
@@ -108,7 +111,22 @@ void search_node_drop_ctx(struct search *s, struct node *n);
 const char *search_status_name(enum node_status st);
 uint64_t search_subkey(uint64_t key, uint64_t a, uint64_t b);
 
-/* grow.c */
+/* grow.c: the making of nodes, also for given.c */
+int search_node_ctx(struct search *s, struct node *n, struct pd_err *err);
+void search_node_tokens(struct search *s, struct node *n, const int32_t *tokens,
+                        const float *logprobs, uint32_t count);
+/* Text, status and answer of a node whose tokens and finish are known. */
+int search_node_settle(struct search *s, struct node *n, struct pd_err *err);
+int search_node_serve(struct search *s, struct node *n, const struct pd_node_rec *r,
+                      struct pd_err *err);
+void search_node_adopt(struct node *n); /* what the tree goes on from is part of it */
+
+/* given.c */
+/* search_force, or the same beside the tree. */
+int search_node_give(struct search *s, struct node *parent, struct pd_str text, bool aside,
+                     struct node **out, struct pd_err *err);
+
+/* grow.c, the wrap-up */
 /* Like search_extend of one node, decoding greedily at most max tokens: the wrap-up. */
 int search_wrap(struct search *s, struct node *parent, uint32_t max, struct node **out,
                 struct pd_err *err);

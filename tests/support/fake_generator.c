@@ -77,7 +77,7 @@ int32_t fake_babble(struct fake *f, const struct fake_place *at, float *out_logp
 {
     uint64_t key = at->temperature > 0 ? mix(at->key, 1) : 0;
     uint64_t h = mix_ids(mix(key, at->n), at->ids, at->n);
-    size_t off = at->n - f->n_prompt, in = off % FAKE_FRAME;
+    size_t off = at->n - fake_prompt(at->ids, at->n), in = off % FAKE_FRAME;
     char answer[] = "\\boxed{0}";
 
     *out_logprob = -(float)(h % 4096) / 1024.0F;
@@ -91,7 +91,7 @@ int32_t fake_script(struct fake *f, const struct fake_place *at, float *out_logp
 {
     const char *const *lines = f->world;
     int lane = fake_lane(f, at->key);
-    size_t off = at->n - f->n_prompt, i = 0;
+    size_t off = at->n - fake_prompt(at->ids, at->n), i = 0;
 
     *out_logprob = -0.5F;
     while (lines[i + 1] && (lane < 0 || i < (size_t)lane))
@@ -99,6 +99,13 @@ int32_t fake_script(struct fake *f, const struct fake_place *at, float *out_logp
     if (off >= strlen(lines[i]))
         return FAKE_EOS;
     return lines[i][off] == '\1' ? FAKE_BREAK : (unsigned char)lines[i][off];
+}
+
+size_t fake_prompt(const int32_t *ids, size_t n)
+{
+    while (n > 0 && ids[n - 1] != FAKE_TURN)
+        n--;
+    return n;
 }
 
 float fake_opinion(struct fake *f, const int32_t *ids, size_t n, int32_t label)
@@ -143,7 +150,7 @@ static int chat(struct pd_generator *g, const char *system, const char *question
     put_bytes(PD_STR("Q:"), io_ids, io_n);
     put_bytes(pd_str_of(question), io_ids, io_n);
     put_bytes(PD_STR("\n"), io_ids, io_n);
-    self(g)->n_prompt = *io_n;
+    (*io_ids)[*io_n - 1] = FAKE_TURN;
     return 0;
 }
 

@@ -16,6 +16,7 @@ enum {
     FAKE_EOS = 256, /* the end of a turn, without text */
     FAKE_TAG,       /* "<|step|>", by which a scorer marks steps; never made from text */
     FAKE_BREAK,     /* ".\n\n" in one token; '\1' in a script */
+    FAKE_TURN,      /* ends a prompt, without text */
 };
 
 struct fake;
@@ -50,7 +51,6 @@ struct fake {
     long n_fallible, n_steps;
     size_t n_ctx_live, n_lanes_live; /* 0 when the job has cleaned up */
     uint64_t n_drawn, n_evaluated;   /* tokens, over all lanes */
-    size_t n_prompt;                 /* tokens of the last chat() */
 
     struct fake_flight *flights; /* its own, and what fake_lane found last */
     uint64_t lane_root, lane_key;
@@ -58,6 +58,9 @@ struct fake {
 };
 
 void fake_init(struct fake *f, const char *name);
+
+/* Tokens of the prompt that ids begin with. */
+size_t fake_prompt(const int32_t *ids, size_t n);
 
 /* Lane i < 64 from the prompt whose key this is (child 0 goes on with it), or
  * -1. */

@@ -45,10 +45,10 @@ int32_t toy_tree(struct fake *f, const struct fake_place *at, float *out_logprob
     } last; /* a step asks many times */
     const struct toy_step *step = f->world;
     const char *text = "";
-    size_t from = f->n_prompt;
+    size_t from = fake_prompt(at->ids, at->n);
     uint32_t depth = 1;
 
-    for (size_t i = f->n_prompt + 1; i < at->n; i++)
+    for (size_t i = from + 1; i < at->n; i++)
         if (at->ids[i] == '\n' && at->ids[i - 1] == '\n') {
             from = ++i; /* "\n\n\n" is one blank line and the beginning of another */
             depth++;

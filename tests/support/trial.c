@@ -85,9 +85,6 @@ static int run(struct trial *t, enum pd_job_mode mode, const struct pd_sink *sin
         f->n_fallible = f->n_steps = 0;
         f->n_drawn = f->n_evaluated = 0;
     }
-    /* it is never asked for the prompt, only handed it */
-    t->draft.n_prompt = strlen("Q:") + strlen(t->job.question) + strlen("\n") +
-                        (t->job.system ? strlen(t->job.system) : 0);
     t->job.gen = models ? &t->gen.g : NULL;
     t->job.scorer_gen = models ? &t->scorer.g : NULL;
     t->job.draft_gen = models && t->job.draft ? &t->draft.g : NULL;

@@ -18,8 +18,9 @@ static struct trial t;
 
 static size_t offset(const struct fake *f, const struct fake_place *at, float *out_logprob)
 {
+    (void)f;
     *out_logprob = -1;
-    return at->n - f->n_prompt;
+    return at->n - fake_prompt(at->ids, at->n);
 }
 
 static int32_t talks_on(struct fake *f, const struct fake_place *at, float *out_logprob)

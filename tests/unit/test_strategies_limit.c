@@ -16,10 +16,10 @@ static struct trial t;
 /* A line is worth what its first letter says: 'g' 1, 'h' about .73, anything else 0. */
 static float reward(struct fake *f, const int32_t *ids, size_t n, int32_t label)
 {
-    (void)n;
+    (void)f;
     if (label == '-')
         return 0;
-    return ids[f->n_prompt] == 'g' ? 800 : ids[f->n_prompt] == 'h' ? 1 : -800;
+    return ids[fake_prompt(ids, n)] == 'g' ? 800 : ids[fake_prompt(ids, n)] == 'h' ? 1 : -800;
 }
 
 static void run(const char *options, const char *const *lines)

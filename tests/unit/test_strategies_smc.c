@@ -71,8 +71,9 @@ static bool next_outcome(void)
 
 static int32_t chain(struct fake *f, const struct fake_place *at, float *out_logprob)
 {
-    size_t off = at->n - f->n_prompt;
+    size_t off = at->n - fake_prompt(at->ids, at->n);
 
+    (void)f;
     *out_logprob = -1;
     if (off % 3 == 0)
         return '0' + choose_one(off ? move[at->ids[at->n - 3] - '0'] : start, 2);

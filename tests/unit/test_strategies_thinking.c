@@ -16,7 +16,8 @@ static float reward(struct fake *f, const int32_t *ids, size_t n, int32_t label)
 {
     size_t first = n - 1;
 
-    while (first > f->n_prompt && ids[first - 1] != FAKE_TAG)
+    (void)f;
+    while (first > fake_prompt(ids, n) && ids[first - 1] != FAKE_TAG)
         first--;
     if (label == '-')
         return 0;
