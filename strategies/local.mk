@@ -2,14 +2,18 @@
 # is generated from that list, each file x.c defining `const struct pd_strategy strategy_x`.
 # Files that are not a strategy (the table itself, shared helpers, headers) go to the second list.
 STRATEGY_SRCS = \
+	strategies/ab_mcts.c \
 	strategies/adaptive_consistency.c \
+	strategies/adaptive_restart.c \
 	strategies/astar.c \
 	strategies/beam.c \
 	strategies/best_of_n.c \
+	strategies/budget_force.c \
 	strategies/dvts.c \
 	strategies/early_stopping_consistency.c \
 	strategies/elastic.c \
 	strategies/first_finish.c \
+	strategies/hedged.c \
 	strategies/lookahead.c \
 	strategies/mbr.c \
 	strategies/mcts.c \
@@ -17,10 +21,12 @@ STRATEGY_SRCS = \
 	strategies/particle_filter.c \
 	strategies/particle_gibbs.c \
 	strategies/resample_limit.c \
+	strategies/revise.c \
 	strategies/self_consistency.c \
 	strategies/short_m_at_k.c \
 	strategies/single.c \
-	strategies/spec_reason.c
+	strategies/spec_reason.c \
+	strategies/trim.c
 
 strategies_libstrategies_a_SOURCES = $(STRATEGY_SRCS) \
 	strategies/beam.h \
@@ -30,7 +36,9 @@ strategies_libstrategies_a_SOURCES = $(STRATEGY_SRCS) \
 	strategies/resample.h \
 	strategies/smc.c \
 	strategies/smc.h \
-	strategies/table.c
+	strategies/table.c \
+	strategies/thompson.c \
+	strategies/thompson.h
 nodist_strategies_libstrategies_a_SOURCES = strategies/table.inc
 
 strategies/table.inc: $(srcdir)/strategies/local.mk

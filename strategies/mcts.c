@@ -33,7 +33,8 @@ struct tree {
     struct search *s;
     const struct mcts_params *p;
     struct place **ends; /* finished lines with an answer */
-    int n_ends, cap_ends;
+    int n_ends;
+    size_t cap_ends;
 };
 
 static double q(const struct tree *t, const struct place *x)
@@ -86,15 +87,7 @@ static void keep_end(struct tree *t, struct place *x)
 {
     if (!search_finished(x->node) || !search_key(x->node)[0])
         return;
-    if (t->n_ends == t->cap_ends) {
-        struct place **grown;
-
-        t->cap_ends = t->cap_ends ? 2 * t->cap_ends : 64;
-        grown = search_alloc(t->s, (size_t)t->cap_ends * sizeof(struct place *));
-        if (t->n_ends)
-            memcpy(grown, t->ends, (size_t)t->n_ends * sizeof(struct place *));
-        t->ends = grown;
-    }
+    t->ends = search_room(t->s, t->ends, (size_t)t->n_ends, &t->cap_ends, sizeof(struct place *));
     t->ends[t->n_ends++] = x;
 }
 

@@ -35,6 +35,7 @@ UNIT_TESTS = \
 	tests/unit/test_storage \
 	tests/unit/test_strategies \
 	tests/unit/test_strategies_adaptive \
+	tests/unit/test_strategies_asking \
 	tests/unit/test_strategies_astar \
 	tests/unit/test_strategies_cope \
 	tests/unit/test_strategies_dvts \
@@ -44,6 +45,7 @@ UNIT_TESTS = \
 	tests/unit/test_strategies_particles \
 	tests/unit/test_strategies_smc \
 	tests/unit/test_strategies_steps \
+	tests/unit/test_strategies_stopping \
 	tests/unit/test_strategies_thinking \
 	tests/unit/test_verifier_oracle \
 	tests/unit/test_verifier_step_tag

@@ -104,6 +104,8 @@ struct node *search_root(struct search *s);
 /* Zeroed; never NULL (the job ends with PD_ENOMEM). */
 void *search_alloc(struct search *s, size_t bytes);
 struct node **search_array(struct search *s, int n);
+/* Room for one more of n items of so many bytes: the array, or a larger copy of it. */
+void *search_room(struct search *s, void *items, size_t n, size_t *cap, size_t bytes);
 int search_max_steps(const struct search *s);
 struct pd_str search_question(const struct search *s); /* the job's */
 double search_temperature(const struct search *s);

@@ -80,8 +80,6 @@ static inline const struct pd_generator_ops *search_ops(const struct search *s)
 }
 
 /* search.c */
-/* Room for one more of n items: the array, or a larger copy of it. */
-void *search_room(struct search *s, void *items, size_t n, size_t *cap, size_t bytes);
 int search_check(struct search *s, struct pd_err *err); /* 0 while the job may go on */
 int search_event(struct search *s, const char *type, const char *json, struct pd_err *err);
 int search_call_record(struct search *s, struct pd_call_rec *rec,

@@ -148,6 +148,8 @@ const char *trial_line(struct trial *t, uint32_t id)
         const struct pd_node_rec *n = trial_node(t, id);
         struct pd_buf longer = PD_BUF_INIT(1 << 20);
 
+        if (strcmp(n->finish, "prompt") == 0)
+            break;
         pd_buf_adds(&longer, n->text);
         pd_buf_adds(&longer, pd_buf_str(&b));
         pd_buf_done(&b);

@@ -101,6 +101,60 @@ static void the_first_steps_may_be_the_bases(void **state)
     trial_done(&t);
 }
 
+/* Behind a draft that begins with 'g' the base would write 8 twice as likely as 5, else 2. */
+static float digit(struct fake *f, const int32_t *ids, size_t n, int32_t label)
+{
+    size_t step = fake_prompt(ids, n), end = n;
+    static const char question[] = "\n\nHow good";
+
+    (void)f;
+    for (size_t i = step; i + 10 < n && end == n; i++) {
+        bool here = true;
+
+        for (size_t k = 0; question[k]; k++)
+            here &= ids[i + k] == question[k];
+        end = here ? i : n;
+    }
+    for (size_t i = step; i + 2 < end; i++)
+        if (ids[i] == '\n' && ids[i + 1] == '\n')
+            step = i + 2;
+    if (ids[step] != 'g')
+        return label == '2' ? 100 : 0;
+    return label == '8' ? 100.6931472F : label == '5' ? 100 : 0;
+}
+
+static void graded(const char *options)
+{
+    static const char *const drafts[] = {"g\n\nb\n\ng\n\nanswer: 7", NULL};
+
+    trial_init(&t, pd_strategy_find("spec_reason"), options);
+    trial_script(&t, base);
+    t.draft.next = fake_script;
+    memcpy(&t.draft.world, &(const char *const *){drafts}, sizeof(char **));
+    t.gen.logit = digit;
+    t.job.verifier = NULL;
+    if (trial_run(&t) < 0)
+        fail_msg("%s", t.err.text);
+}
+
+static void the_base_may_grade_with_a_digit(void **state)
+{
+    (void)state;
+    graded("judge=greedy threshold=8"); /* 8 for 'g', 2 for others */
+    assert_text("g\n\n2\n\ng\n\nanswer: 1");
+    assert_int_equal(t.result.usage.scorer_passes, 0);
+    trial_done(&t);
+    graded("judge=greedy threshold=8.1");
+    assert_text(base[0]);
+    trial_done(&t);
+    graded("judge=average threshold=6.9"); /* (2 * 8 + 5) / 3 = 7 */
+    assert_text("g\n\n2\n\ng\n\nanswer: 1");
+    trial_done(&t);
+    graded("judge=average threshold=7.1");
+    assert_text(base[0]);
+    trial_done(&t);
+}
+
 static void every_prefix_of_its_record_resumes(void **state)
 {
     static const char *const drafts[] = {"g\n\nb\n\ng\n\nanswer: 7", NULL};
@@ -181,6 +235,7 @@ int main(void)
         cmocka_unit_test(the_threshold_is_strict),
         cmocka_unit_test(an_unreachable_threshold_is_the_base_alone),
         cmocka_unit_test(the_first_steps_may_be_the_bases),
+        cmocka_unit_test(the_base_may_grade_with_a_digit),
         cmocka_unit_test(every_prefix_of_its_record_resumes),
         cmocka_unit_test(both_budgets_hold),
         cmocka_unit_test(ends_before_the_caps_are_plain_decoding),
