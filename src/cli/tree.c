@@ -90,6 +90,8 @@ static void draw(FILE *f, const struct pd_trace *t, const struct branch *b, uint
     if (b[i].has_score)
         fprintf(f, "[%.2f] ", b[i].score);
     fputs(cli_plain(f), f);
+    if (n->text.len > 0 && n->finish && strcmp(n->finish, "prompt") == 0)
+        fputs("(prompt) ", f);
     if (n->text.len > 0)
         cli_text_line(f, pd_str_trim(n->text), TEXT_CHARS);
     else
