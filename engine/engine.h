@@ -73,7 +73,14 @@ struct eng_model_info {
         *file_type; /* file_type: "Q8_0", "F16", … (most common matrix type) */
     uint64_t n_params, file_bytes;
     uint32_t n_vocab, n_ctx, n_embd, n_layer, n_head, n_head_kv, head_dim, n_ff;
-    uint8_t sha256[32]; /* of the whole file */
+    uint32_t n_expert, n_expert_used; /* of a mixture, whose n_ff is one expert's; 0: dense */
+    uint32_t
+        window;     /* positions that some layers, or all, are limited to; 0: they see everything */
+    uint32_t n_cls; /* values of the classification head; 0: none */
+    const char *rope;    /* how long contexts are reached: none linear yarn longrope llama3 */
+    const char *pooling; /* that a classification head was trained with: none mean cls last rank;
+                            NULL: not said */
+    uint8_t sha256[32];  /* of the whole file */
     struct eng_work work;
 };
 
@@ -85,6 +92,9 @@ struct eng_model *eng_model_ref(struct eng_model *m);
 void eng_model_unref(struct eng_model *m);
 const struct eng_model_info *eng_model_info(const struct eng_model *m); /* lives as long as m */
 const struct eng_tokenizer *eng_model_tokenizer(const struct eng_model *m);
+/* The classification head applied to a hidden state [n_embd], as ENG_READ_CLS does: out[n_cls]. For
+ * pooled ones: the mean of those that ENG_READ_HIDDEN gave. PD_EINVAL: the model has no head. */
+int eng_classify(const struct eng_model *m, const float *hidden, float *out, struct pd_err *err);
 /* Metadata without loading weights: `ponder model ls|show`. Prints "key = value" lines when kv is
  * not NULL. */
 int eng_model_peek(const char *path, struct eng_model_info *out, struct pd_buf *kv,
@@ -181,6 +191,12 @@ struct eng_race {
     unsigned n_finished; /* the scheduler's */
 };
 
+enum eng_read {                  /* what SCORE reads at each position */
+                ENG_READ_LABELS, /* logits of labels */
+                ENG_READ_HIDDEN, /* the hidden state after the final norm, n_embd values */
+                ENG_READ_CLS, /* the file's classification head, n_cls values, before any softmax */
+};
+
 struct eng_req {
     /* in: untouched until done */
     enum eng_op op;
@@ -194,7 +210,8 @@ struct eng_req {
     const uint32_t
         *at; /* SCORE: positions (ascending, absolute, not yet evaluated) after which to read */
     uint32_t n_at;
-    const int32_t *labels; /* SCORE: ids whose logits are read at each of them */
+    enum eng_read read;
+    const int32_t *labels; /* LABELS: ids whose logits are read at each of them */
     uint32_t n_labels;
     bool want_logprobs; /* SCORE: log-probability of each pending token but the context's first */
     void (*done)(struct eng_req *req); /* on the scheduler's thread; must not block. Typically
@@ -208,7 +225,7 @@ struct eng_req {
                         if wanted: of each evaluated token ([n_prompt - n_cached]; the first of a
                         context is 0; of the first behind evaluated tokens NAN unless PREFILL kept
                         their logits) */
-    float *logits;   /* SCORE [n_at][n_labels] */
+    float *logits;   /* SCORE [n_at][n_labels, n_embd or n_cls] */
     uint32_t n_tokens;
     enum eng_finish finish;
     const char *stop;            /* which of stops */

@@ -56,8 +56,9 @@ void fwd_free(struct fwd *f)
     free(f->act_q);
     free(f->act_d);
     free(f->act_s);
-    free(f->logit_rows);
+    free(f->reads);
     free(f->logits);
+    free(f->mid);
     eng_model_unref(f->model);
     free(f);
 }
@@ -93,14 +94,15 @@ int fwd_new(struct eng_model *m, const struct eng_kernels *k, struct eng_pool *p
     f->act_q = fwd_scratch(n_act, 1);
     f->act_d = fwd_scratch(n_act / ENG_Q8_BLOCK + 1, sizeof(float));
     f->act_s = fwd_scratch(n_act / ENG_Q8_HALF + 1, sizeof(int16_t));
-    f->logit_rows = fwd_scratch(n, sizeof(uint32_t));
+    f->reads = fwd_scratch(2 * n, sizeof(*f->reads));
     f->logits = fwd_scratch((size_t)FWD_LOGIT_ROWS * i->n_vocab, sizeof(float));
+    f->mid = fwd_scratch(f->n_threads * m->head.dense.rows, sizeof(float));
     f->attn = attn_new(f);
     f->moe = m->n_expert ? moe_new(f) : NULL;
     f->sample = calloc(f->n_threads, sizeof(*f->sample));
     if (!f->cls || !f->x || !f->h || !f->q || !f->kv_k || !f->kv_v || !f->att || !f->gate ||
-        !f->up || !f->cosv || !f->sinv || !f->act_q || !f->act_d || !f->act_s || !f->logit_rows ||
-        !f->logits || !f->attn || !f->sample || (m->n_expert && !f->moe))
+        !f->up || !f->cosv || !f->sinv || !f->act_q || !f->act_d || !f->act_s || !f->reads ||
+        !f->mid || !f->logits || !f->attn || !f->sample || (m->n_expert && !f->moe))
         goto nomem;
     for (unsigned t = 0; t < f->n_threads; t++) {
         if (sample_scratch_init(&f->sample[t], i->n_vocab) < 0)
@@ -333,10 +335,12 @@ void fwd_step(struct fwd *f, const struct fwd_row *rows, size_t n)
 
     f->rows = rows;
     f->n_rows = n;
-    f->n_logit_rows = 0;
-    for (size_t r = 0; r < n; r++) {
-        if (rows[r].want_logits)
-            f->logit_rows[f->n_logit_rows++] = (uint32_t)r;
+    f->n_reads = 0;
+    for (unsigned what = FWD_LOGITS; what <= FWD_HIDDEN; what *= 2) {
+        for (size_t r = 0; r < n; r++) {
+            if (rows[r].want & what)
+                f->reads[f->n_reads++] = (struct fwd_read){(uint32_t)r, (enum fwd_want)what};
+        }
     }
     attn_begin(f->attn);
     run_rows(&p, i->n_embd, embed_rows);
@@ -376,9 +380,13 @@ void fwd_step(struct fwd *f, const struct fwd_row *rows, size_t n)
     run_rows(&p, i->n_embd, norm_rows);
 }
 
+/* ---- what the last layer's rows are read for
+ * ---------------------------------------------------------------------------------------- */
+
 struct final {
     struct fwd *f;
-    size_t i0;
+    const struct fwd_read *reads;
+    bool q8;
 };
 
 static void final_rows(void *arg, size_t begin, size_t end, unsigned thread)
@@ -389,9 +397,9 @@ static void final_rows(void *arg, size_t begin, size_t end, unsigned thread)
 
     (void)thread;
     for (size_t j = begin; j < end; j++) {
-        f->k->rmsnorm(f->h + j * n, f->x + f->logit_rows[p->i0 + j] * n, f->model->output_norm, n,
+        f->k->rmsnorm(f->h + j * n, f->x + p->reads[j].row * n, f->model->output_norm, n,
                       f->model->rms_eps);
-        if (f->model->output.quant->wants_q8)
+        if (p->q8)
             fwd_quantize(f, f->h + j * n, j, n);
     }
 }
@@ -406,18 +414,30 @@ static void cap_rows(void *arg, size_t begin, size_t end, unsigned thread)
         p->f->k->softcap(p->f->logits + j * n, n, p->f->model->final_softcap);
 }
 
-size_t fwd_logits(struct fwd *f, size_t i0)
+size_t fwd_read_out(struct fwd *f, size_t i0)
 {
     const struct eng_model *m = f->model;
-    size_t left = f->n_logit_rows - i0, n = left < FWD_LOGIT_ROWS ? left : FWD_LOGIT_ROWS;
-    struct final p = {f, i0};
-    struct eng_act x = fwd_act(f, f->h, 0, n, m->info.n_embd);
+    struct final p = {.f = f, .reads = f->reads + i0};
+    enum fwd_want what;
+    size_t n = 0;
 
-    if (n == 0)
+    if (i0 == f->n_reads)
         return 0;
+    what = p.reads[0].what;
+    while (n < FWD_LOGIT_ROWS && i0 + n < f->n_reads && p.reads[n].what == what)
+        n++;
+    p.q8 = what == FWD_LOGITS && m->output.quant->wants_q8;
     fwd_run(f, n, m->info.n_embd, final_rows, &p);
-    fwd_mm(f, &(struct fwd_mm){&m->output, &x, f->logits}, 1);
-    if (m->final_softcap > 0)
-        fwd_run(f, n, m->info.n_vocab, cap_rows, &p);
+    f->out = f->h;
+    f->n_out = m->info.n_embd;
+    if (what == FWD_LOGITS) {
+        struct eng_act x = fwd_act(f, f->h, 0, n, m->info.n_embd);
+
+        fwd_mm(f, &(struct fwd_mm){&m->output, &x, f->logits}, 1);
+        if (m->final_softcap > 0)
+            fwd_run(f, n, m->info.n_vocab, cap_rows, &p);
+        f->out = f->logits;
+        f->n_out = m->info.n_vocab;
+    }
     return n;
 }

@@ -14,11 +14,13 @@
 #define FWD_LOGIT_ROWS                                                                             \
     64 /* rows whose logits exist at the same time: bounds memory for large vocabularies */
 
+enum fwd_want { FWD_LOGITS = 1, FWD_HIDDEN = 2 /* after the final norm */ };
+
 struct fwd_row {
     struct eng_ctx *ctx; /* kv_extend has been called for all its rows */
     uint32_t pos;        /* rows of one context are adjacent and ascending */
     int32_t token;
-    bool want_logits;
+    unsigned want; /* of enum fwd_want, or-ed */
     void *user;
 };
 
@@ -41,9 +43,15 @@ struct fwd {
     int8_t *act_q;
     float *act_d;
     int16_t *act_s;
-    uint32_t *logit_rows; /* those that want logits */
-    size_t n_logit_rows;
-    float *logits; /* [FWD_LOGIT_ROWS][n_vocab] */
+    struct fwd_read {
+        uint32_t row;
+        enum fwd_want what;
+    } * reads; /* what the rows want, sorted by kind */
+    size_t n_reads;
+    float *logits;    /* [FWD_LOGIT_ROWS][n_vocab] */
+    float *mid;       /* [n_threads] of the classification head */
+    const float *out; /* of the last fwd_read_out: [rows][n_out] */
+    size_t n_out;
     struct attn *attn;
     struct moe *moe;               /* NULL: dense */
     struct sample_scratch *sample; /* per pool thread */
@@ -56,9 +64,9 @@ void fwd_free(struct fwd *f);
 /* Evaluates the rows: their K and V are in the pages, the hidden states in the scratch. n ≤
  * max_rows. */
 void fwd_step(struct fwd *f, const struct fwd_row *rows, size_t n);
-/* Logits of the i0-th … of the rows that want them (f->logit_rows); at most FWD_LOGIT_ROWS: returns
- * how many. */
-size_t fwd_logits(struct fwd *f, size_t i0);
+/* Computes f->reads from the i0-th on, all of one kind, into f->out; at most FWD_LOGIT_ROWS:
+ * returns how many. */
+size_t fwd_read_out(struct fwd *f, size_t i0);
 
 /* Row r of q and k as attention wants them: biases, norms of the heads, rotation, q scaled. */
 void fwd_rotate(const struct fwd *f, const struct eng_layer *w, size_t r);

@@ -38,6 +38,10 @@ static void model_free(struct eng_model *m)
     free(m->layers);
     eng_mat_done(&m->output);
     free(m->output_norm);
+    eng_mat_done(&m->head.dense);
+    eng_mat_done(&m->head.out);
+    free(m->head.dense_bias);
+    free(m->head.out_bias);
     free(m->rope[0].freq);
     free(m->rope[1].freq);
     eng_tokenizer_free(m->tok);
@@ -130,6 +134,78 @@ static int load_layer(const struct eng_layer_tensors *t, uint32_t n_expert, stru
     return rc;
 }
 
+static int load_f32(const struct gguf_tensor *t, struct eng_mat *out, struct pd_err *err)
+{
+    size_t rows = (size_t)t->dims[1], cols = (size_t)t->dims[0];
+    float *f = malloc(rows * cols * sizeof(*f));
+    int rc;
+
+    if (!f)
+        return pd_fail(err, PD_ENOMEM, "out of memory for the weights");
+    eng_quant_find(t->type)->dequant(t->data, f, rows * cols);
+    rc = eng_mat_init(out, eng_quant_find(GGML_F32), f, rows, cols, err);
+    free(f);
+    return rc;
+}
+
+static int load_head(struct eng_model *m, const struct eng_shape *s, struct pd_err *err)
+{
+    struct eng_head *h = &m->head;
+    int rc = 0;
+
+    if (s->cls)
+        rc = load_f32(s->cls, &h->dense, err);
+    if (rc == 0 && s->cls_bias)
+        rc = load_vector(s->cls_bias, &h->dense_bias, err);
+    if (rc == 0 && s->cls_out)
+        rc = load_f32(s->cls_out, &h->out, err);
+    if (rc == 0 && s->cls_out_bias)
+        rc = load_vector(s->cls_out_bias, &h->out_bias, err);
+    m->info.n_cls = (uint32_t)(h->out.rows ? h->out.rows : h->dense.rows);
+    return rc;
+}
+
+static void head_mat(const struct eng_mat *w, const float *bias, const struct eng_kernels *k,
+                     const float *x, float *y)
+{
+    const struct eng_act act = {.n_rows = 1, .cols = w->cols, .f = x};
+
+    w->quant->mm[k->isa](w, 0, w->n_tiles, &act, y, w->rows);
+    if (bias)
+        k->add(y, bias, w->rows);
+}
+
+void eng_head_run(const struct eng_model *m, const struct eng_kernels *k, const float *hidden,
+                  float *mid, float *out)
+{
+    const struct eng_head *h = &m->head;
+
+    if (h->dense.rows) {
+        head_mat(&h->dense, h->dense_bias, k, hidden, mid);
+        k->softcap(mid, h->dense.rows, 1);
+        hidden = mid;
+    }
+    if (h->out.rows)
+        head_mat(&h->out, h->out_bias, k, hidden, out);
+    else
+        memcpy(out, mid, h->dense.rows * sizeof(*out));
+}
+
+int eng_classify(const struct eng_model *m, const float *hidden, float *out, struct pd_err *err)
+{
+    float *mid = malloc((m->head.dense.rows + 1) * sizeof(*mid));
+
+    if (m->info.n_cls == 0) {
+        free(mid);
+        return pd_fail(err, PD_EINVAL, "'%s' has no classification head", m->info.path);
+    }
+    if (!mid)
+        return pd_fail(err, PD_ENOMEM, "out of memory");
+    eng_head_run(m, eng_kernels(ENG_ISA_SCALAR), hidden, mid, out);
+    free(mid);
+    return 0;
+}
+
 /* The rotation of all layers, and of those with a window where it is another. */
 static int load_ropes(struct eng_model *m, const struct eng_shape *s, struct pd_err *err)
 {
@@ -176,6 +252,8 @@ static int load_weights(struct eng_model *m, const struct eng_shape *s, struct p
     rc = load_ropes(m, s, err);
     if (rc == 0)
         rc = load_vector(s->output_norm, &m->output_norm, err);
+    if (rc == 0)
+        rc = load_head(m, s, err);
     for (uint32_t l = 0; l < s->n_layer && rc == 0; l++) {
         bool local = eng_shape_local(s, l);
 
@@ -216,6 +294,11 @@ int eng_model_load(const char *path, struct eng_model **out, struct pd_err *err)
     m->info.n_head_kv = s.n_head_kv;
     m->info.head_dim = s.head_dim;
     m->info.n_ff = s.n_ff;
+    m->info.n_expert = s.n_expert;
+    m->info.n_expert_used = s.n_expert_used;
+    m->info.window = s.window;
+    m->info.rope = s.rope_name;
+    m->info.pooling = s.pooling;
     rc = eng_tokenizer_new(m->gguf, &m->tok, err);
     if (rc < 0)
         goto context;

@@ -34,6 +34,13 @@ struct eng_rope {
     float scale;
 };
 
+/* The classification head, in F32 whatever the file has: tanh(dense x + bias), then out and its
+ * bias; one of the two may be missing (no rows). */
+struct eng_head {
+    struct eng_mat dense, out;
+    float *dense_bias, *out_bias; /* NULL: none */
+};
+
 struct eng_model {
     atomic_uint refs;
     struct eng_model_info info;
@@ -45,6 +52,7 @@ struct eng_model {
     size_t embd_row_bytes;
     struct eng_mat output; /* [n_vocab, n_embd]; repacked from token_embd when tied */
     float *output_norm;
+    struct eng_head head;    /* info.n_cls 0: none */
     struct eng_rope rope[2]; /* of all layers, or of those that see everything; of the others */
     uint32_t n_ropes, n_rot;
     uint32_t n_expert, n_expert_used;
@@ -52,6 +60,10 @@ struct eng_model {
     float attn_softcap, final_softcap; /* 0: none */
     bool neox, gelu;                   /* see struct eng_arch */
 };
+
+/* hidden [n_embd] → out [n_cls]; mid [head.dense.rows]. */
+void eng_head_run(const struct eng_model *m, const struct eng_kernels *k, const float *hidden,
+                  float *mid, float *out);
 
 /* What any GGUF tells about itself (describe.c): all of out but the dimensions and the digest. */
 int eng_describe(const struct gguf *g, struct eng_model_info *out, struct pd_err *err);

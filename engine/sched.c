@@ -335,6 +335,14 @@ static int check_generate(const struct eng_req *q, const struct eng_model_info *
     return sample_check(&q->sampling, err);
 }
 
+/* Values of a SCORE at each position. */
+static size_t n_read(const struct eng_req *q, const struct eng_model_info *info)
+{
+    return q->read == ENG_READ_HIDDEN ? info->n_embd
+           : q->read == ENG_READ_CLS  ? info->n_cls
+                                      : q->n_labels;
+}
+
 static int check_score(const struct eng_req *q, const struct eng_model_info *info,
                        struct pd_err *err)
 {
@@ -342,11 +350,13 @@ static int check_score(const struct eng_req *q, const struct eng_model_info *inf
 
     if (q->ctx->n_pending == 0)
         return pd_fail(err, PD_EINVAL, "nothing to score: no tokens were appended");
-    if ((q->n_at == 0) != (q->n_labels == 0))
+    if (q->read == ENG_READ_CLS && info->n_cls == 0)
+        return pd_fail(err, PD_EINVAL, "'%s' has no classification head", info->path);
+    if (q->read == ENG_READ_LABELS && (q->n_at == 0) != (q->n_labels == 0))
         return pd_fail(err, PD_EINVAL, "positions and labels to score go together");
-    if (q->n_at && (uint64_t)q->n_at * q->n_labels > MAX_SCORE_VALUES)
-        return pd_fail(err, PD_EINVAL, "%u positions with %u labels are too many", q->n_at,
-                       q->n_labels);
+    if (q->n_at && (uint64_t)q->n_at * n_read(q, info) > MAX_SCORE_VALUES)
+        return pd_fail(err, PD_EINVAL, "%u positions with %zu values each are too many", q->n_at,
+                       n_read(q, info));
     for (uint32_t i = 0; i < q->n_at; i++) {
         if (q->at[i] < q->ctx->n_kv || q->at[i] >= n || (i && q->at[i] <= q->at[i - 1]))
             return pd_fail(err, PD_EINVAL,
@@ -419,7 +429,7 @@ static int prepare(struct eng *e, struct eng_req *q, struct run **out, struct pd
             goto nomem;
     } else if (q->op == ENG_SCORE) {
         n_values = q->want_logprobs ? q->ctx->n_pending : 0;
-        if (q->n_at && !(q->logits = calloc((size_t)q->n_at * q->n_labels, sizeof(float))))
+        if (q->n_at && !(q->logits = calloc(q->n_at * n_read(q, info), sizeof(float))))
             goto nomem;
     } else if (!(r->keep = kv_logits_new(info->n_vocab))) {
         goto nomem;
@@ -648,13 +658,16 @@ static bool group_level(const struct group *g)
     return true;
 }
 
-static bool score_wants(const struct run *r, size_t pos)
+static bool wants_logprob(const struct run *r, size_t pos)
 {
-    const struct eng_req *q = r->req;
+    return r->req->want_logprobs && pos + 1 < r->ctx->n_kv + r->ctx->n_pending;
+}
+
+/* Index of pos among the positions to read, n_at when it is none of them. */
+static size_t find_at(const struct eng_req *q, size_t pos)
+{
     size_t lo = 0, hi = q->n_at;
 
-    if (q->want_logprobs && pos + 1 < r->ctx->n_kv + r->ctx->n_pending)
-        return true;
     while (lo < hi) {
         size_t mid = (lo + hi) / 2;
 
@@ -663,7 +676,17 @@ static bool score_wants(const struct run *r, size_t pos)
         else
             hi = mid;
     }
-    return lo < q->n_at && q->at[lo] == pos;
+    return lo < q->n_at && q->at[lo] == pos ? lo : q->n_at;
+}
+
+static unsigned score_wants(const struct run *r, size_t pos)
+{
+    const struct eng_req *q = r->req;
+    unsigned want = wants_logprob(r, pos) ? FWD_LOGITS : 0;
+
+    if (find_at(q, pos) < q->n_at)
+        want |= q->read == ENG_READ_LABELS ? FWD_LOGITS : FWD_HIDDEN;
+    return want;
 }
 
 /* Takes the next n pending tokens of r into the batch. */
@@ -682,7 +705,9 @@ static void take_rows(struct eng *e, struct run *r, size_t n, size_t *io_rows)
             .ctx = c,
             .pos = (uint32_t)pos,
             .token = c->pending[i],
-            .want_logits = r->req->op == ENG_SCORE ? score_wants(r, pos) : i + 1 == c->n_pending,
+            .want = r->req->op == ENG_SCORE ? score_wants(r, pos)
+                    : i + 1 == c->n_pending ? FWD_LOGITS
+                                            : 0,
             .user = r,
         };
     }
@@ -691,10 +716,10 @@ static void take_rows(struct eng *e, struct run *r, size_t n, size_t *io_rows)
     r->served = true;
 }
 
-struct reading { /* pool job: what to do with a chunk of logits */
+struct reading { /* pool job: what to do with a chunk of f->out */
     struct eng *e;
     struct fwd *f;
-    size_t i0; /* rows: index into f->logit_rows; instant draws: unused */
+    size_t i0; /* rows: index into f->reads; instant draws: unused */
     bool instant;
 };
 
@@ -709,50 +734,62 @@ static void draw(struct run *r, const struct reading *p, const float *logits, si
     r->drew = true;
 }
 
-static void read_score(struct run *r, const struct reading *p, const float *logits, size_t pos,
-                       unsigned thread)
+static void read_logprob(struct run *r, const struct reading *p, const float *logits, size_t pos,
+                         unsigned thread)
 {
-    struct eng_req *q = r->req;
     const struct eng_ctx *c = r->ctx;
+    float max, log_sum;
 
-    if (q->want_logprobs && pos + 1 < c->n_kv + c->n_pending) {
-        float max, log_sum;
+    if (sample_norm(p->f->k, logits, p->f->model->info.n_vocab, p->f->sample[thread].w, &max,
+                    &log_sum) < 0)
+        atomic_store(&r->bad, true);
+    else
+        r->req->logprobs[pos + 1 - r->first] =
+            (logits[c->pending[pos + 1 - c->n_kv]] - max) - log_sum;
+}
 
-        if (sample_norm(p->f->k, logits, p->f->model->info.n_vocab, p->f->sample[thread].w, &max,
-                        &log_sum) < 0)
+/* The i-th of the positions to read; from: logits, or the hidden state. */
+static void read_at(struct run *r, const struct reading *p, const float *from, size_t i,
+                    unsigned thread)
+{
+    const struct eng_req *q = r->req;
+    const struct eng_model *m = p->f->model;
+    size_t n = n_read(q, &m->info);
+    float *out = q->logits + i * n;
+
+    if (q->read == ENG_READ_CLS)
+        eng_head_run(m, p->f->k, from, p->f->mid + thread * m->head.dense.rows, out);
+    else if (q->read == ENG_READ_HIDDEN)
+        memcpy(out, from, n * sizeof(*out));
+    else
+        for (size_t j = 0; j < n; j++)
+            out[j] = from[q->labels[j]];
+    for (size_t j = 0; j < n; j++) {
+        if (!isfinite(out[j]))
             atomic_store(&r->bad, true);
-        else
-            q->logprobs[pos + 1 - r->first] =
-                (logits[c->pending[pos + 1 - c->n_kv]] - max) - log_sum;
-    }
-    for (size_t lo = 0, hi = q->n_at; lo < hi;) {
-        size_t mid = (lo + hi) / 2;
-
-        if (q->at[mid] == pos) {
-            for (size_t j = 0; j < q->n_labels; j++) {
-                float v = logits[q->labels[j]];
-
-                q->logits[mid * q->n_labels + j] = v;
-                if (!isfinite(v))
-                    atomic_store(&r->bad, true);
-            }
-            break;
-        }
-        if (q->at[mid] < pos)
-            lo = mid + 1;
-        else
-            hi = mid;
     }
 }
 
-static void read_logits(void *arg, size_t begin, size_t end, unsigned thread)
+static void read_score(struct run *r, const struct reading *p, enum fwd_want what,
+                       const float *from, size_t pos, unsigned thread)
+{
+    const struct eng_req *q = r->req;
+    size_t i = find_at(q, pos);
+
+    if (what == FWD_LOGITS && wants_logprob(r, pos))
+        read_logprob(r, p, from, pos, thread);
+    if (i < q->n_at && (what == FWD_LOGITS) == (q->read == ENG_READ_LABELS))
+        read_at(r, p, from, i, thread);
+}
+
+static void read_out(void *arg, size_t begin, size_t end, unsigned thread)
 {
     const struct reading *p = arg;
-    size_t n_vocab = p->f->model->info.n_vocab;
 
     for (size_t j = begin; j < end; j++) {
+        const struct fwd_read *read;
         const struct fwd_row *row;
-        const float *logits = p->f->logits + j * n_vocab;
+        const float *out;
         struct run *r;
 
         if (p->instant) {
@@ -760,14 +797,16 @@ static void read_logits(void *arg, size_t begin, size_t end, unsigned thread)
             draw(r, p, r->ctx->last->v, r->ctx->n_kv, thread);
             continue;
         }
-        row = &p->f->rows[p->f->logit_rows[p->i0 + j]];
+        read = &p->f->reads[p->i0 + j];
+        row = &p->f->rows[read->row];
+        out = p->f->out + j * p->f->n_out;
         r = row->user;
         if (r->req->op == ENG_GENERATE)
-            draw(r, p, logits, (size_t)row->pos + 1, thread);
+            draw(r, p, out, (size_t)row->pos + 1, thread);
         else if (r->req->op == ENG_PREFILL)
-            memcpy(r->keep->v, logits, n_vocab * sizeof(float));
+            memcpy(r->keep->v, out, p->f->n_out * sizeof(float));
         else
-            read_score(r, p, logits, row->pos, thread);
+            read_score(r, p, read->what, out, row->pos, thread);
     }
 }
 
@@ -916,13 +955,13 @@ static void step_model(struct eng *e, struct fwd *f)
     }
     if (n_instant) {
         reading.instant = true;
-        eng_pool_run(e->pool, n_instant, 1, read_logits, &reading);
+        eng_pool_run(e->pool, n_instant, 1, read_out, &reading);
         reading.instant = false;
     }
     if (n_rows) {
         fwd_step(f, e->rows, n_rows);
-        for (reading.i0 = 0; (n = fwd_logits(f, reading.i0)) > 0; reading.i0 += n)
-            eng_pool_run(e->pool, n, 1, read_logits, &reading);
+        for (reading.i0 = 0; (n = fwd_read_out(f, reading.i0)) > 0; reading.i0 += n)
+            eng_pool_run(e->pool, n, 1, read_out, &reading);
         atomic_fetch_add(&e->n_rows, n_rows);
     }
     for (struct run *r = e->active; r; r = r->next) {

@@ -430,6 +430,19 @@ static int read_experts(struct keys *k, struct eng_shape *s)
     return need_u32(k, "expert_feed_forward_length", s->n_layer, ENG_MAX_DIM, &s->n_ff);
 }
 
+static int read_pooling(struct keys *k, struct eng_shape *s)
+{
+    static const char *const names[] = {"none", "mean", "cls", "last", "rank"};
+    uint32_t n = 0;
+    int rc = get_u32(k, "pooling_type", &n);
+
+    if (rc > 0 && n >= sizeof(names) / sizeof(*names))
+        return pd_fail(k->err, PD_EFORMAT, "key '%s' is %u; 0 to 4 are known", k->key, n);
+    if (rc > 0)
+        s->pooling = names[n];
+    return rc;
+}
+
 static int read_hyper(struct keys *k, struct eng_shape *s)
 {
     const struct gguf_kv *tokens = gguf_find(k->g, "tokenizer.ggml.tokens");
@@ -468,6 +481,9 @@ static int read_hyper(struct keys *k, struct eng_shape *s)
     if (rc < 0)
         return rc;
     rc = read_experts(k, s);
+    if (rc < 0)
+        return rc;
+    rc = read_pooling(k, s);
     if (rc < 0)
         return rc;
     if (!tokens || tokens->type != GGUF_ARR || tokens->elem != GGUF_STR || tokens->n < 1 ||
@@ -688,6 +704,21 @@ static int find_layer(struct claims *c, const struct eng_shape *s, uint32_t l,
     return rc;
 }
 
+/* The classification head: cls, [n_embd, n_embd] with a tanh behind it, then cls.output; either may
+ * be alone. How many values come out is what the tensor says. */
+static void find_head(struct claims *c, struct eng_shape *s, int *io_rc)
+{
+    const struct gguf_tensor *cls = gguf_tensor(c->g, "cls.weight");
+    const struct gguf_tensor *out = gguf_tensor(c->g, "cls.output.weight");
+    uint64_t mid = cls && !out ? cls->dims[1] : s->n_embd;
+
+    s->cls = claim(c, "cls.weight", 1, mid, s->n_embd, ENG_MAY, io_rc);
+    s->cls_bias = claim(c, "cls.bias", 1, 0, mid, s->cls ? ENG_MAY : ENG_NO, io_rc);
+    s->cls_out = claim(c, "cls.output.weight", 1, out ? out->dims[1] : 1, mid, ENG_MAY, io_rc);
+    s->cls_out_bias = claim(c, "cls.output.bias", 1, 0, out ? out->dims[1] : 1,
+                            s->cls_out ? ENG_MAY : ENG_NO, io_rc);
+}
+
 static int find_tensors(const struct gguf *g, struct eng_shape *s, struct pd_err *err)
 {
     struct claims c = {g, s->arch->name, calloc(g->n_tensors + 1, sizeof(bool)), err};
@@ -702,6 +733,7 @@ static int find_tensors(const struct gguf *g, struct eng_shape *s, struct pd_err
     s->output_norm = claim(&c, "output_norm.weight", 1, 0, s->n_embd, ENG_MUST, &rc);
     s->output = claim(&c, "output.weight", 1, s->n_vocab, s->n_embd, ENG_MAY, &rc);
     s->rope_freqs = find_rope_freqs(&c, s, &rc);
+    find_head(&c, s, &rc);
     for (uint32_t l = 0; l < s->n_layer && rc == 0; l++)
         rc = find_layer(&c, s, l, &s->layers[l]);
     if (rc == 0)

@@ -39,10 +39,12 @@ struct eng_shape {
     float attn_scale, attn_softcap, final_softcap;
     struct eng_rope_scaling rope;
     const char *rope_name; /* none linear yarn longrope llama3 */
+    const char *pooling;   /* none mean cls last rank; NULL: not said */
     const struct gguf_tensor *embd, *output_norm;
     const struct gguf_tensor *output;     /* NULL: tied to embd */
     const struct gguf_tensor *rope_freqs; /* divisors of the frequencies; NULL: none */
-    struct eng_layer_tensors *layers;     /* [n_layer] */
+    const struct gguf_tensor *cls, *cls_bias, *cls_out, *cls_out_bias; /* NULL: none */
+    struct eng_layer_tensors *layers;                                  /* [n_layer] */
 };
 
 /* PD_EFORMAT with the reason, PD_ENOMEM. On success eng_shape_done releases out. */

@@ -24,6 +24,7 @@ UNIT_TESTS = \
 	tests/unit/test_core_replay \
 	tests/unit/test_core_search \
 	tests/unit/test_core_tally \
+	tests/unit/test_engine_arch \
 	tests/unit/test_engine_gguf \
 	tests/unit/test_engine_ctx \
 	tests/unit/test_engine_kernels \
