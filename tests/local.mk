@@ -69,11 +69,10 @@ TEST_SUPPORT = tests/support/librandom_model.a
 check_LIBRARIES += tests/support/librandom_model.a
 tests_support_librandom_model_a_SOURCES = \
 	tests/support/random_model.c tests/support/random_model.h
-check_PROGRAMS += tests/tools/make_model
 LDADD = $(TEST_SUPPORT) $(PONDER_ARCHIVES) $(PONDER_LIBS)
 TESTS = $(SCRIPT_TESTS)
 EXTRA_DIST += $(SCRIPT_TESTS) $(FUZZ_TESTS:=.in)
-EXTRA_DIST += tests/gguf_builder.h tests/unit/engine_fixture.h
+EXTRA_DIST += tests/gguf_builder.h tests/unit/engine_fixture.h tests/vocabulary.h
 
 if FUZZING
 noinst_PROGRAMS += $(FUZZ_TESTS)
@@ -83,7 +82,7 @@ else
 check_LIBRARIES += tests/fuzz/libreplay.a
 tests_fuzz_libreplay_a_SOURCES = tests/fuzz/replay.c
 LDADD += tests/fuzz/libreplay.a
-check_PROGRAMS += $(FUZZ_TESTS)
+check_PROGRAMS += $(FUZZ_TESTS) tests/tools/make_model
 TESTS += $(FUZZ_TESTS)
 if HAVE_CMOCKA
 TEST_SUPPORT += tests/support/libsupport.a

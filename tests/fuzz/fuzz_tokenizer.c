@@ -1,130 +1,172 @@
-/* Bytes are first tried as a GGUF whose tokenizer is opened, then as text for a small made-up
- * tokenizer with every pre-tokenizer: encoding and decoding must give the text back. The first byte
- * says which. */
+/* Bytes as a GGUF whose tokenizer is opened ('G', its magic), as a chat template ('T'), or as a
+ * vocabulary and a text for it: the first byte names the family, the second how many words follow,
+ * each with its length and its type before it; the rest is the text. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 
-#include "engine/tokenizer.h"
+#include "engine/tokenizer_int.h"
+#include "tests/vocabulary.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes);
 
-static void try_text(const struct eng_tokenizer *t, struct pd_str text, enum eng_parse parse)
+static const char *const families[] = {
+    "gpt-2",          "qwen2",  "llama-bpe", "dbrx",   "starcoder", "falcon", "deepseek-llm",
+    "deepseek-coder", "tekken", "gpt-4o",    "llama2", "gemma",     "phi3",   "unknown"};
+enum { N_FAMILIES = sizeof(families) / sizeof(families[0]), N_BPE = 10 };
+enum { WORDS_MAX = 16, WORD_MAX = 15 };
+
+static bool has(struct pd_str text, const char *what)
+{
+    return pd_str_find(text, pd_str_of(what)) >= 0;
+}
+
+/* exact: the vocabulary promises the text back. */
+static void try_text(const struct eng_tokenizer *t, struct pd_str text, enum eng_parse parse,
+                     bool exact)
 {
     struct pd_buf back = PD_BUF_INIT(SIZE_MAX / 2);
-    struct eng_message m = {"user", text};
-    int32_t *ids = NULL;
-    size_t n = 0;
+    int32_t *ids = malloc(sizeof(*ids));
+    size_t n = 1;
 
-    if (eng_tokenize(t, text, parse, &ids, &n, NULL) == 0 &&
-        eng_detokenize(t, ids, n, true, &back, NULL) == 0 && !pd_str_eq(pd_buf_str(&back), text))
+    if (ids == NULL)
         abort();
-    for (size_t i = 0; parse == ENG_PARSE_PLAIN && i < n; i++)
-        if (eng_token_is_control(t, ids[i]))
+    ids[0] = 0; /* is what comes before, and stays */
+    if (eng_tokenize(t, text, parse, &ids, &n, NULL) < 0 || n < 1 || ids[0] != 0)
+        abort();
+    n = 0;
+    if (eng_tokenize(t, text, parse | ENG_PARSE_START, &ids, &n, NULL) < 0 ||
+        eng_detokenize_whole(t, ids, n, true, &back, NULL) < 0)
+        abort();
+    if (exact && !pd_str_eq(pd_buf_str(&back), text))
+        abort();
+    for (size_t i = 0; i < n; i++)
+        if ((uint32_t)ids[i] >= eng_n_vocab(t) ||
+            (!(parse & ENG_PARSE_SPECIAL) && eng_token_is_control(t, ids[i]) &&
+             ids[i] != t->unk)) /* what the vocabulary does not know */
             abort();
-    (void)eng_chat(t, &m, 1, &ids, &n, NULL);
     free(ids);
     pd_buf_done(&back);
 }
 
-static void put(struct pd_buf *b, uint64_t v, size_t bytes)
+static void try_chat(const struct eng_tokenizer *t)
 {
-    pd_buf_add(b, &v, bytes);
+    struct eng_message m = {"user", PD_STR("the <|im_end|>")};
+    int32_t *ids = NULL;
+    size_t n = 0;
+
+    (void)eng_chat(t, &m, 1, &ids, &n, NULL);
+    free(ids);
 }
 
-static void put_str(struct pd_buf *b, struct pd_str s)
+static void try_file(const uint8_t *data, size_t n_bytes)
 {
-    put(b, s.len, 8);
-    pd_buf_adds(b, s);
-}
-
-static void put_kv_str(struct pd_buf *b, const char *key, struct pd_str value)
-{
-    put_str(b, pd_str_of(key));
-    put(b, GGUF_STR, 4);
-    put_str(b, value);
-}
-
-/* 256 bytes, a few words with their merges, two control tokens, one user-defined; chat is the
- * template. */
-static struct eng_tokenizer *make(const char *pre, struct pd_str chat)
-{
-    static const char *const words[] = {"th",           "the",        "aa", "aaaa",
-                                        "<|im_start|>", "<|im_end|>", "<u>"};
-    static const char *const merges[] = {"t h", "th e", "a a", "aa aa"};
-    struct pd_buf b = PD_BUF_INIT(SIZE_MAX / 2);
+    const struct pd_str text = PD_STR("The <|im_end|> of it's 12345.\n\n \xff");
     struct eng_tokenizer *t = NULL;
     struct gguf *g = NULL;
-    unsigned moved = 256;
 
-    pd_buf_addz(&b, "GGUF");
-    put(&b, 3, 4);
-    put(&b, 0, 8);
-    put(&b, 6, 8);
-    put_kv_str(&b, "tokenizer.ggml.model", PD_STR("gpt2"));
-    put_kv_str(&b, "tokenizer.ggml.pre", pd_str_of(pre));
-    put_kv_str(&b, "tokenizer.chat_template", chat);
-    put_str(&b, PD_STR("tokenizer.ggml.tokens"));
-    put(&b, GGUF_ARR, 4);
-    put(&b, GGUF_STR, 4);
-    put(&b, 256 + 7, 8);
-    for (unsigned i = 0; i < 256; i++) {
-        unsigned cp = (i >= 33 && i <= 126) || (i >= 161 && i != 173) ? i : moved++;
-        char c[2] = {(char)(0xc0 | cp >> 6), (char)(0x80 | (cp & 0x3f))};
+    if (gguf_open_bytes(data, n_bytes, &g, NULL) == 0 && eng_tokenizer_new(g, &t, NULL) == 0) {
+        bool exact = t->model == TOK_BPE;
 
-        if (cp < 128)
-            c[0] = (char)cp;
-        put_str(&b, (struct pd_str){c, cp < 128 ? 1 : 2});
+        try_text(t, text, ENG_PARSE_PLAIN, exact);
+        try_text(t, text, ENG_PARSE_SPECIAL, exact);
+        try_chat(t);
     }
-    for (size_t i = 0; i < 7; i++)
-        put_str(&b, pd_str_of(words[i]));
-    put_str(&b, PD_STR("tokenizer.ggml.token_type"));
-    put(&b, GGUF_ARR, 4);
-    put(&b, GGUF_I32, 4);
-    put(&b, 256 + 7, 8);
-    for (size_t i = 0; i < 256 + 7; i++)
-        put(&b, i < 256 + 4 ? 1 : i < 256 + 6 ? 3 : 4, 4);
-    put_str(&b, PD_STR("tokenizer.ggml.merges"));
-    put(&b, GGUF_ARR, 4);
-    put(&b, GGUF_STR, 4);
-    put(&b, 4, 8);
-    for (size_t i = 0; i < 4; i++)
-        put_str(&b, pd_str_of(merges[i]));
-    while (b.len % 32 != 0)
-        pd_buf_addc(&b, 0);
-    if (pd_buf_rc(&b) == 0 && gguf_open_bytes(b.data, b.len, &g, NULL) == 0)
-        (void)eng_tokenizer_new(g, &t, NULL);
+    eng_tokenizer_free(t);
     gguf_close(g);
-    pd_buf_done(&b);
-    return t;
+}
+
+static void try_template(struct pd_str chat)
+{
+    struct vocabulary v;
+    struct eng_tokenizer *t = NULL;
+
+    vocabulary_init_bpe(&v, "qwen2");
+    vocabulary_add(&v, PD_STR("<|im_start|>"), 3, 0);
+    vocabulary_add(&v, PD_STR("<|im_end|>"), 3, 0);
+    gb_str_n(&v.gb, "tokenizer.chat_template", chat.ptr, chat.len);
+    if (vocabulary_open(&v, &t, NULL) == 0)
+        try_chat(t);
+    eng_tokenizer_free(t);
+}
+
+/* A word and all that merging leads to on the way: its beginnings, by one byte or character more
+ * each. */
+static void add_word(struct vocabulary *v, bool bpe, struct pd_str word, int32_t type)
+{
+    struct pd_buf written = PD_BUF_INIT(1024);
+    size_t first = bpe ? 1 : pd_utf8_len(word);
+
+    if (type != 1 || first == 0) {
+        vocabulary_add(v, word, type, 0);
+        return;
+    }
+    for (size_t end = first, step; end < word.len && word.len > first; end += step) {
+        step = bpe ? 1 : pd_utf8_len(pd_str_sub(word, end, word.len));
+        if (step == 0)
+            break;
+        pd_buf_clear(&written);
+        if (bpe) {
+            vocabulary_map(&written, pd_str_sub(word, 0, end));
+            pd_buf_addc(&written, ' ');
+            vocabulary_map(&written, pd_str_sub(word, end, end + step));
+            vocabulary_merge(v, pd_buf_str(&written));
+            pd_buf_clear(&written);
+            vocabulary_map(&written, pd_str_sub(word, 0, end + step));
+        } else
+            for (size_t i = 0; i < end + step; i++)
+                pd_buf_addz(&written, word.ptr[i] == ' ' ? TOK_BLANK : (char[]){word.ptr[i], '\0'});
+        vocabulary_add(v, pd_buf_str(&written), 1,
+                       (float)((unsigned char)word.ptr[end] % 5) - (float)end);
+    }
+    pd_buf_done(&written);
+}
+
+static void try_vocabulary(unsigned family, const uint8_t *data, size_t n_bytes)
+{
+    bool bpe = family < N_BPE, prefix = family != 11, bytes = family != 13, user = false;
+    struct pd_str text = {(const char *)data, n_bytes};
+    struct vocabulary v;
+    struct eng_tokenizer *t = NULL;
+    unsigned n_words = n_bytes > 0 ? data[0] % (WORDS_MAX + 1) : 0;
+
+    if (bpe)
+        vocabulary_init_bpe(&v, families[family]);
+    else {
+        vocabulary_init_spm(&v, bytes);
+        gb_str(&v.gb, "general.architecture", families[family]);
+        gb_bool(&v.gb, "tokenizer.ggml.add_space_prefix", prefix);
+    }
+    text = pd_str_sub(text, 1, text.len);
+    for (unsigned i = 0; i < n_words && text.len > 0; i++) {
+        unsigned head = (unsigned char)text.ptr[0];
+        int32_t type = head >> 4 == 0 ? 3 : head >> 4 == 1 ? 4 : 1;
+        struct pd_str word = pd_str_sub(text, 1, 1 + head % (WORD_MAX + 1));
+
+        user = user || type == 4;
+        if (word.len > 0)
+            add_word(&v, bpe, word, type);
+        text = pd_str_sub(text, 1 + word.len, text.len);
+    }
+    if (vocabulary_open(&v, &t, NULL) < 0) {
+        /* a merge that leads to a control token, or is too long a word */
+        return;
+    }
+    try_text(t, text, ENG_PARSE_PLAIN,
+             bpe || (bytes && !has(text, TOK_BLANK) && (family == 11 || !user)));
+    try_text(t, text, ENG_PARSE_SPECIAL, bpe);
+    eng_tokenizer_free(t);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
 {
-    static const char *const pres[] = {"gpt-2", "qwen2", "llama-bpe"};
-    struct pd_str text = {(const char *)data + 1, n_bytes - 1};
-    struct eng_tokenizer *t = NULL;
-    struct gguf *g = NULL;
-
     if (n_bytes == 0)
         return 0;
-    if (data[0] == 'G') { /* a file: its own magic */
-        if (gguf_open_bytes(data, n_bytes, &g, NULL) == 0 && eng_tokenizer_new(g, &t, NULL) == 0) {
-            try_text(t, PD_STR("The <|im_end|> of it's 12345.\n\n \xff"), ENG_PARSE_PLAIN);
-            try_text(t, PD_STR("The <|im_end|> of it's 12345.\n\n \xff"), ENG_PARSE_SPECIAL);
-        }
-        gguf_close(g);
-    } else if (data[0] == 'T') { /* a template */
-        t = make("qwen2", text);
-        if (t != NULL)
-            try_text(t, PD_STR("the"), ENG_PARSE_PLAIN);
-    } else {
-        t = make(pres[data[0] % 3], PD_STR(""));
-        if (t == NULL)
-            abort();
-        try_text(t, text, ENG_PARSE_PLAIN);
-        try_text(t, text, ENG_PARSE_SPECIAL);
-    }
-    eng_tokenizer_free(t);
+    if (data[0] == 'G')
+        try_file(data, n_bytes);
+    else if (data[0] == 'T')
+        try_template((struct pd_str){(const char *)data + 1, n_bytes - 1});
+    else
+        try_vocabulary(data[0] % N_FAMILIES, data + 1, n_bytes - 1);
     return 0;
 }

@@ -7,13 +7,15 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "engine/tokenizer.h"
+#include "engine/pretok.h"
+#include "tests/vocabulary.h"
 
 static struct eng_tokenizer *tiny;
 static struct pd_err err;
@@ -28,25 +30,6 @@ static struct pd_err err;
 /* ---- a small GGUF in memory ---------------------------------------------------------------------
  */
 
-static void put_u32(struct pd_buf *b, uint32_t v)
-{
-    pd_buf_add(b, &v, sizeof(v));
-}
-static void put_u64(struct pd_buf *b, uint64_t v)
-{
-    pd_buf_add(b, &v, sizeof(v));
-}
-static void put_str(struct pd_buf *b, struct pd_str s)
-{
-    put_u64(b, s.len);
-    pd_buf_adds(b, s);
-}
-static void put_key(struct pd_buf *b, const char *key, enum gguf_type type)
-{
-    put_str(b, pd_str_of(key));
-    put_u32(b, (uint32_t)type);
-}
-
 struct vocab { /* what the made-up file says; 256 byte tokens come first */
     const char *model, *pre, *chat;
     const char *const *tokens; /* after the bytes; a leading '\x03' or '\x04' gives the type */
@@ -55,95 +38,30 @@ struct vocab { /* what the made-up file says; 256 byte tokens come first */
     bool add_bos, no_byte_7;
 };
 
-static size_t count(const char *const *list)
-{
-    size_t n = 0;
-
-    while (list != NULL && list[n] != NULL)
-        n++;
-    return n;
-}
-
-static struct pd_str mapped_byte(unsigned byte, char out[2])
-{
-    unsigned n = 0, cp = byte;
-
-    for (unsigned b = 0; b < 256; b++) {
-        bool printable = (b >= 33 && b <= 126) || (b >= 161 && b != 173);
-
-        if (b == byte && !printable)
-            cp = 256 + n;
-        n += !printable;
-    }
-    if (cp < 128) {
-        out[0] = (char)cp;
-        return (struct pd_str){out, 1};
-    }
-    out[0] = (char)(0xc0 | cp >> 6);
-    out[1] = (char)(0x80 | (cp & 0x3f));
-    return (struct pd_str){out, 2};
-}
-
 static int open_vocab(const struct vocab *v, struct eng_tokenizer **out)
 {
-    struct pd_buf b = PD_BUF_INIT(1 << 20);
-    struct gguf *g = NULL;
-    size_t n = count(v->tokens);
-    char c[2];
-    int rc;
+    struct vocabulary made;
 
-    pd_buf_addz(&b, "GGUF");
-    put_u32(&b, 3);
-    put_u64(&b, 0);
-    put_u64(&b, 5u + (v->chat != NULL) + (v->bos >= 0) + (v->eos >= 0) + v->add_bos);
-    put_key(&b, "tokenizer.ggml.model", GGUF_STR);
-    put_str(&b, pd_str_of(v->model));
-    put_key(&b, "tokenizer.ggml.pre", GGUF_STR);
-    put_str(&b, pd_str_of(v->pre));
-    put_key(&b, "tokenizer.ggml.tokens", GGUF_ARR);
-    put_u32(&b, GGUF_STR);
-    put_u64(&b, 256 + n);
-    for (unsigned i = 0; i < 256; i++)
-        put_str(&b, v->no_byte_7 && i == 7 ? PD_STR("twice") : mapped_byte(i, c));
-    for (size_t i = 0; i < n; i++)
-        put_str(&b, pd_str_of(v->tokens[i] + ((unsigned char)v->tokens[i][0] < 5)));
-    put_key(&b, "tokenizer.ggml.token_type", GGUF_ARR);
-    put_u32(&b, GGUF_I32);
-    put_u64(&b, 256 + n);
-    for (size_t i = 0; i < 256 + n; i++)
-        put_u32(&b, i < 256 || (unsigned char)v->tokens[i - 256][0] >= 5
-                        ? 1
-                        : (unsigned char)v->tokens[i - 256][0]);
-    put_key(&b, "tokenizer.ggml.merges", GGUF_ARR);
-    put_u32(&b, GGUF_STR);
-    put_u64(&b, count(v->merges));
-    for (size_t i = 0; i < count(v->merges); i++)
-        put_str(&b, pd_str_of(v->merges[i]));
-    if (v->chat != NULL) {
-        put_key(&b, "tokenizer.chat_template", GGUF_STR);
-        put_str(&b, pd_str_of(v->chat));
+    vocabulary_init_bpe(&made, v->pre);
+    gb_str(&made.gb, "tokenizer.ggml.model", v->model);
+    for (size_t i = 0; v->tokens[i] != NULL; i++) {
+        unsigned char type = (unsigned char)v->tokens[i][0];
+
+        vocabulary_add(&made, pd_str_of(v->tokens[i] + (type < 5)), type < 5 ? type : 1, 0);
     }
-    if (v->bos >= 0) {
-        put_key(&b, "tokenizer.ggml.bos_token_id", GGUF_U32);
-        put_u32(&b, (uint32_t)v->bos);
-    }
-    if (v->eos >= 0) {
-        put_key(&b, "tokenizer.ggml.eos_token_id", GGUF_U32);
-        put_u32(&b, (uint32_t)v->eos);
-    }
-    if (v->add_bos) {
-        put_key(&b, "tokenizer.ggml.add_bos_token", GGUF_BOOL);
-        pd_buf_addc(&b, 1);
-    }
-    while (b.len % 32 != 0)
-        pd_buf_addc(&b, 0);
-    assert_int_equal(pd_buf_rc(&b), 0);
-    rc = gguf_open_bytes(b.data, b.len, &g, &err);
-    if (rc == 0)
-        rc = eng_tokenizer_new(g, out, &err);
-    gguf_close(g);
-    pd_buf_done(&b);
-    return rc;
+    for (size_t i = 0; v->merges[i] != NULL; i++)
+        vocabulary_merge(&made, pd_str_of(v->merges[i]));
+    if (v->no_byte_7)
+        made.types[7] = 3;
+    if (v->chat != NULL)
+        gb_str(&made.gb, "tokenizer.chat_template", v->chat);
+    if (v->bos >= 0)
+        gb_u32(&made.gb, "tokenizer.ggml.bos_token_id", (uint32_t)v->bos);
+    if (v->eos >= 0)
+        gb_u32(&made.gb, "tokenizer.ggml.eos_token_id", (uint32_t)v->eos);
+    if (v->add_bos)
+        gb_bool(&made.gb, "tokenizer.ggml.add_bos_token", 1);
+    return vocabulary_open(&made, out, &err);
 }
 
 #define ID(i) (256 + (i))
@@ -468,6 +386,386 @@ static void test_merge_order(void **state)
         free(text);
     }
     eng_tokenizer_free(t);
+}
+
+/* ---- where text is cut --------------------------------------------------------------------------
+ */
+
+enum {
+    GPT2,
+    QWEN2,
+    LLAMA_BPE,
+    STARCODER,
+    FALCON,
+    DEEPSEEK_LLM,
+    DEEPSEEK_CODER,
+    TEKKEN,
+    GPT_4O,
+    N_PRE
+};
+static const char *const pre_names[N_PRE] = {"gpt-2",          "qwen2",  "llama-bpe",
+                                             "starcoder",      "falcon", "deepseek-llm",
+                                             "deepseek-coder", "tekken", "gpt-4o"};
+static const struct {
+    const char *text;
+    const char *pieces[N_PRE]; /* with | between */
+} cuts[] = {
+    /* contractions: small letters only, any case, or with the word; punctuation may come first */
+    {"I'm he'LL IT'S o'clock",
+     {[GPT2] = "I|'m| he|'|LL| IT|'|S| o|'|clock",
+      [QWEN2] = "I|'m| he|'LL| IT|'S| o|'clock",
+      [LLAMA_BPE] = "I|'m| he|'LL| IT|'S| o|'clock",
+      [STARCODER] = "I|'m| he|'|LL| IT|'|S| o|'|clock",
+      [FALCON] = "I|'|m| he|'|LL| IT|'|S| o|'|clock",
+      [DEEPSEEK_LLM] = "I|'|m| he|'|LL| IT|'|S| o|'|clock",
+      [DEEPSEEK_CODER] = "I|'|m| he|'|LL| IT|'|S| o|'|clock",
+      [TEKKEN] = "I|'m| he|'LL| IT|'S| o|'clock",
+      [GPT_4O] = "I'm| he'LL| IT'S| o|'clock"}},
+    /* digits: with the blank before, one by one, by threes from the left; not only ASCII */
+    {"a 1 12 1234567 3.14 ٣٤",
+     {[GPT2] = "a| 1| 12| 1234567| 3|.|14| ٣٤",
+      [QWEN2] = "a| |1| |1|2| |1|2|3|4|5|6|7| |3|.|1|4| |٣|٤",
+      [LLAMA_BPE] = "a| |1| |12| |123|456|7| |3|.|14| |٣٤",
+      [STARCODER] = "a| |1| |1|2| |1|2|3|4|5|6|7| |3|.|1|4| |٣|٤",
+      [FALCON] = "a| |1| |12| |123|456|7| |3|.|14| ٣٤",
+      [DEEPSEEK_LLM] = "a| |1| |12| |1234567| |3|.|14| |٣٤",
+      [DEEPSEEK_CODER] = "a| |1| |1|2| |1|2|3|4|5|6|7| |3|.|1|4| |٣|٤",
+      [TEKKEN] = "a| |1| |1|2| |1|2|3|4|5|6|7| |3|.|1|4| |٣|٤",
+      [GPT_4O] = "a| |1| |12| |123|456|7| |3|.|14| |٣٤"}},
+    {"你好，世界123 日本語とカナ한글 ก",
+     {[GPT2] = "你好|，|世界|123| 日本語とカナ한글| ก",
+      [QWEN2] = "你好|，世界|1|2|3| 日本語とカナ한글| ก",
+      [LLAMA_BPE] = "你好|，世界|123| 日本語とカナ한글| ก",
+      [STARCODER] = "你好|，|世界|1|2|3| 日本語とカナ한글| ก",
+      [FALCON] = "你好|，|世界|123| 日本語とカナ한글| ก",
+      [DEEPSEEK_LLM] = "你好|，|世界|123| |日本語とカナ한글| |ก",
+      [DEEPSEEK_CODER] = "你好|，|世界|1|2|3| |日本語とカナ한글| |ก",
+      [TEKKEN] = "你好|，世界|1|2|3| 日本語とカナ한글| ก",
+      [GPT_4O] = "你好|，世界|123| 日本語とカナ한글| ก"}},
+    {"a\n\n b\r\n\tc  d \n",
+     {[GPT2] = "a|\n\n| b|\r\n|\t|c| | d| \n",
+      [QWEN2] = "a|\n\n| b|\r\n|\tc| | d| \n",
+      [LLAMA_BPE] = "a|\n\n| b|\r\n|\tc| | d| \n",
+      [STARCODER] = "a|\n\n| b|\r\n|\t|c| | d| \n",
+      [FALCON] = "a|\n\n| b|\r\n|\t|c| | d| \n",
+      [DEEPSEEK_LLM] = "a|\n|\n| b|\r|\n|\tc| | d| |\n",
+      [DEEPSEEK_CODER] = "a|\n|\n| b|\r|\n|\tc| | d| |\n",
+      [TEKKEN] = "a|\n\n| b|\r\n|\tc| | d| \n",
+      [GPT_4O] = "a|\n\n| b|\r\n|\tc| | d| \n"}},
+    /* deepseek-llm's punctuation goes from ':' to '~': ASCII letters are in it; marks, scripts */
+    {"Écoute e\xcc\x81té ПРИВЕТ ა",
+     {[GPT2] = "Écoute| e|\xcc\x81|té| ПРИВЕТ| ა",
+      [QWEN2] = "Écoute| e|\xcc\x81té| ПРИВЕТ| ა",
+      [LLAMA_BPE] = "Écoute| e|\xcc\x81té| ПРИВЕТ| ა",
+      [STARCODER] = "Écoute| e|\xcc\x81|té| ПРИВЕТ| ა",
+      [FALCON] = "Écoute| e|\xcc\x81|té| ПРИВЕТ| ა",
+      [DEEPSEEK_LLM] = "É|coute| e|\xcc\x81|t|é| ПРИВЕТ| |ა",
+      [DEEPSEEK_CODER] = "Écoute| e|\xcc\x81|té| ПРИВЕТ| |ა",
+      [TEKKEN] = "Écoute| e\xcc\x81té| ПРИВЕТ| ა",
+      [GPT_4O] = "Écoute| e\xcc\x81té| ПРИВЕТ| ა"}},
+    {"ok 🙂👍🏽!? (foo_bar) a->b=$5",
+     {[GPT2] = "ok| 🙂👍🏽!?| (|foo|_|bar|)| a|->|b|=$|5",
+      [QWEN2] = "ok| 🙂👍🏽!?| (|foo|_bar|)| a|->|b|=$|5",
+      [LLAMA_BPE] = "ok| 🙂👍🏽!?| (|foo|_bar|)| a|->|b|=$|5",
+      [STARCODER] = "ok| 🙂👍🏽!?| (|foo|_|bar|)| a|->|b|=$|5",
+      [FALCON] = "ok| 🙂👍🏽|!?| |(|foo|_|bar|)| a|->|b|=$|5",
+      [DEEPSEEK_LLM] = "ok| 🙂👍🏽|!?| (|foo|_|bar|)| a|->|b|=$|5",
+      [DEEPSEEK_CODER] = "ok| 🙂👍🏽|!?| (|foo|_|bar|)| a|-|>|b|=$|5",
+      [TEKKEN] = "ok| 🙂👍🏽!?| (|foo|_bar|)| a|->|b|=$|5",
+      [GPT_4O] = "ok| 🙂👍🏽!?| (|foo|_bar|)| a|->|b|=$|5"}},
+    /* capitals inside of words; what may follow a slash */
+    {"HTTPServer McDonald's 1/2//\n",
+     {[GPT2] = "HTTPServer| McDonald|'s| 1|/|2|//|\n",
+      [QWEN2] = "HTTPServer| McDonald|'s| |1|/|2|//\n",
+      [LLAMA_BPE] = "HTTPServer| McDonald|'s| |1|/|2|//\n",
+      [STARCODER] = "HTTPServer| McDonald|'s| |1|/|2|//|\n",
+      [FALCON] = "HTTPServer| McDonald|'|s| |1|/|2|//|\n",
+      [DEEPSEEK_LLM] = "HTTPServer| McDonald|'|s| |1|/|2|//|\n",
+      [DEEPSEEK_CODER] = "HTTPServer| McDonald|'|s| |1|/|2|//|\n",
+      [TEKKEN] = "HTTPServer| Mc|Donald|'s| |1|/|2|//\n",
+      [GPT_4O] = "HTTPServer| Mc|Donald's| |1|/|2|//\n"}},
+    /* blanks that are not ASCII; U+180E is none */
+    {"a\xe3\x80\x80 b \xc2\xa0"
+     "c\xe1\xa0\x8e  ",
+     {[GPT2] = "a|\xe3\x80\x80| b| |\xc2\xa0|c|\xe1\xa0\x8e|  ",
+      [QWEN2] = "a|\xe3\x80\x80| b| |\xc2\xa0"
+                "c|\xe1\xa0\x8e|  ",
+      [LLAMA_BPE] = "a|\xe3\x80\x80| b| |\xc2\xa0"
+                    "c|\xe1\xa0\x8e|  ",
+      [STARCODER] = "a|\xe3\x80\x80| b| |\xc2\xa0|c|\xe1\xa0\x8e|  ",
+      [FALCON] = "a|\xe3\x80\x80| b| |\xc2\xa0|c|\xe1\xa0\x8e|  ",
+      [DEEPSEEK_LLM] = "a|\xe3\x80\x80| b| |\xc2\xa0"
+                       "c|\xe1\xa0\x8e|  ",
+      [DEEPSEEK_CODER] = "a|\xe3\x80\x80| b| |\xc2\xa0"
+                         "c|\xe1\xa0\x8e|  ",
+      [TEKKEN] = "a|\xe3\x80\x80| b| |\xc2\xa0"
+                 "c|\xe1\xa0\x8e|  ",
+      [GPT_4O] = "a|\xe3\x80\x80| b| |\xc2\xa0"
+                 "c|\xe1\xa0\x8e|  "}},
+};
+
+static void check_cut(const char *pre, const char *text, const char *want)
+{
+    struct pd_buf got = PD_BUF_INIT(4096);
+    struct pretok *p = NULL;
+    struct pretok_iter *it = NULL;
+    struct pd_str piece;
+    int rc;
+
+    ok(pretok_new(pd_str_of(pre), &p, &err));
+    ok(pretok_iter_new(p, &it, &err));
+    pretok_iter_set(it, pd_str_of(text));
+    while ((rc = pretok_iter_next(it, &piece, &err)) > 0)
+        pd_buf_printf(&got, "%s%.*s", got.len > 0 ? "|" : "", (int)piece.len, piece.ptr);
+    ok(rc);
+    if (strcmp(got.data, want) != 0)
+        fail_msg("%s: '%s', expected '%s'", pre, got.data, want);
+    pretok_iter_free(it);
+    pretok_free(p);
+    pd_buf_done(&got);
+}
+
+static void test_cuts(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(cuts) / sizeof(cuts[0]); i++)
+        for (size_t k = 0; k < N_PRE; k++)
+            check_cut(pre_names[k], cuts[i].text, cuts[i].pieces[k]);
+}
+
+static void test_other_names(void **state)
+{
+    static const struct {
+        const char *name;
+        size_t pre;
+    } aliases[] = {{"mpt", GPT2},         {"deepseek-r1-qwen", QWEN2}, {"llama-v3", LLAMA_BPE},
+                   {"llama3", LLAMA_BPE}, {"dbrx", LLAMA_BPE},         {"refact", STARCODER},
+                   {"smollm", STARCODER}, {"command-r", STARCODER},    {"llama4", GPT_4O}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cuts) / sizeof(cuts[0]); i++)
+        for (size_t k = 0; k < sizeof(aliases) / sizeof(aliases[0]); k++)
+            check_cut(aliases[k].name, cuts[i].text, cuts[i].pieces[aliases[k].pre]);
+}
+
+/* ---- SentencePiece ------------------------------------------------------------------------------
+ */
+
+#define BYTE(b) (3 + (b))
+#define WORD(i) (3 + 256 + (i))
+#define BLANK   "\xe2\x96\x81"
+static const struct {
+    const char *written;
+    int32_t type;
+    float score;
+} words[] = {{BLANK, 1, -9},      {"a", 1, -9},
+             {"b", 1, -9},        {"c", 1, -9},
+             {"ab", 1, -2},       {"bc", 1, -1},
+             {"abc", 1, -3},      {BLANK "a", 1, -4},
+             {BLANK "ab", 1, -4}, {BLANK BLANK, 1, 0},
+             {"<u>", 4, 0},       {"é", 1, -9},
+             {"aa", 1, -2},       {"<end_of_turn>", 1, 0},
+             {"cc", 5, 0}};
+enum { N_WORDS = sizeof(words) / sizeof(words[0]) };
+
+static void init_spm(struct vocabulary *v, bool with_bytes)
+{
+    vocabulary_init_spm(v, with_bytes);
+    for (size_t i = 0; i < N_WORDS; i++)
+        vocabulary_add(v, pd_str_of(words[i].written), words[i].type, words[i].score);
+}
+
+static void check_spm(const struct eng_tokenizer *t, const char *text, enum eng_parse parse,
+                      const int32_t *want, size_t n_want)
+{
+    int32_t *ids = NULL;
+    size_t n = 0;
+
+    ok(eng_tokenize(t, pd_str_of(text), parse, &ids, &n, &err));
+    if (n != n_want)
+        fail_msg("'%s': %zu ids, expected %zu", text, n, n_want);
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] != want[i])
+            fail_msg("'%s': id %zu is %d, expected %d", text, i, ids[i], want[i]);
+    free(ids);
+}
+
+#define SPM(t, text, parse, ...)                                                                   \
+    check_spm(t, text, parse, (const int32_t[]){__VA_ARGS__},                                      \
+              sizeof((const int32_t[]){__VA_ARGS__}) / sizeof(int32_t))
+
+static void test_spm(void **state)
+{
+    const enum eng_parse start = ENG_PARSE_START, special = ENG_PARSE_START | ENG_PARSE_SPECIAL;
+    struct pd_buf out = PD_BUF_INIT(100);
+    struct eng_tokenizer *t = NULL;
+    struct vocabulary v;
+    int32_t *ids = NULL;
+    size_t n = 0;
+
+    (void)state;
+    init_spm(&v, true);
+    ok(vocabulary_open(&v, &t, &err));
+    /* the best score first, of equals the leftmost */
+    SPM(t, "abc", ENG_PARSE_PLAIN, WORD(6));
+    SPM(t, "aab", ENG_PARSE_PLAIN, WORD(12), WORD(2));
+    SPM(t, "aaa", ENG_PARSE_PLAIN, WORD(12), WORD(1));
+    SPM(t, "abab", ENG_PARSE_PLAIN, WORD(4), WORD(4));
+    /* a blank before the text, where it begins */
+    SPM(t, "ab", start, WORD(8));
+    SPM(t, "ab", ENG_PARSE_PLAIN, WORD(4));
+    SPM(t, " ab", ENG_PARSE_PLAIN, WORD(8));
+    SPM(t, " ab", start, WORD(9), WORD(4)); /* two blanks score best */
+    SPM(t, " ", start, WORD(9));
+    check_spm(t, "", start, NULL, 0);
+    /* and behind special tokens */
+    SPM(t, "<u>a", start, WORD(10), WORD(7));
+    SPM(t, "a<s>b</s>", special, WORD(7), 1, WORD(0), WORD(2), 2);
+    SPM(t, "<s>", start, WORD(0), BYTE('<'), BYTE('s'), BYTE('>'));
+    /* U+2581 is a blank; characters without a token, and bytes that are no UTF-8, become bytes */
+    SPM(t, "a" BLANK "b", ENG_PARSE_PLAIN, WORD(1), WORD(0), WORD(2));
+    SPM(t, "é\nü\xff", ENG_PARSE_PLAIN, WORD(11), BYTE('\n'), BYTE(0xc3), BYTE(0xbc), BYTE(0xff));
+    /* the names of bytes are text, unused tokens are no words, one that ends a turn is control */
+    SPM(t, "<0x41>cc", ENG_PARSE_PLAIN, BYTE('<'), BYTE('0'), BYTE('x'), BYTE('4'), BYTE('1'),
+        BYTE('>'), WORD(3), WORD(3));
+    SPM(t, "<end_of_turn>", ENG_PARSE_SPECIAL, WORD(13));
+    assert_true(eng_token_is_end(t, WORD(13)) && eng_token_is_control(t, WORD(13)));
+    assert_true(eng_token_is_end(t, 2) && eng_token_bos(t) == 1);
+    /* what was there says what comes next */
+    ok(eng_tokenize(t, PD_STR("<s>"), ENG_PARSE_SPECIAL, &ids, &n, &err));
+    ok(eng_tokenize(t, PD_STR("a"), ENG_PARSE_PLAIN, &ids, &n, &err));
+    ok(eng_tokenize(t, PD_STR("a"), ENG_PARSE_PLAIN, &ids, &n, &err));
+    assert_int_equal(n, 3);
+    assert_int_equal(ids[1], WORD(7));
+    assert_int_equal(ids[2], WORD(1));
+    /* back: the blank before the text is none of it */
+    ok(eng_detokenize(t, ids, n, false, &out, &err));
+    assert_string_equal(out.data, " aa");
+    pd_buf_clear(&out);
+    ok(eng_detokenize_whole(t, ids, n, false, &out, &err));
+    assert_string_equal(out.data, "aa");
+    pd_buf_clear(&out);
+    ok(eng_detokenize_whole(t, ids, n, true, &out, &err));
+    assert_string_equal(out.data, "<s> aa");
+    free(ids);
+    pd_buf_done(&out);
+    eng_tokenizer_free(t);
+
+    init_spm(&v, true); /* as Gemma wants it */
+    gb_bool(&v.gb, "tokenizer.ggml.add_space_prefix", 0);
+    ok(vocabulary_open(&v, &t, &err));
+    SPM(t, "ab", start, WORD(4));
+    SPM(t, "<s>a <u>b", special, 1, WORD(1), WORD(0), WORD(10), WORD(2));
+    eng_tokenizer_free(t);
+
+    init_spm(&v, true); /* white space behind special tokens goes, but for three of them */
+    gb_str(&v.gb, "general.architecture", "phi3");
+    vocabulary_add(&v, PD_STR("<|user|>"), 3, 0);
+    vocabulary_add(&v, PD_STR("<|endoftext|>"), 3, 0);
+    ok(vocabulary_open(&v, &t, &err));
+    SPM(t, "<|user|>\n a<s>\n<|endoftext|>\n", special, WORD(N_WORDS), WORD(7), 1, WORD(0),
+        BYTE('\n'), WORD(N_WORDS + 1), WORD(0), BYTE('\n'));
+    SPM(t, "<|user|>\n", special, WORD(N_WORDS));
+    eng_tokenizer_free(t);
+
+    init_spm(&v, false); /* no bytes: a run of what is not known is one <unk> */
+    ok(vocabulary_open(&v, &t, &err));
+    SPM(t, "axxyb", ENG_PARSE_PLAIN, 3 + 1, 0, 3 + 2);
+    SPM(t, "x", start, 3 + 0, 0);
+    eng_tokenizer_free(t);
+}
+
+/* As the definition says: of all neighbours that make a word the best one, of these the leftmost,
+ * until there is none; over the whole text. */
+static void test_spm_order(void **state)
+{
+    static const char *const inner[] = {NULL, "b" BLANK "a"}; /* words merge apart, or not */
+
+    (void)state;
+    for (size_t kind = 0; kind < 2; kind++) {
+        struct eng_tokenizer *t = NULL;
+        struct vocabulary v;
+
+        init_spm(&v, true);
+        gb_bool(&v.gb, "tokenizer.ggml.add_space_prefix", 0);
+        if (inner[kind] != NULL)
+            vocabulary_add(&v, pd_str_of(inner[kind]), 1, -3);
+        ok(vocabulary_open(&v, &t, &err));
+        for (unsigned round = 0; round < 2000; round++) {
+            char text[40];
+            size_t n = 1 + random_below(sizeof(text) - 1), n_want = n, n_ids = 0, ends[41];
+            int32_t *ids = NULL;
+
+            for (size_t i = 0; i < n; i++) {
+                text[i] = "aab c"[random_below(5)];
+                ends[i] = i + 1;
+            }
+            for (;;) {
+                size_t best = n_want;
+                float best_score = -1000;
+
+                for (size_t i = 0; i + 1 < n_want; i++) {
+                    size_t from = i > 0 ? ends[i - 1] : 0;
+                    struct pd_str two = {text + from, ends[i + 1] - from};
+                    int32_t id = eng_token_find(t, two);
+                    float score = id < WORD(0)         ? -1000
+                                  : id < WORD(N_WORDS) ? words[id - WORD(0)].score
+                                                       : -3;
+
+                    if (id >= WORD(0) && id != WORD(14) && score > best_score) {
+                        best = i;
+                        best_score = score;
+                    }
+                }
+                if (best == n_want)
+                    break;
+                memmove(&ends[best], &ends[best + 1], (n_want - best - 1) * sizeof(ends[0]));
+                n_want--;
+            }
+            ok(eng_tokenize(t, (struct pd_str){text, n}, ENG_PARSE_START, &ids, &n_ids, &err));
+            assert_int_equal(n_ids, n_want);
+            for (size_t i = 0; i < n_want; i++) {
+                size_t from = i > 0 ? ends[i - 1] : 0;
+
+                assert_int_equal(ids[i],
+                                 eng_token_find(t, (struct pd_str){text + from, ends[i] - from}));
+            }
+            free(ids);
+        }
+        eng_tokenizer_free(t);
+    }
+}
+
+static void check_spm_refused(struct vocabulary *v, const char *why)
+{
+    struct eng_tokenizer *t = NULL;
+
+    assert_int_equal(vocabulary_open(v, &t, &err), PD_EFORMAT);
+    assert_null(t);
+    if (strstr(err.text, why) == NULL)
+        fail_msg("'%s' does not say '%s'", err.text, why);
+}
+
+static void test_spm_refused(void **state)
+{
+    struct vocabulary v;
+
+    (void)state;
+    init_spm(&v, true);
+    v.scores[5] = NAN;
+    check_spm_refused(&v, "score of token 5");
+    init_spm(&v, true);
+    v.types[BYTE('x')] = 1;
+    check_spm_refused(&v, "255 bytes");
+    init_spm(&v, true);
+    v.types[WORD(1)] = 6;
+    check_spm_refused(&v, "'a', not <0xNN>");
+    init_spm(&v, true);
+    gb_bool(&v.gb, "tokenizer.ggml.remove_extra_whitespaces", 1);
+    check_spm_refused(&v, "remove_extra_whitespaces");
+    init_spm(&v, true);
+    gb_u32(&v.gb, "tokenizer.ggml.unknown_token_id", 5000);
+    check_spm_refused(&v, "unknown_token_id is 5000");
 }
 
 static void test_ignore_merges(void **state)
@@ -797,21 +1095,16 @@ static int tear_down(void **state)
 int main(void)
 {
     struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_vocab_gpt2),
-        cmocka_unit_test(test_vocab_llama),
-        cmocka_unit_test(test_vocab_qwen2),
-        cmocka_unit_test(test_reference_prompts),
-        cmocka_unit_test(test_reference_rewards),
-        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_merge_order),
-        cmocka_unit_test(test_ignore_merges),
-        cmocka_unit_test(test_special),
-        cmocka_unit_test(test_lookups),
-        cmocka_unit_test(test_large),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_chat_known),
-        cmocka_unit_test(test_chat_refused),
-        cmocka_unit_test(test_chat_injection),
+        cmocka_unit_test(test_vocab_gpt2),        cmocka_unit_test(test_vocab_llama),
+        cmocka_unit_test(test_vocab_qwen2),       cmocka_unit_test(test_reference_prompts),
+        cmocka_unit_test(test_reference_rewards), cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_merge_order),       cmocka_unit_test(test_cuts),
+        cmocka_unit_test(test_other_names),       cmocka_unit_test(test_spm),
+        cmocka_unit_test(test_spm_order),         cmocka_unit_test(test_spm_refused),
+        cmocka_unit_test(test_ignore_merges),     cmocka_unit_test(test_special),
+        cmocka_unit_test(test_lookups),           cmocka_unit_test(test_large),
+        cmocka_unit_test(test_refused),           cmocka_unit_test(test_chat_known),
+        cmocka_unit_test(test_chat_refused),      cmocka_unit_test(test_chat_injection),
     };
 
     if (getenv("PONDER_TEST_VOCABS") == NULL) { /* cmocka's own skip is "not ok" in TAP */
