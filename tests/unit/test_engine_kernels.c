@@ -65,12 +65,26 @@ static void fill_weights(const struct eng_quant *q, unsigned char *dst, size_t n
         } else if (strcmp(q->name, "BF16") == 0) {
             h = (uint16_t)(bits >> 16);
             memcpy(dst, &h, 2);
-        } else { /* a binary16 scale, then integers: all of them extreme in some blocks */
-            bool extreme = rnd() % 4 == 0;
+        } else { /* integers, all of them extreme in some blocks, and one or two binary16 scales */
+            static const struct {
+                const char *name;
+                size_t d[2];
+            } at[] = {{"Q2_K", {80, 82}},
+                      {"Q3_K", {108, 108}},
+                      {"Q4_K", {0, 2}},
+                      {"Q5_K", {0, 2}},
+                      {"Q6_K", {208, 208}}};
+            const size_t *d = (const size_t[2]){0, 0};
+            unsigned char extreme = rnd() % 3 ? 0x80 : 0xff;
+            bool some = rnd() % 4 == 0;
 
-            memcpy(dst, &h, 2);
-            for (size_t i = 2; i < q->block_bytes; i++)
-                dst[i] = extreme ? (rnd() % 8 ? 0x80 : 0x7f) : (unsigned char)rnd();
+            for (size_t i = 0; i < q->block_bytes; i++)
+                dst[i] = !some ? (unsigned char)rnd() : rnd() % 8 ? extreme : 0x7f;
+            for (size_t i = 0; i < sizeof at / sizeof *at; i++)
+                d = strcmp(q->name, at[i].name) == 0 ? at[i].d : d;
+            memcpy(dst + d[0], &h, 2);
+            h = eng_f32_to_f16(rnd_float(2));
+            memcpy(dst + d[1], &h, 2);
         }
     }
 }
@@ -144,12 +158,13 @@ static void mm_equal(void **state)
     (void)state;
     for (const struct eng_quant *const *q = eng_quants; *q; q++) {
         assert_ptr_equal(eng_quant_find((*q)->ggml_type), *q);
-        assert_int_equal((*q)->tile_bytes(32) % 64, 0);
+        assert_int_equal((*q)->tile_bytes(256) % 64, 0);
         for (size_t c = 0; c < sizeof cols / sizeof *cols; c++)
             for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
                 for (size_t b = 0; b < sizeof batch / sizeof *batch; b++)
-                    if (c < 2 || (c + r + b) % 5 == 0)
-                        check_mm(*q, rows[r], cols[c], batch[b]);
+                    if ((*q)->block_elems > 32 ? c < 3 && (c + r + b) % 3 == 0
+                                               : c < 2 || (c + r + b) % 5 == 0)
+                        check_mm(*q, rows[r], cols[c] * ((*q)->block_elems > 32 ? 8 : 1), batch[b]);
     }
     assert_null(eng_quant_find(9999));
 }
