@@ -89,6 +89,8 @@ struct eng_model_info {
  */
 int eng_model_open(struct eng *e, const char *path, struct eng_model **out_model,
                    struct pd_err *err);
+/* The same checks without the weights: whether this build runs the file. */
+int eng_model_check(const char *path, struct pd_err *err);
 struct eng_model *eng_model_ref(struct eng_model *m);
 void eng_model_unref(struct eng_model *m);
 const struct eng_model_info *eng_model_info(const struct eng_model *m); /* lives as long as m */

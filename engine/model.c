@@ -268,7 +268,9 @@ static int load_weights(struct eng_model *m, const struct eng_shape *s, struct p
     return rc;
 }
 
-int eng_model_load(const char *path, struct eng_model **out, struct pd_err *err)
+/* All but the weights: the file is open and checked. On success the caller frees both. */
+static int open_checked(const char *path, struct eng_model **out, struct eng_shape *out_shape,
+                        struct pd_err *err)
 {
     struct eng_model *m = calloc(1, sizeof(*m));
     struct eng_shape s = {0};
@@ -302,25 +304,55 @@ int eng_model_load(const char *path, struct eng_model **out, struct pd_err *err)
     rc = eng_tokenizer_new(m->gguf, &m->tok, err);
     if (rc < 0)
         goto context;
-    if (eng_n_vocab(m->tok) != s.n_vocab) {
+    if (eng_n_vocab(m->tok) != s.n_vocab)
         rc = pd_fail(err, PD_EFORMAT, "the tokenizer has %u tokens, the embedding %u",
                      eng_n_vocab(m->tok), s.n_vocab);
-        goto context;
-    }
-    /* The bytes that are used, whatever happens to the path meanwhile. */
-    pd_sha256_bytes(m->gguf->map, m->gguf->map_bytes, m->info.sha256);
-    rc = load_weights(m, &s, err);
-    if (rc < 0)
-        goto context;
-    *out = m;
-    m = NULL;
 context:
     if (rc < 0)
         pd_err_context(err, "'%s'", path);
 out:
+    if (rc < 0) {
+        eng_shape_done(&s);
+        model_free(m);
+        return rc;
+    }
+    *out = m;
+    *out_shape = s;
+    return 0;
+}
+
+int eng_model_check(const char *path, struct pd_err *err)
+{
+    struct eng_model *m;
+    struct eng_shape s;
+    int rc = open_checked(path, &m, &s, err);
+
+    if (rc < 0)
+        return rc;
     eng_shape_done(&s);
     model_free(m);
-    return rc;
+    return 0;
+}
+
+int eng_model_load(const char *path, struct eng_model **out, struct pd_err *err)
+{
+    struct eng_model *m;
+    struct eng_shape s;
+    int rc = open_checked(path, &m, &s, err);
+
+    if (rc < 0)
+        return rc;
+    /* The bytes that are used, whatever happens to the path meanwhile. */
+    pd_sha256_bytes(m->gguf->map, m->gguf->map_bytes, m->info.sha256);
+    rc = load_weights(m, &s, err);
+    eng_shape_done(&s);
+    if (rc < 0) {
+        pd_err_context(err, "'%s'", path);
+        model_free(m);
+        return rc;
+    }
+    *out = m;
+    return 0;
 }
 
 struct eng_model *eng_model_ref(struct eng_model *m)

@@ -3,6 +3,7 @@
 #ifndef PD_APP_APP_H
 #define PD_APP_APP_H
 
+#include "base/hash.h"
 #include "core/job.h"
 #include "engine/engine.h"
 #include "storage/storage.h"
@@ -20,10 +21,34 @@ char *app_db_path(const char *data_dir);
 int app_find_model(const char *name, char **out_path, struct pd_err *err);
 struct app_model_file {
     char *name, *path;
+    char *alias_of; /* the name it stands for; NULL: no alias */
+    bool recorded;  /* added by app_add_model */
 };
 int app_list_models(struct app_model_file **out, size_t *out_n,
                     struct pd_err *err); /* sorted by name */
 void app_list_models_free(struct app_model_file *files, size_t n);
+
+/* The user's own models are in the folder that PONDER_MODELS_DIR names, else in
+ * $XDG_DATA_HOME/ponder/models. */
+struct app_model_record { /* what is known of a model that was added */
+    char *name, *path, *source;
+    char sha256[PD_SHA256_HEX];
+    uint64_t bytes;
+};
+void app_model_record_done(struct app_model_record *r);
+/* Checks the file in full, copies it (link: points to it) and records its hash. name NULL: the
+ * file's. PD_EINVAL when the name is no good or taken, PD_EFORMAT when this build cannot run the
+ * file. */
+int app_add_model(const char *file, const char *name, bool link, struct app_model_record *out,
+                  struct pd_err *err);
+/* Hashes it again: the caller compares out->sha256 with now. PD_ENOENT: no such record or file. */
+int app_verify_model(const char *name, struct app_model_record *out, char now[PD_SHA256_HEX],
+                     struct pd_err *err);
+/* Another name for a model; an alias may be given a new meaning. */
+int app_alias_model(const char *name, const char *target, struct pd_err *err);
+/* An alias, or a model that no alias stands for. PD_EPERM: bundled or elsewhere, PD_EBUSY. */
+int app_remove_model(const char *name, struct pd_err *err);
+
 /* A bundled problem by id ("dev-0002"): question, answer and what a verifier without a model is to
  * know (JSON, see pd_scorer.truth; NULL: the file does not tell), malloc'ed. */
 int app_find_problem(const char *id, char **out_question, char **out_answer, char **out_truth,

@@ -16,6 +16,13 @@ struct app {
     size_t n_models;
 };
 
+/* a, between and b in a row; NULL: out of memory. */
+char *app_join(const char *a, const char *between, const char *b);
+/* Folder number i of kind ("models", "problems"): named by a variable ("" if none), the user's, the
+ * bundled one; NULL past the last. malloc'ed. */
+enum { APP_FOLDER_NAMED, APP_FOLDER_USER, APP_FOLDER_BUNDLED };
+char *app_data_folder(const char *kind, int i);
+
 /* The loaded model of this file; loads it the first time. Borrowed: lives as long as the app. */
 int app_model(struct app *a, const char *path, struct eng_model **out, struct pd_err *err);
 

@@ -7,5 +7,6 @@ src_app_libapp_a_SOURCES = \
 	src/app/generator_local.c \
 	src/app/generator_local.h \
 	src/app/job.c \
+	src/app/models.c \
 	src/app/paths.c \
 	src/app/scorer.c

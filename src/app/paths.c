@@ -1,13 +1,11 @@
-/* Where things are: database, models, bundled problems. */
-#include <dirent.h>
-#include <errno.h>
+/* Where things are: database, data folders, bundled problems. */
 #include <limits.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "app/app.h"
+#include "app/app_int.h"
 #include "base/file.h"
 #include "base/json.h"
 
@@ -17,7 +15,7 @@ const char app_default_draft[] = "tiny-draft";
 
 #define PROBLEMS_MAX_BYTES ((size_t)64 << 20)
 
-static char *join(const char *a, const char *between, const char *b)
+char *app_join(const char *a, const char *between, const char *b)
 {
     char *s = NULL;
 
@@ -41,10 +39,10 @@ static const char *home(void)
 char *app_db_path(const char *data_dir)
 {
     if (data_dir || (data_dir = env("PONDER_DATA_DIR")))
-        return join(data_dir, "/", "ponder.db");
+        return app_join(data_dir, "/", "ponder.db");
     if (env("XDG_STATE_HOME"))
-        return join(env("XDG_STATE_HOME"), "/", "ponder/ponder.db");
-    return join(home(), "/", ".local/state/ponder/ponder.db");
+        return app_join(env("XDG_STATE_HOME"), "/", "ponder/ponder.db");
+    return app_join(home(), "/", ".local/state/ponder/ponder.db");
 }
 
 /* The bundled files: of the source tree when the program runs in the build tree that made it (also
@@ -57,40 +55,39 @@ static char *bundle_folder(void)
     exe[n > 0 ? n : 0] = '\0';
     if (strrchr(exe, '/'))
         *strrchr(exe, '/') = '\0';
-    status = join(exe, "/", "config.status");
+    status = app_join(exe, "/", "config.status");
     if (!status || !pd_file_exists(status)) {
         free(status);
         return strdup(PONDER_PKGDATADIR);
     }
     free(status);
     tree = PONDER_TOP_SRCDIR[0] == '/' ? strdup(PONDER_TOP_SRCDIR "/recipes")
-                                       : join(exe, "/", PONDER_TOP_SRCDIR "/recipes");
+                                       : app_join(exe, "/", PONDER_TOP_SRCDIR "/recipes");
     found = tree ? realpath(tree, NULL) : NULL;
     free(tree);
     return found;
 }
 
-/* Folder number i of kind ("models", "problems"), NULL past the last. malloc'ed. */
-static char *data_folder(const char *kind, int i)
+char *app_data_folder(const char *kind, int i)
 {
     char *s = NULL;
 
     switch (i) {
-    case 0:
+    case APP_FOLDER_NAMED:
         s = strcmp(kind, "models") == 0 && env("PONDER_MODELS_DIR")
                 ? strdup(env("PONDER_MODELS_DIR"))
                 : strdup("");
         break;
-    case 1:
+    case APP_FOLDER_USER:
         if (env("XDG_DATA_HOME"))
-            s = join(env("XDG_DATA_HOME"), "/ponder/", kind);
+            s = app_join(env("XDG_DATA_HOME"), "/ponder/", kind);
         else
-            s = join(home(), "/.local/share/ponder/", kind);
+            s = app_join(home(), "/.local/share/ponder/", kind);
         break;
-    case 2:
+    case APP_FOLDER_BUNDLED:
         s = bundle_folder();
         if (s) {
-            char *folder = join(s, "/", kind);
+            char *folder = app_join(s, "/", kind);
 
             free(s);
             s = folder;
@@ -100,95 +97,6 @@ static char *data_folder(const char *kind, int i)
         break;
     }
     return s;
-}
-
-int app_find_model(const char *name, char **out_path, struct pd_err *err)
-{
-    static const char *const endings[] = {".gguf", "-Q8_0.gguf", "-F16.gguf"};
-    char *folder;
-
-    if (strchr(name, '/') || pd_str_ends(pd_str_of(name), PD_STR(".gguf"))) {
-        if (!pd_file_exists(name))
-            return pd_fail(err, PD_ENOENT, "no model file '%s'", name);
-        *out_path = realpath(name, NULL);
-        return *out_path ? 0 : pd_fail(err, PD_ENOMEM, "out of memory");
-    }
-    for (int i = 0; (folder = data_folder("models", i)); i++) {
-        for (size_t k = 0; k < sizeof endings / sizeof *endings && folder[0]; k++) {
-            char *stem = join(folder, "/", name), *path = stem ? join(stem, "", endings[k]) : NULL;
-
-            free(stem);
-            if (path && pd_file_exists(path)) {
-                free(folder);
-                *out_path =
-                    realpath(path, NULL); /* it goes into the trace: the same from any folder */
-                free(path);
-                return *out_path ? 0 : pd_fail(err, PD_ENOMEM, "out of memory");
-            }
-            free(path);
-        }
-        free(folder);
-    }
-    return pd_fail(err, PD_ENOENT,
-                   "no model '%s': give a .gguf file, or a name that 'ponder model ls' lists",
-                   name);
-}
-
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(((const struct app_model_file *)a)->name,
-                  ((const struct app_model_file *)b)->name);
-}
-
-int app_list_models(struct app_model_file **out, size_t *out_n, struct pd_err *err)
-{
-    struct app_model_file *files = NULL;
-    size_t n = 0;
-    char *folder;
-
-    for (int i = 0; (folder = data_folder("models", i)); i++) {
-        DIR *d = folder[0] ? opendir(folder) : NULL;
-
-        for (struct dirent *e; d && (e = readdir(d));) {
-            struct pd_str file = pd_str_of(e->d_name);
-            struct app_model_file *grown;
-            bool known = false;
-            char *name;
-
-            if (!pd_str_ends(file, PD_STR(".gguf")))
-                continue;
-            name = pd_str_dup(pd_str_sub(file, 0, file.len - 5));
-            for (size_t k = 0; k < n && name; k++) /* the folder named first wins */
-                known |= strcmp(files[k].name, name) == 0;
-            grown = known ? NULL : realloc(files, (n + 1) * sizeof *files);
-            if (grown)
-                files = grown;
-            if (!name || !grown) {
-                free(name);
-                continue;
-            }
-            files[n].name = name;
-            files[n++].path = join(folder, "/", e->d_name);
-        }
-        if (d)
-            closedir(d);
-        free(folder);
-    }
-    if (n)
-        qsort(files, n, sizeof *files, by_name);
-    (void)err;
-    *out = files;
-    *out_n = n;
-    return 0;
-}
-
-void app_list_models_free(struct app_model_file *files, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        free(files[i].name);
-        free(files[i].path);
-    }
-    free(files);
 }
 
 /* {"answer":…,"equations":…}; NULL: no equations, or out of memory. */
@@ -256,8 +164,8 @@ int app_find_problem(const char *id, char **out_question, char **out_answer, cha
     char *folder;
     int rc = 0;
 
-    for (int i = 1; rc == 0 && (folder = data_folder("problems", i)); i++) {
-        char *path = join(folder, "/", "dev.jsonl");
+    for (int i = 1; rc == 0 && (folder = app_data_folder("problems", i)); i++) {
+        char *path = app_join(folder, "/", "dev.jsonl");
 
         if (path && pd_file_exists(path))
             rc = find_in(path, id, out_question, out_answer, out_truth, err);

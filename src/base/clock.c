@@ -19,3 +19,12 @@ int64_t pd_clock_unix_ms(void)
     (void)clock_gettime(CLOCK_REALTIME, &t);
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / PD_NS_PER_MS;
 }
+
+void pd_clock_rfc3339(int64_t unix_ms, char out[PD_RFC3339_SIZE])
+{
+    time_t seconds = (time_t)(unix_ms / 1000);
+    struct tm tm;
+
+    if (!gmtime_r(&seconds, &tm) || strftime(out, PD_RFC3339_SIZE, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
+        out[0] = '\0'; /* a year of more than four digits */
+}

@@ -11,5 +11,7 @@
 
 int64_t pd_clock_now_ns(void);
 int64_t pd_clock_unix_ms(void);
+#define PD_RFC3339_SIZE 32
+void pd_clock_rfc3339(int64_t unix_ms, char out[PD_RFC3339_SIZE]); /* 2026-01-17T09:30:00Z */
 
 #endif

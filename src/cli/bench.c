@@ -13,7 +13,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/rng.h"
@@ -375,14 +374,6 @@ static void cpu_name(char *out, size_t size)
         fclose(f);
 }
 
-static void today(char out[32])
-{
-    time_t now = (time_t)(pd_clock_unix_ms() / 1000);
-    struct tm tm;
-
-    strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
-}
-
 static void print_spread(const char *label, const struct series *s, double unit, const char *name)
 {
     struct spread x = spread(s);
@@ -394,10 +385,10 @@ static void print_spread(const char *label, const struct series *s, double unit,
 static void show_text(const struct bench *b)
 {
     const struct eng_model_info *m = b->info;
-    char cpu[128], date[32];
+    char cpu[128], date[PD_RFC3339_SIZE];
 
     cpu_name(cpu, sizeof(cpu));
-    today(date);
+    pd_clock_rfc3339(pd_clock_unix_ms(), date);
     printf("ponder %s, %s, median (least – most) of %llu rounds\n\n", PONDER_VERSION, date,
            (unsigned long long)b->n_rounds);
     printf("machine  ");
@@ -483,12 +474,12 @@ static int show_json(const struct bench *b, struct pd_err *err)
 {
     const struct eng_model_info *m = b->info;
     struct pd_buf out = PD_BUF_INIT(JSON_BYTES);
-    char cpu[128], date[32], hex[PD_SHA256_HEX];
+    char cpu[128], date[PD_RFC3339_SIZE], hex[PD_SHA256_HEX];
     struct pd_jw w;
     int rc;
 
     cpu_name(cpu, sizeof(cpu));
-    today(date);
+    pd_clock_rfc3339(pd_clock_unix_ms(), date);
     pd_hex(m->sha256, sizeof(m->sha256), hex);
     pd_jw_init(&w, &out);
     pd_jw_object(&w);

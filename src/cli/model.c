@@ -2,10 +2,22 @@
 
 #include <stdlib.h>
 
-static const struct cli_usage usage_text = {
-    "model ls | show MODEL",
-    "The models that are found by name; one of them, or any GGUF file, in detail.",
+struct model {
+    const char *name;
+    bool link;
 };
+
+static const struct cli_usage usage_text = {
+    "model ls | show MODEL | add FILE | verify [NAME…] | alias NAME MODEL | rm NAME",
+    "Lists models, shows one or any GGUF file; checks and adds a file to your own, hashes them "
+    "again,\ngives another name to one, removes one.",
+};
+
+static void put_text(struct pd_jw *w, const char *key, const char *text)
+{
+    pd_jw_key(w, key);
+    pd_jw_strz(w, text);
+}
 
 static void info_json(struct pd_jw *w, const char *name, const char *path,
                       const struct eng_model_info *m)
@@ -20,14 +32,10 @@ static void info_json(struct pd_jw *w, const char *name, const char *path,
         {"ff", m->n_ff},
     };
 
-    pd_jw_key(w, "name");
-    pd_jw_strz(w, name);
-    pd_jw_key(w, "path");
-    pd_jw_strz(w, path);
-    pd_jw_key(w, "arch");
-    pd_jw_strz(w, m->arch);
-    pd_jw_key(w, "file_type");
-    pd_jw_strz(w, m->file_type);
+    put_text(w, "name", name);
+    put_text(w, "path", path);
+    put_text(w, "arch", m->arch);
+    put_text(w, "file_type", m->file_type);
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
         pd_jw_key(w, numbers[i].key);
         pd_jw_uint(w, numbers[i].value);
@@ -44,41 +52,51 @@ static int print_json(struct pd_buf *b, struct pd_err *err)
     return rc;
 }
 
+static void list_text(const struct app_model_file *f, const struct eng_model_info *m,
+                      const char *bad)
+{
+    cli_text(stdout, pd_str_of(f->name), -1);
+    printf("%*s", (int)(strlen(f->name) < 20 ? 21 - strlen(f->name) : 1), "");
+    if (bad) {
+        cli_text_line(stdout, pd_str_of(bad), strlen(bad));
+        putchar('\n');
+        return;
+    }
+    printf("%-8s %-6s %8.1f M parameters %8.1f MB  ctx %u  ", m->arch, m->file_type,
+           (double)m->n_params / 1e6, (double)m->file_bytes / 1e6, m->n_ctx);
+    if (f->alias_of)
+        fputs("-> ", stdout);
+    cli_text(stdout, pd_str_of(f->alias_of ? f->alias_of : f->path), -1);
+    putchar('\n');
+}
+
 static int list_one(const struct cli *cli, const struct app_model_file *f, struct pd_err *err)
 {
-    struct eng_model_info m;
+    struct eng_model_info m = {0};
     struct pd_buf b = PD_BUF_INIT(1u << 20);
     struct pd_err why = {0};
     struct pd_jw w;
-    int bad = eng_model_peek(f->path, &m, NULL, &why);
+    bool bad = eng_model_peek(f->path, &m, NULL, &why) < 0;
 
     if (!cli->json) {
-        if (bad < 0) {
-            printf("%-20s ", f->name);
-            cli_text_line(stdout, pd_str_of(why.text), sizeof(why.text));
-            putchar('\n');
-        } else {
-            printf("%-20s %-8s %-6s %8.1f M parameters %8.1f MB  ctx %u  %s\n", f->name, m.arch,
-                   m.file_type, (double)m.n_params / 1e6, (double)m.file_bytes / 1e6, m.n_ctx,
-                   f->path);
-            eng_model_info_done(&m);
-        }
+        list_text(f, &m, bad ? why.text : NULL);
+        eng_model_info_done(&m);
         return 0;
     }
     pd_jw_init(&w, &b);
     pd_jw_object(&w);
-    if (bad < 0) {
-        pd_jw_key(&w, "name");
-        pd_jw_strz(&w, f->name);
-        pd_jw_key(&w, "path");
-        pd_jw_strz(&w, f->path);
-        pd_jw_key(&w, "error");
-        pd_jw_strz(&w, why.text);
+    if (bad) {
+        put_text(&w, "name", f->name);
+        put_text(&w, "path", f->path);
+        put_text(&w, "error", why.text);
     } else {
         info_json(&w, f->name, f->path, &m);
-        eng_model_info_done(&m);
     }
+    put_text(&w, "alias_of", f->alias_of);
+    pd_jw_key(&w, "added");
+    pd_jw_bool(&w, f->recorded);
     pd_jw_end_object(&w);
+    eng_model_info_done(&m);
     return print_json(&b, err);
 }
 
@@ -150,8 +168,7 @@ static int show(const struct cli *cli, const char *name, struct pd_err *err)
             pd_jw_init(&w, &b);
             pd_jw_object(&w);
             info_json(&w, m.name, path, &m);
-            pd_jw_key(&w, "sha256");
-            pd_jw_strz(&w, hex);
+            put_text(&w, "sha256", hex);
             metadata_json(&w, pd_buf_str(&kv));
             pd_jw_end_object(&w);
             rc = print_json(&b, err);
@@ -165,18 +182,201 @@ static int show(const struct cli *cli, const char *name, struct pd_err *err)
     return rc;
 }
 
+/* Whether the file's chat template can be used: most files are fine for scoring without. */
+static int try_template(const char *path, struct pd_err *out_problem, struct pd_err *err)
+{
+    const struct eng_message hello = {"user", PD_STR("hello")};
+    struct eng_tokenizer *t = NULL;
+    int32_t *ids = NULL;
+    size_t n = 0;
+    int rc = eng_tokenizer_open(path, &t, err);
+
+    if (rc == 0)
+        (void)eng_chat(t, &hello, 1, &ids, &n, out_problem);
+    free(ids);
+    eng_tokenizer_free(t);
+    return rc;
+}
+
+static int add(const struct cli *cli, const struct model *o, const char *file, struct pd_err *err)
+{
+    struct app_model_record r;
+    struct eng_model_info m = {0};
+    struct pd_buf b = PD_BUF_INIT(1u << 20);
+    struct pd_err problem = {0};
+    struct pd_jw w;
+    int rc = app_add_model(file, o->name, o->link, &r, err);
+
+    if (rc < 0)
+        return rc;
+    rc = eng_model_peek(r.path, &m, NULL, err);
+    if (rc == 0)
+        rc = try_template(r.path, &problem, err);
+    if (rc == 0 && cli->json) {
+        pd_jw_init(&w, &b);
+        pd_jw_object(&w);
+        info_json(&w, r.name, r.path, &m);
+        put_text(&w, "sha256", r.sha256);
+        put_text(&w, "source", r.source);
+        put_text(&w, "template_problem", problem.code ? problem.text : NULL);
+        pd_jw_end_object(&w);
+        rc = print_json(&b, err);
+    } else if (rc == 0) {
+        printf("added    ");
+        cli_text(stdout, pd_str_of(r.name), -1);
+        printf(": %s, mostly %s, %.1f M parameters, %.1f MB\n", m.arch, m.file_type,
+               (double)m.n_params / 1e6, (double)m.file_bytes / 1e6);
+        printf("file     ");
+        cli_text(stdout, pd_str_of(r.path), -1);
+        printf("%s\nsha256   %s\n", o->link ? " (a link)" : "", r.sha256);
+        printf("checked  architecture, tensors and tokenizer are known; chat template: ");
+        cli_text(stdout, pd_str_of(problem.code ? problem.text : "known, too"), -1);
+        putchar('\n');
+    }
+    eng_model_info_done(&m);
+    app_model_record_done(&r);
+    return rc;
+}
+
+/* 1: the file is what was recorded, 0: it is not. */
+static int verify_one(const struct cli *cli, const char *name, struct pd_err *err)
+{
+    struct app_model_record r;
+    struct pd_buf b = PD_BUF_INIT(1u << 20);
+    char now[PD_SHA256_HEX];
+    struct pd_jw w;
+    bool same;
+    int rc = app_verify_model(name, &r, now, err);
+
+    if (rc < 0)
+        return rc;
+    same = strcmp(r.sha256, now) == 0;
+    if (cli->json) {
+        pd_jw_init(&w, &b);
+        pd_jw_object(&w);
+        put_text(&w, "name", name);
+        put_text(&w, "path", r.path);
+        pd_jw_key(&w, "ok");
+        pd_jw_bool(&w, same);
+        put_text(&w, "sha256", now);
+        put_text(&w, "recorded", r.sha256);
+        pd_jw_end_object(&w);
+        rc = print_json(&b, err);
+    } else {
+        printf("%-6s ", same ? "ok" : "differs");
+        cli_text(stdout, pd_str_of(name), -1);
+        if (!same)
+            printf(": sha256 %.12s… now, %.12s… when it was added", now, r.sha256);
+        putchar('\n');
+    }
+    app_model_record_done(&r);
+    return rc < 0 ? rc : same;
+}
+
+/* The names, or all that were added; every one is looked at. */
+static int verify(const struct cli *cli, char **names, size_t n_names, struct pd_err *err)
+{
+    struct app_model_file *files = NULL;
+    size_t n = 0, n_bad = 0, n_seen = 0;
+    int rc = app_list_models(&files, &n, err), one;
+
+    for (size_t i = 0; rc == 0 && i < (n_names > 0 ? n_names : n); i++) {
+        if (n_names == 0 && !files[i].recorded)
+            continue;
+        one = verify_one(cli, n_names > 0 ? names[i] : files[i].name, err);
+        rc = one < 0 ? one : 0;
+        n_bad += one == 0;
+        n_seen++;
+    }
+    app_list_models_free(files, n);
+    if (rc == 0 && n_bad > 0)
+        rc = pd_fail(err, PD_EDIFFER, "%zu of %zu models are not what was added", n_bad, n_seen);
+    if (rc == 0 && n_seen == 0 && !cli->quiet)
+        cli_message(cli, "info", "no models were added yet (see ponder model --help)");
+    return rc;
+}
+
+static int alias(const struct cli *cli, const char *name, const char *target, struct pd_err *err)
+{
+    struct pd_buf b = PD_BUF_INIT(1u << 20);
+    char *path = NULL;
+    struct pd_jw w;
+    int rc = app_alias_model(name, target, err);
+
+    if (rc == 0 && cli->json)
+        rc = app_find_model(name, &path, err);
+    if (rc == 0 && cli->json) {
+        pd_jw_init(&w, &b);
+        pd_jw_object(&w);
+        put_text(&w, "name", name);
+        put_text(&w, "path", path);
+        pd_jw_end_object(&w);
+        rc = print_json(&b, err);
+    }
+    free(path);
+    return rc;
+}
+
+static int remove_one(const struct cli *cli, const char *name, struct pd_err *err)
+{
+    struct pd_buf b = PD_BUF_INIT(1u << 20);
+    struct pd_jw w;
+    int rc = app_remove_model(name, err);
+
+    if (rc < 0 || !cli->json)
+        return rc;
+    pd_jw_init(&w, &b);
+    pd_jw_object(&w);
+    put_text(&w, "removed", name);
+    pd_jw_end_object(&w);
+    return print_json(&b, err);
+}
+
+/* An option's help begins with the verb that it is for. */
+static int check_options(const struct cli_option *table, const char *verb, struct pd_err *err)
+{
+    size_t n = strlen(verb);
+
+    for (; table->name; table++)
+        if (table->given && (strncmp(table->help, verb, n) != 0 || table->help[n] != ':'))
+            return pd_fail(err, PD_EINVAL, "model %s has no option --%s (see ponder model --help)",
+                           verb, table->name);
+    return 0;
+}
+
 int cli_model(struct cli *cli, int argc, char **argv, struct pd_err *err)
 {
+    struct model o = {0};
     struct cli_option table[] = {
+        {"name", 0, CLI_TEXT, &o.name, "NAME", "add: instead of the file's own name", 0, 0, false,
+         false},
+        {"link", 0, CLI_FLAG, &o.link, NULL, "add: point to the file where it is, copy nothing", 0,
+         0, false, false},
         {NULL, 0, CLI_FLAG, NULL, NULL, NULL, 0, 0, false, false},
     };
     int n = cli_options(cli, argc, argv, table, &usage_text, err);
+    const char *verb = n > 0 ? argv[1] : "";
+    int rc = n < 0 ? n : 0;
 
     if (n < 0 || cli->help)
-        return n < 0 ? n : CLI_EXIT_OK;
-    if (n == 1 && strcmp(argv[1], "ls") == 0)
+        return rc;
+    if (n > 0)
+        rc = check_options(table, verb, err);
+    if (rc < 0)
+        return rc;
+    if (n == 1 && strcmp(verb, "ls") == 0)
         return list(cli, err);
-    if (n == 2 && strcmp(argv[1], "show") == 0)
+    if (n == 2 && strcmp(verb, "show") == 0)
         return show(cli, argv[2], err);
-    return pd_fail(err, PD_EINVAL, "model needs ls or show MODEL (see ponder model --help)");
+    if (n == 2 && strcmp(verb, "add") == 0)
+        return add(cli, &o, argv[2], err);
+    if (strcmp(verb, "verify") == 0)
+        return verify(cli, argv + 2, (size_t)n - 1, err);
+    if (n == 3 && strcmp(verb, "alias") == 0)
+        return alias(cli, argv[2], argv[3], err);
+    if (n == 2 && strcmp(verb, "rm") == 0)
+        return remove_one(cli, argv[2], err);
+    return pd_fail(err, PD_EINVAL,
+                   "model needs ls, show MODEL, add FILE, verify [NAME…], alias NAME MODEL or rm "
+                   "NAME (see ponder model --help)");
 }

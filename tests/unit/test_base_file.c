@@ -136,6 +136,51 @@ static void joins_paths(void **state)
     }
 }
 
+static void drafts_appear_whole_or_not_at_all(void **state)
+{
+    char *path = pd_path_join(dir, "f"), *part = pd_path_join(dir, ".f.part");
+    char *copy = pd_path_join(dir, "copy");
+    struct pd_buf b = PD_BUF_INIT(100);
+    struct pd_err err = {0};
+    struct pd_draft d, second;
+
+    (void)state;
+    write_file(part, "what a crash has left", 21);
+    assert_int_equal(pd_draft_open(&d, path, &err), 0);
+    assert_int_equal(pd_draft_write(&d, PD_STR("one"), &err), 0);
+    assert_int_equal(pd_draft_open(&second, path, &err), PD_EBUSY);
+    assert_non_null(strstr(err.text, "another process"));
+    assert_false(pd_file_exists(path));
+    assert_int_equal(pd_draft_commit(&d, &err), 0);
+    pd_draft_done(&d);
+    assert_false(pd_file_exists(part));
+
+    assert_int_equal(pd_draft_open(&d, path, &err), 0);
+    assert_int_equal(pd_draft_write(&d, PD_STR("two"), &err), 0);
+    pd_draft_done(&d); /* not committed: nothing has changed */
+    assert_false(pd_file_exists(part));
+    assert_int_equal(pd_read_file(path, &b, &err), 0);
+    assert_string_equal(b.data, "one");
+
+    assert_int_equal(pd_draft_open(&d, copy, &err), 0);
+    assert_int_equal(pd_draft_copy(&d, dir, &err), PD_EIO); /* a directory cannot be read */
+    assert_int_equal(pd_draft_copy(&d, path, &err), 0);
+    assert_int_equal(pd_draft_commit(&d, &err), 0);
+    pd_draft_done(&d);
+    pd_buf_clear(&b);
+    assert_int_equal(pd_read_file(copy, &b, &err), 0);
+    assert_string_equal(b.data, "one");
+
+    assert_int_equal(pd_draft_open(&d, "/nowhere/f", &err), PD_ENOENT);
+    assert_non_null(strstr(err.text, "/nowhere/f"));
+    pd_buf_done(&b);
+    unlink(path);
+    unlink(copy);
+    free(path);
+    free(part);
+    free(copy);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -143,6 +188,7 @@ int main(void)
         cmocka_unit_test(reads_standard_input),
         cmocka_unit_test(makes_directories),
         cmocka_unit_test(joins_paths),
+        cmocka_unit_test(drafts_appear_whole_or_not_at_all),
     };
 
     return cmocka_run_group_tests(tests, make_dir, remove_dir);

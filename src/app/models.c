@@ -1,0 +1,499 @@
+/* Models by name, and the user's own ones: added, named, checked and removed.
+ *
+ * A model is a file NAME.gguf in one of the folders. What `ponder model add` found out about it
+ * stands beside it in NAME.json, written first: a crash leaves a record without a model, which
+ * nobody looks at, and never a model without its record. An alias is a symbolic link without a
+ * record. */
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "app/app_int.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/json.h"
+
+#define NAME_MAX_BYTES   200 /* with ".gguf" and what a draft adds below the 255 of file systems */
+#define RECORD_MAX_BYTES 65536
+
+static int no_memory(struct pd_err *err)
+{
+    return pd_fail(err, PD_ENOMEM, "out of memory");
+}
+
+/* ---- finding
+ * ------------------------------------------------------------------------------------- */
+
+/* folder/NAME and an ending; NULL: out of memory. */
+static char *in_folder(const char *folder, const char *name, const char *ending)
+{
+    char *stem = app_join(folder, "/", name), *path = stem ? app_join(stem, "", ending) : NULL;
+
+    free(stem);
+    return path;
+}
+
+static bool has_record(const char *folder, const char *name)
+{
+    char *path = in_folder(folder, name, ".json");
+    bool has = path && pd_file_exists(path);
+
+    free(path);
+    return has;
+}
+
+/* What the link points to, as a name; NULL: no alias. */
+static char *alias_target(const char *folder, const char *name)
+{
+    char *path = in_folder(folder, name, ".gguf"), target[PATH_MAX], *slash, *alias = NULL;
+    ssize_t n = path && !has_record(folder, name) ? readlink(path, target, sizeof target - 1) : -1;
+
+    free(path);
+    if (n < 0)
+        return NULL;
+    target[n] = '\0';
+    slash = strrchr(target, '/');
+    alias = slash ? slash + 1 : target;
+    n = (ssize_t)strlen(alias);
+    if (pd_str_ends(pd_str_of(alias), PD_STR(".gguf")))
+        n -= 5;
+    return pd_str_dup((struct pd_str){alias, (size_t)n});
+}
+
+int app_find_model(const char *name, char **out_path, struct pd_err *err)
+{
+    static const char *const endings[] = {".gguf", "-Q8_0.gguf", "-F16.gguf"};
+    char *folder;
+
+    if (strchr(name, '/') || pd_str_ends(pd_str_of(name), PD_STR(".gguf"))) {
+        if (!pd_file_exists(name))
+            return pd_fail(err, PD_ENOENT, "no model file '%s'", name);
+        *out_path = realpath(name, NULL);
+        return *out_path ? 0 : pd_fail(err, PD_ENOMEM, "out of memory");
+    }
+    for (int i = 0; (folder = app_data_folder("models", i)); i++) {
+        for (size_t k = 0; k < sizeof endings / sizeof *endings && folder[0]; k++) {
+            char *path = in_folder(folder, name, endings[k]);
+
+            if (path && pd_file_exists(path)) {
+                free(folder);
+                *out_path =
+                    realpath(path, NULL); /* it goes into the trace: the same from any folder */
+                free(path);
+                return *out_path ? 0 : pd_fail(err, PD_ENOMEM, "out of memory");
+            }
+            free(path);
+        }
+        free(folder);
+    }
+    return pd_fail(err, PD_ENOENT,
+                   "no model '%s': give a .gguf file, or a name that 'ponder model ls' lists",
+                   name);
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct app_model_file *)a)->name,
+                  ((const struct app_model_file *)b)->name);
+}
+
+int app_list_models(struct app_model_file **out, size_t *out_n, struct pd_err *err)
+{
+    struct app_model_file *files = NULL;
+    size_t n = 0;
+    char *folder;
+
+    for (int i = 0; (folder = app_data_folder("models", i)); i++) {
+        DIR *d = folder[0] ? opendir(folder) : NULL;
+
+        for (struct dirent *e; d && (e = readdir(d));) {
+            struct pd_str file = pd_str_of(e->d_name);
+            struct app_model_file *grown;
+            bool known = false;
+            char *name;
+
+            if (!pd_str_ends(file, PD_STR(".gguf")))
+                continue;
+            name = pd_str_dup(pd_str_sub(file, 0, file.len - 5));
+            for (size_t k = 0; k < n && name; k++) /* the folder named first wins */
+                known |= strcmp(files[k].name, name) == 0;
+            grown = known ? NULL : realloc(files, (n + 1) * sizeof *files);
+            if (grown)
+                files = grown;
+            if (!name || !grown) {
+                free(name);
+                continue;
+            }
+            files[n] = (struct app_model_file){.name = name,
+                                               .path = app_join(folder, "/", e->d_name),
+                                               .alias_of = alias_target(folder, name),
+                                               .recorded = has_record(folder, name)};
+            n++;
+        }
+        if (d)
+            closedir(d);
+        free(folder);
+    }
+    if (n)
+        qsort(files, n, sizeof *files, by_name);
+    (void)err;
+    *out = files;
+    *out_n = n;
+    return 0;
+}
+
+void app_list_models_free(struct app_model_file *files, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        free(files[i].name);
+        free(files[i].path);
+        free(files[i].alias_of);
+    }
+    free(files);
+}
+
+/* ---- the user's own
+ * ------------------------------------------------------------------------------ */
+
+/* The folder that is added to: the one the variable names, else the user's. */
+static char *own_folder(void)
+{
+    char *folder = app_data_folder("models", APP_FOLDER_NAMED);
+
+    if (folder && folder[0])
+        return folder;
+    free(folder);
+    return app_data_folder("models", APP_FOLDER_USER);
+}
+
+/* Whether the two paths lead to one file or folder. */
+static bool same_place(const char *a, const char *b)
+{
+    struct stat x, y;
+
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+static int check_name(const char *name, struct pd_err *err)
+{
+    struct pd_str s = pd_str_of(name);
+    bool good = s.len > 0 && s.len <= NAME_MAX_BYTES && pd_utf8_valid(s) && name[0] != '.' &&
+                name[0] != '-' && !pd_str_ends(s, PD_STR(".gguf"));
+
+    for (size_t i = 0; good && i < s.len; i++)
+        good = name[i] != '/' && (unsigned char)name[i] >= 0x20 && name[i] != 0x7f;
+    return good ? 0
+                : pd_fail(err, PD_EINVAL,
+                          "a model's name has 1 to %d bytes of UTF-8, no '/' and no control "
+                          "characters, does not begin with '.' or '-' and does not end in .gguf",
+                          NAME_MAX_BYTES);
+}
+
+/* A name that would change what another one means, or be hidden by it, is taken. */
+static int check_free(const char *name, struct pd_err *err)
+{
+    struct pd_err ignored;
+    char *path = NULL;
+    int rc = app_find_model(name, &path, &ignored);
+
+    if (rc == PD_ENOENT)
+        return 0;
+    if (rc == 0)
+        rc = pd_fail(err, PD_EINVAL, "there is a model '%s' already: %s", name, path);
+    else if (err)
+        *err = ignored;
+    free(path);
+    return rc;
+}
+
+/* ---- records
+ * ------------------------------------------------------------------------------------- */
+
+static int write_record(const char *folder, const struct app_model_record *r, struct pd_err *err)
+{
+    struct pd_buf b = PD_BUF_INIT(RECORD_MAX_BYTES);
+    char *path = in_folder(folder, r->name, ".json"), added[PD_RFC3339_SIZE];
+    struct pd_draft d;
+    struct pd_jw w;
+    int rc = path ? 0 : no_memory(err);
+
+    pd_clock_rfc3339(pd_clock_unix_ms(), added);
+    pd_jw_init(&w, &b);
+    pd_jw_object(&w);
+    pd_jw_key(&w, "ponder_model");
+    pd_jw_int(&w, 1);
+    pd_jw_key(&w, "sha256");
+    pd_jw_strz(&w, r->sha256);
+    pd_jw_key(&w, "bytes");
+    pd_jw_uint(&w, r->bytes);
+    pd_jw_key(&w, "added");
+    pd_jw_strz(&w, added);
+    pd_jw_key(&w, "source");
+    pd_jw_strz(&w, r->source);
+    pd_jw_end_object(&w);
+    pd_buf_addc(&b, '\n');
+    if (rc == 0 && pd_buf_rc(&b) < 0)
+        rc = no_memory(err);
+    if (rc == 0)
+        rc = pd_draft_open(&d, path, err);
+    if (rc == 0) {
+        rc = pd_draft_write(&d, pd_buf_str(&b), err);
+        if (rc == 0)
+            rc = pd_draft_commit(&d, err);
+        pd_draft_done(&d);
+    }
+    pd_buf_done(&b);
+    free(path);
+    return rc;
+}
+
+static int read_record(const char *path, struct app_model_record *out, struct pd_err *err)
+{
+    struct pd_buf text = PD_BUF_INIT(RECORD_MAX_BYTES);
+    struct pd_json *j = NULL;
+    const char *sha256, *source;
+    int64_t version, bytes;
+    int rc = pd_read_file(path, &text, err);
+
+    if (rc == 0 && (rc = pd_json_parse(pd_buf_str(&text), &j, err)) < 0)
+        pd_err_context(err, "the record '%s'", path);
+    if (rc == 0) {
+        sha256 = pd_json_string(pd_json_get(j, "sha256"));
+        source = pd_json_string(pd_json_get(j, "source"));
+        if (!pd_json_int(pd_json_get(j, "ponder_model"), &version) || version != 1 || !sha256 ||
+            strlen(sha256) != PD_SHA256_HEX - 1 || !source ||
+            !pd_json_int(pd_json_get(j, "bytes"), &bytes) || bytes < 0) {
+            rc = pd_fail(err, PD_EFORMAT,
+                         "'%s' is not the record of a model: remove the model and add it again",
+                         path);
+        } else {
+            memcpy(out->sha256, sha256, PD_SHA256_HEX);
+            out->bytes = (uint64_t)bytes;
+            out->source = strdup(source);
+            rc = out->source ? 0 : no_memory(err);
+        }
+    }
+    pd_json_free(j);
+    pd_buf_done(&text);
+    return rc;
+}
+
+void app_model_record_done(struct app_model_record *r)
+{
+    free(r->name);
+    free(r->path);
+    free(r->source);
+    *r = (struct app_model_record){0};
+}
+
+static int hash(const char *path, char hex[PD_SHA256_HEX], struct pd_err *err)
+{
+    uint8_t sum[PD_SHA256_BYTES];
+    int rc = pd_sha256_file(path, sum, err);
+
+    if (rc == 0)
+        pd_hex(sum, sizeof sum, hex);
+    return rc;
+}
+
+int app_verify_model(const char *name, struct app_model_record *out, char now[PD_SHA256_HEX],
+                     struct pd_err *err)
+{
+    struct app_model_record r = {.name = strdup(name)};
+    char *folder, *record = NULL;
+    int rc = r.name ? 0 : no_memory(err);
+
+    for (int i = 0; rc == 0 && !record && (folder = app_data_folder("models", i)); i++) {
+        if (folder[0] && has_record(folder, name)) {
+            record = in_folder(folder, name, ".json");
+            r.path = in_folder(folder, name, ".gguf");
+        }
+        free(folder);
+    }
+    if (rc == 0 && !record)
+        rc = pd_fail(err, PD_ENOENT,
+                     "no record of '%s': it is not one that 'ponder model add' has added", name);
+    if (rc == 0)
+        rc = r.path ? read_record(record, &r, err) : no_memory(err);
+    if (rc == 0)
+        rc = hash(r.path, now, err);
+    free(record);
+    if (rc < 0)
+        app_model_record_done(&r);
+    else
+        *out = r;
+    return rc;
+}
+
+/* ---- adding, naming, removing
+ * ---------------------------------------------------------------------- */
+
+/* The file's name without folder and ending. */
+static char *name_of(const char *file)
+{
+    const char *slash = strrchr(file, '/');
+    struct pd_str name = pd_str_of(slash ? slash + 1 : file);
+
+    if (pd_str_ends(name, PD_STR(".gguf")))
+        name.len -= 5;
+    return pd_str_dup(name);
+}
+
+/* Puts a link there in one step, also over another one. */
+static int put_link(const char *target, const char *path, struct pd_err *err)
+{
+    char *part = app_join(path, "", ".part");
+    int rc = part ? 0 : no_memory(err);
+
+    if (rc == 0 && ((unlink(part) < 0 && errno != ENOENT) || symlink(target, part) < 0 ||
+                    rename(part, path) < 0))
+        rc = pd_fail_errno(err, errno, "cannot write '%s'", path);
+    free(part);
+    return rc;
+}
+
+int app_add_model(const char *file, const char *name, bool link, struct app_model_record *out,
+                  struct pd_err *err)
+{
+    struct app_model_record r = {.name = name ? strdup(name) : name_of(file)};
+    char *folder = own_folder();
+    struct pd_draft d = {.fd = -1};
+    struct stat st;
+    int rc = r.name && folder ? check_name(r.name, err) : no_memory(err);
+
+    if (rc == 0)
+        rc = check_free(r.name, err);
+    if (rc == 0)
+        rc = eng_model_check(file, err);
+    if (rc == 0)
+        rc = pd_mkdirs(folder, 0755, err);
+    if (rc == 0) {
+        r.source = realpath(file, NULL);
+        r.path = in_folder(folder, r.name, ".gguf");
+        rc = r.source && r.path ? 0 : no_memory(err);
+    }
+    if (rc == 0 && !link) {
+        rc = pd_draft_open(&d, r.path, err);
+        if (rc == 0)
+            rc = pd_draft_copy(&d, file, err);
+    }
+    /* The copy, so that the record is of the bytes that are kept. */
+    if (rc == 0)
+        rc = hash(link ? r.source : d.part, r.sha256, err);
+    if (rc == 0 && stat(link ? r.source : d.part, &st) < 0)
+        rc = pd_fail_errno(err, errno, "cannot look at '%s'", r.source);
+    if (rc == 0) {
+        r.bytes = (uint64_t)st.st_size;
+        rc = write_record(folder, &r, err);
+    }
+    if (rc == 0)
+        rc = link ? put_link(r.source, r.path, err) : pd_draft_commit(&d, err);
+    pd_draft_done(&d);
+    free(folder);
+    if (rc < 0)
+        app_model_record_done(&r);
+    else
+        *out = r;
+    return rc;
+}
+
+int app_alias_model(const char *name, const char *target, struct pd_err *err)
+{
+    char *folder = own_folder(), *path = NULL, *file = NULL, *old = NULL, *slash;
+    int rc = folder ? check_name(name, err) : no_memory(err);
+
+    if (rc == 0)
+        rc = app_find_model(target, &file, err);
+    if (rc == 0) {
+        path = in_folder(folder, name, ".gguf");
+        rc = path ? 0 : no_memory(err);
+    }
+    old = rc == 0 ? alias_target(folder, name) : NULL;
+    if (rc == 0 && !old) /* an alias may be given another meaning */
+        rc = check_free(name, err);
+    if (rc == 0)
+        rc = pd_mkdirs(folder, 0755, err);
+    if (rc == 0) {
+        slash = strrchr(file, '/');
+        *slash = '\0'; /* a link inside the folder survives that the folder moves */
+        if (same_place(file, folder)) {
+            rc = put_link(slash + 1, path, err);
+        } else {
+            *slash = '/';
+            rc = put_link(file, path, err);
+        }
+    }
+    free(folder);
+    free(path);
+    free(file);
+    free(old);
+    return rc;
+}
+
+/* An alias in folder, other than name itself, that stands for the file; NULL: none. */
+static char *alias_for(const char *folder, const char *name, const char *file)
+{
+    DIR *d = opendir(folder);
+    char *found = NULL;
+
+    for (struct dirent *e; d && !found && (e = readdir(d));) {
+        struct pd_str entry = pd_str_of(e->d_name);
+        char *alias, *target, *path;
+
+        if (!pd_str_ends(entry, PD_STR(".gguf")))
+            continue;
+        alias = pd_str_dup(pd_str_sub(entry, 0, entry.len - 5));
+        target = alias ? alias_target(folder, alias) : NULL;
+        path = target ? in_folder(folder, alias, ".gguf") : NULL;
+        if (path && strcmp(alias, name) != 0 && same_place(path, file))
+            found = strdup(alias);
+        free(alias);
+        free(target);
+        free(path);
+    }
+    if (d)
+        closedir(d);
+    return found;
+}
+
+int app_remove_model(const char *name, struct pd_err *err)
+{
+    char *folder = own_folder(), *bundle = app_data_folder("models", APP_FOLDER_BUNDLED);
+    char *path = NULL, *record = NULL, *alias = NULL, *target = NULL, *elsewhere = NULL;
+    struct stat st;
+    int rc = folder && bundle ? check_name(name, err) : no_memory(err);
+
+    if (rc == 0) {
+        path = in_folder(folder, name, ".gguf");
+        record = in_folder(folder, name, ".json");
+        rc = path && record ? 0 : no_memory(err);
+    }
+    if (rc == 0 && (lstat(path, &st) < 0 || same_place(folder, bundle))) {
+        rc = app_find_model(name, &elsewhere, err);
+        if (rc == 0)
+            rc = pd_fail(err, PD_EPERM,
+                         "only your own models can be removed; '%s' is bundled or elsewhere: %s",
+                         name, elsewhere);
+    }
+    if (rc == 0)
+        target = alias_target(folder, name);
+    if (rc == 0 && !target && (alias = alias_for(folder, name, path)))
+        rc = pd_fail(err, PD_EBUSY, "alias '%s' stands for '%s': remove it first", alias, name);
+    if (rc == 0 && unlink(path) < 0)
+        rc = pd_fail_errno(err, errno, "cannot remove '%s'", path);
+    if (rc == 0 && unlink(record) < 0 && errno != ENOENT)
+        rc = pd_fail_errno(err, errno, "cannot remove '%s'", record);
+    free(folder);
+    free(bundle);
+    free(path);
+    free(record);
+    free(alias);
+    free(target);
+    free(elsewhere);
+    return rc;
+}

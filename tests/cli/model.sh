@@ -1,0 +1,109 @@
+#!/bin/sh
+# `ponder model`: the life of a user's own models. TAP.
+ponder=${PONDER_TEST_BUILDDIR:-.}/ponder
+bundle=${PONDER_MODELS_DIR:-recipes/models}
+tmp=$(mktemp -d) || exit 1
+trap 'rm -rf "$tmp"' EXIT
+export PONDER_THREADS=2 XDG_DATA_HOME="$tmp/share"
+unset PONDER_MODELS_DIR PONDER_MODEL PONDER_NAME PONDER_LINK
+own=$XDG_DATA_HOME/ponder/models
+
+n=0
+failed=0
+point() # NAME STATUS
+{
+    n=$((n + 1))
+    if [ "$2" -eq 0 ]; then
+        echo "ok $n - $1"
+        return
+    fi
+    failed=1
+    echo "not ok $n - $1"
+    head -n 5 "$tmp/out" "$tmp/err" | sed 's/^/# /'
+}
+run() { "$ponder" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null; }
+# fails CODE WORDS ARGUMENTS...: that exit code, and one line on standard error with these words
+fails()
+{
+    code=$1
+    words=$2
+    shift 2
+    run "$@"
+    got=$?
+    [ "$got" -eq "$code" ] && [ "$(wc -l <"$tmp/err")" -eq 1 ] && grep -q "^ponder: .*$words" "$tmp/err"
+    point "exit $code: $*" $?
+}
+
+cp "$bundle/tiny-draft-Q8_0.gguf" "$tmp/mine.gguf"
+sum=$(sha256sum <"$tmp/mine.gguf" | cut -d ' ' -f 1)
+
+run model verify && grep -q 'no models were added' "$tmp/err"
+point 'nothing to verify' $?
+run model add "$tmp/mine.gguf" && grep -q "^sha256   $sum$" "$tmp/out" &&
+    grep -q 'chat template: known' "$tmp/out"
+point 'add' $?
+cmp -s "$tmp/mine.gguf" "$own/mine.gguf" && [ "$(ls -A "$own" | tr '\n' ' ')" = 'mine.gguf mine.json ' ]
+point 'a copy and its record, nothing else' $?
+run model add --json --name other --link "$tmp/mine.gguf" && [ "$(wc -l <"$tmp/out")" -eq 1 ] &&
+    grep -q "\"sha256\":\"$sum\"" "$tmp/out" && grep -q '"template_problem":null' "$tmp/out" &&
+    [ -L "$own/other.gguf" ]
+point 'add --link --name --json' $?
+run model alias short mine && [ "$(readlink "$own/short.gguf")" = mine.gguf ]
+point 'alias' $?
+run model alias bundled tiny-base && run model show bundled && grep -q 'tiny-base-Q8_0.gguf' "$tmp/out"
+point 'alias of a bundled model' $?
+run model alias bundled mine && [ "$(readlink "$own/bundled.gguf")" = mine.gguf ]
+point 'an alias may be given another meaning' $?
+run model ls && grep -q '^mine  .*mine.gguf$' "$tmp/out" && grep -q '^short  .* -> mine$' "$tmp/out" &&
+    grep -q '^other  ' "$tmp/out" && grep -q '^tiny-base-Q8_0 ' "$tmp/out"
+point 'ls' $?
+run model ls --json && grep '"name":"short"' "$tmp/out" | grep -q '"alias_of":"mine","added":false' &&
+    grep '"name":"mine"' "$tmp/out" | grep -q '"alias_of":null,"added":true'
+point 'ls --json' $?
+run tokenize -m short hello
+point 'an alias is a model' $?
+
+run model verify && [ "$(cat "$tmp/out")" = 'ok     mine
+ok     other' ]
+point 'verify' $?
+printf 'x' | dd of="$tmp/mine.gguf" bs=1 seek=200000 conv=notrunc 2>/dev/null
+run model verify && status=1 || status=$?
+[ "$status" -eq 1 ] && grep -q '^ok     mine$' "$tmp/out" && grep -q '^differs other: sha256 ' "$tmp/out" &&
+    grep -q '1 of 2 models' "$tmp/err"
+point 'verify: a byte has changed' $?
+run model verify --json other mine && status=1 || status=$?
+[ "$status" -eq 1 ] && grep '"name":"other"' "$tmp/out" | grep -q '"ok":false' &&
+    grep '"name":"mine"' "$tmp/out" | grep -q '"ok":true'
+point 'verify --json NAME' $?
+
+fails 4 "alias 'bundled' stands for\|alias 'short' stands for" model rm mine
+run model rm short && run model rm bundled && run model rm mine && run model rm other &&
+    [ -z "$(ls -A "$own")" ] && [ -e "$tmp/mine.gguf" ]
+point 'rm leaves nothing, and what a link pointed to' $?
+
+fails 7 'only your own models can be removed' model rm tiny-base-Q8_0
+fails 3 "no model 'nothere'" model rm nothere
+fails 3 "no model 'nothere'" model alias x nothere
+fails 3 "no record of 'tiny-base-Q8_0'" model verify tiny-base-Q8_0
+fails 2 "there is a model 'tiny-base' already" model add --name tiny-base "$tmp/mine.gguf"
+fails 2 "there is a model 'tiny-base' already" model alias tiny-base tiny-draft
+for name in .hidden -x a/b '' x.gguf "$(printf 'a\tb')" "$(printf '\377')"; do
+    fails 2 "a model's name has" model add "--name=$name" "$tmp/mine.gguf"
+done
+fails 2 'model ls has no option --name' model ls --name x
+fails 2 'model needs ls' model add
+head -c 100000 "$bundle/tiny-base-Q8_0.gguf" >"$tmp/short.gguf"
+fails 3 'short.gguf' model add "$tmp/short.gguf"
+fails 3 'nothere.gguf' model add "$tmp/nothere.gguf"
+[ -z "$(ls -A "$own")" ]
+point 'what was refused left nothing behind' $?
+
+mkdir -p "$own"
+cp "$bundle/tiny-draft-Q8_0.gguf" "$own/broken.gguf"
+echo '{"ponder_model":1,"sha256":"no"}' >"$own/broken.json"
+fails 3 'broken.json.* is not the record of a model' model verify broken
+echo '{' >"$own/broken.json"
+fails 3 'broken.json' model verify
+
+echo "1..$n"
+exit $failed
