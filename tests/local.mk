@@ -25,6 +25,7 @@ UNIT_TESTS = \
 	tests/unit/test_core_search \
 	tests/unit/test_core_tally \
 	tests/unit/test_engine_arch \
+	tests/unit/test_docs_strategy \
 	tests/unit/test_engine_gguf \
 	tests/unit/test_engine_ctx \
 	tests/unit/test_engine_kernels \
@@ -63,6 +64,13 @@ SCRIPT_TESTS = \
 	tests/cli/verbs.sh \
 	tests/docs/strategies.sh \
 	tests/include_direction.sh
+
+# The example of docs/adding-a-strategy.md, as it stands there.
+tests/docs/adding-a-strategy.inc: $(srcdir)/docs/adding-a-strategy.md
+	$(AM_V_GEN)$(MKDIR_P) $(@D) && $(AWK) '/^```$$/ { on = 0 } on { print } /^```c$$/ { on = 1 }' \
+	  $(srcdir)/docs/adding-a-strategy.md >$@.tmp && mv $@.tmp $@
+tests/unit/test_docs_strategy.$(OBJEXT): tests/docs/adding-a-strategy.inc
+CLEANFILES += tests/docs/adding-a-strategy.inc
 
 # What unit tests share: fakes of the interfaces of src/core. Models with random weights are a
 # library of their own, which the program that writes them to a file needs without the rest.
