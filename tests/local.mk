@@ -29,6 +29,7 @@ UNIT_TESTS = \
 	tests/unit/test_engine_gguf \
 	tests/unit/test_engine_ctx \
 	tests/unit/test_engine_kernels \
+	tests/unit/test_engine_models \
 	tests/unit/test_engine_pool \
 	tests/unit/test_engine_reference \
 	tests/unit/test_engine_sched \
@@ -81,7 +82,22 @@ tests_support_librandom_model_a_SOURCES = \
 LDADD = $(TEST_SUPPORT) $(PONDER_ARCHIVES) $(PONDER_LIBS)
 TESTS = $(SCRIPT_TESTS)
 EXTRA_DIST += $(SCRIPT_TESTS) $(FUZZ_TESTS:=.in)
-EXTRA_DIST += tests/gguf_builder.h tests/unit/engine_fixture.h tests/vocabulary.h
+EXTRA_DIST += tests/gguf_builder.h tests/vocabulary.h tests/unit/engine_fixture.h \
+	tests/unit/engine_tolerance.h
+EXTRA_DIST += tests/reference/forward.py \
+	tests/reference/bundled.json \
+	tests/reference/tiny-gemma.json \
+	tests/reference/tiny-gemma2.json \
+	tests/reference/tiny-gemma3.json \
+	tests/reference/tiny-llama-linear.json \
+	tests/reference/tiny-llama.json \
+	tests/reference/tiny-llama3.json \
+	tests/reference/tiny-phi3-long.json \
+	tests/reference/tiny-phi3.json \
+	tests/reference/tiny-qwen2-yarn.json \
+	tests/reference/tiny-qwen2.json \
+	tests/reference/tiny-qwen3.json \
+	tests/reference/tiny-qwen3moe.json
 
 if FUZZING
 noinst_PROGRAMS += $(FUZZ_TESTS)

@@ -297,6 +297,8 @@ static void finish_bf16(uint8_t *p, float sd)
 static void finish_q8_0(uint8_t *p, float sd)
 {
     put_scale(p, sd / 73.9f, false);
+    for (int i = 2; i < 34; i++)
+        p[i] += p[i] == 0x80; /* quantisers write -127 to 127, and some readers rely on it */
 }
 
 static void finish_q4_0(uint8_t *p, float sd)
@@ -548,10 +550,10 @@ static void layer_tensors(struct file *f, uint32_t l)
 
     vector(f, N("attn_norm.weight"), m->n_embd, 1, 0.25f);
     if (phi3) {
-        matrix(f, N("attn_qkv.weight"), ATTN_QKV, l, n_q + 2 * n_kv, m->n_embd, 0, 1.5f);
+        matrix(f, N("attn_qkv.weight"), ATTN_QKV, l, n_q + 2 * n_kv, m->n_embd, 0, 1.1f);
     } else {
-        matrix(f, N("attn_q.weight"), ATTN_Q, l, n_q, m->n_embd, 0, 1.6f);
-        matrix(f, N("attn_k.weight"), ATTN_K, l, n_kv, m->n_embd, 0, 1.6f);
+        matrix(f, N("attn_q.weight"), ATTN_Q, l, n_q, m->n_embd, 0, 1.1f);
+        matrix(f, N("attn_k.weight"), ATTN_K, l, n_kv, m->n_embd, 0, 1.1f);
         matrix(f, N("attn_v.weight"), ATTN_V, l, n_kv, m->n_embd, 0, 1);
     }
     if (qwen2) {
@@ -560,8 +562,8 @@ static void layer_tensors(struct file *f, uint32_t l)
         vector(f, N("attn_v.bias"), n_kv, 0, 0.5f);
     }
     if (qk_norm) {
-        vector(f, N("attn_q_norm.weight"), m->head_dim, 1.6f, 0.4f);
-        vector(f, N("attn_k_norm.weight"), m->head_dim, 1.6f, 0.4f);
+        vector(f, N("attn_q_norm.weight"), m->head_dim, 1.1f, 0.3f);
+        vector(f, N("attn_k_norm.weight"), m->head_dim, 1.1f, 0.3f);
     }
     matrix(f, N("attn_output.weight"), ATTN_O, l, m->n_embd, n_q, 0, 1.5f);
     if (gemma2 || gemma3)

@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
+#include "base/json.h"
 #include "engine/engine.h"
 
 static inline const char *fx_path(const char *name)
@@ -29,6 +31,40 @@ static inline void fx_ok(int rc, const struct pd_err *err)
 {
     if (rc < 0)
         fail_msg("%d: %s", rc, err->text);
+}
+
+/* The JSON of a file with reference numbers. */
+static inline struct pd_json *fx_json(const char *path)
+{
+    struct pd_buf text = PD_BUF_INIT(1u << 24);
+    struct pd_json *root = NULL;
+    struct pd_err err = {0};
+
+    fx_ok(pd_read_file(path, &text, &err), &err);
+    fx_ok(pd_json_parse(pd_buf_str(&text), &root, &err), &err);
+    pd_buf_done(&text);
+    return root;
+}
+
+static inline size_t fx_ints(const struct pd_json *a, int32_t *out, size_t max)
+{
+    size_t n = 0;
+
+    for (const struct pd_json *v = pd_json_first(a); v; v = pd_json_next(v)) {
+        int64_t x = 0;
+
+        assert_true(n < max && pd_json_int(v, &x));
+        out[n++] = (int32_t)x;
+    }
+    return n;
+}
+
+static inline double fx_number(const struct pd_json *v)
+{
+    double x = -1e300;
+
+    assert_true(pd_json_number(v, &x));
+    return x;
 }
 
 static inline struct eng *fx_eng(const char *isa, unsigned n_threads, unsigned chunk,

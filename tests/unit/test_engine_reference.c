@@ -1,58 +1,10 @@
 /* Our numbers against a float64 forward pass over the stored weights (recipes/models/reference). */
 #include "tests/unit/engine_fixture.h"
 
-#include "base/file.h"
-#include "base/json.h"
 #include "engine/gguf.h"
 #include "engine/kernels.h"
 #include "engine/model.h"
-
-/* Q8_0 weights are multiplied with activations rounded to 8 bits, the reference's are exact. That
- * this is the whole difference is tested too: the same weights with exact activations are as close
- * as F16. Observed: F16 0.022, Q8_0 weights with exact activations 0.018. */
-#define TOLERANCE_F16 0.05
-/* Observed: base 0.27; draft 0.61, where 12 of about 5000 logits are off by more than 0.4 (it is
- * only 96 wide). */
-#define TOLERANCE_Q8_0      0.4
-#define TOLERANCE_Q8_0_RARE 0.8
-#define RARE                0.005 /* share of logits that may lie between the two */
-/* Observed: F16 0.00022, Q8_0 0.0081. */
-#define TOLERANCE_REWARD 0.01
-
-static struct pd_json *load(const char *name)
-{
-    struct pd_buf text = PD_BUF_INIT(1u << 24);
-    struct pd_json *root = NULL;
-    struct pd_err err = {0};
-    char path[128];
-
-    snprintf(path, sizeof(path), "reference/%s", name);
-    fx_ok(pd_read_file(fx_path(path), &text, &err), &err);
-    fx_ok(pd_json_parse(pd_buf_str(&text), &root, &err), &err);
-    pd_buf_done(&text);
-    return root;
-}
-
-static size_t ints(const struct pd_json *a, int32_t *out, size_t max)
-{
-    size_t n = 0;
-
-    for (const struct pd_json *v = pd_json_first(a); v; v = pd_json_next(v)) {
-        int64_t x = 0;
-
-        assert_true(n < max && pd_json_int(v, &x));
-        out[n++] = (int32_t)x;
-    }
-    return n;
-}
-
-static double number(const struct pd_json *v)
-{
-    double x = -1e300;
-
-    assert_true(pd_json_number(v, &x));
-    return x;
-}
+#include "tests/unit/engine_tolerance.h"
 
 static void exact_mat(const struct eng_model *m, struct eng_mat *w, const char *name)
 {
@@ -94,7 +46,7 @@ static void greedy(const char *model, const char *file, double tolerance, double
     struct eng *e = fx_eng(NULL, 2, 0, 0);
     struct eng_model *m = fx_model(e, model);
     uint32_t n_vocab = eng_model_info(m)->n_vocab;
-    struct pd_json *root = load(file);
+    struct pd_json *root = fx_json(fx_path(file));
     int32_t *labels = malloc(n_vocab * sizeof(*labels));
     double worst = 0.0;
     size_t n_problems = 0, n_steps = 0, n_cut = 0, n_values = 0, n_rare = 0;
@@ -107,8 +59,8 @@ static void greedy(const char *model, const char *file, double tolerance, double
          g = pd_json_next(g)) {
         int32_t ids[1024];
         uint32_t at[1024];
-        size_t n_prompt = ints(pd_json_get(g, "prompt_ids"), ids, 512);
-        size_t n = ints(pd_json_get(g, "ids"), ids + n_prompt, 512);
+        size_t n_prompt = fx_ints(pd_json_get(g, "prompt_ids"), ids, 512);
+        size_t n = fx_ints(pd_json_get(g, "ids"), ids + n_prompt, 512);
         const struct pd_json *top5 = pd_json_get(g, "top5");
         struct eng_ctx *c = fx_ctx(e, m, ids, n_prompt), *s = fx_ctx(e, m, ids, n_prompt + n - 1);
         struct eng_req q[2] = {fx_generate(c, 0.0f, 0, (uint32_t)n),
@@ -126,8 +78,8 @@ static void greedy(const char *model, const char *file, double tolerance, double
         assert_int_equal(q[1].finish, ENG_FINISH_NONE);
         for (size_t i = 0; i < n; i++) {
             const struct pd_json *step = pd_json_at(top5, i);
-            double first = number(pd_json_at(pd_json_at(step, 0), 1));
-            double second = number(pd_json_at(pd_json_at(step, 1), 1));
+            double first = fx_number(pd_json_at(pd_json_at(step, 0), 1));
+            double second = fx_number(pd_json_at(pd_json_at(step, 1), 1));
 
             for (const struct pd_json *p = pd_json_first(step); p; p = pd_json_next(p)) {
                 int64_t id = -1;
@@ -135,7 +87,7 @@ static void greedy(const char *model, const char *file, double tolerance, double
 
                 assert_true(pd_json_int(pd_json_at(p, 0), &id));
                 off =
-                    fabs((double)q[1].logits[i * n_vocab + (size_t)id] - number(pd_json_at(p, 1)));
+                    fabs((double)q[1].logits[i * n_vocab + (size_t)id] - fx_number(pd_json_at(p, 1)));
                 worst = off > worst ? off : worst;
                 n_values++;
                 n_rare += off > tolerance;
@@ -178,7 +130,7 @@ static void rewards(const char *model, const char *file)
 {
     struct eng *e = fx_eng(NULL, 2, 0, 0);
     struct eng_model *m = fx_model(e, model);
-    struct pd_json *root = load(file);
+    struct pd_json *root = fx_json(fx_path(file));
     double worst = 0.0;
     size_t n_rewards = 0;
 
@@ -186,14 +138,14 @@ static void rewards(const char *model, const char *file)
          g = pd_json_next(g)) {
         int32_t ids[1024], labels[2];
         uint32_t at[1024], n_at = 0;
-        size_t n = ints(pd_json_get(g, "ids"), ids, 1024);
+        size_t n = fx_ints(pd_json_get(g, "ids"), ids, 1024);
         const struct pd_json *want = pd_json_get(g, "rewards");
-        double tag = number(pd_json_get(g, "tag"));
+        double tag = fx_number(pd_json_get(g, "tag"));
         struct eng_ctx *c = fx_ctx(e, m, ids, n);
         struct eng_req q = {.op = ENG_SCORE, .ctx = c, .at = at, .labels = labels, .n_labels = 2};
 
-        labels[0] = (int32_t)number(pd_json_get(g, "plus"));
-        labels[1] = (int32_t)number(pd_json_get(g, "minus"));
+        labels[0] = (int32_t)fx_number(pd_json_get(g, "plus"));
+        labels[1] = (int32_t)fx_number(pd_json_get(g, "minus"));
         for (size_t i = 0; i < n; i++) {
             if (ids[i] == (int32_t)tag)
                 at[n_at++] = (uint32_t)i;
@@ -203,7 +155,7 @@ static void rewards(const char *model, const char *file)
         fx_run(e, &q, 1);
         for (size_t i = 0; i < n_at; i++) {
             double r = 1.0 / (1.0 + exp((double)q.logits[2 * i + 1] - (double)q.logits[2 * i]));
-            double off = fabs(r - number(pd_json_at(want, i)));
+            double off = fabs(r - fx_number(pd_json_at(want, i)));
 
             worst = off > worst ? off : worst;
             if (!(off <= TOLERANCE_REWARD))
@@ -225,46 +177,46 @@ static void rewards(const char *model, const char *file)
 static void test_base_f16(void **state)
 {
     (void)state;
-    greedy("tiny-base-F16.gguf", "greedy-base-F16.json", TOLERANCE_F16, TOLERANCE_F16, false);
+    greedy("tiny-base-F16.gguf", "reference/greedy-base-F16.json", TOLERANCE_F16, TOLERANCE_F16, false);
 }
 
 static void test_base_q8_0(void **state)
 {
     (void)state;
-    greedy("tiny-base-Q8_0.gguf", "greedy-base-Q8_0.json", TOLERANCE_Q8_0, TOLERANCE_Q8_0_RARE,
+    greedy("tiny-base-Q8_0.gguf", "reference/greedy-base-Q8_0.json", TOLERANCE_Q8_0, TOLERANCE_Q8_0_RARE,
            false);
 }
 
 static void test_draft_f16(void **state)
 {
     (void)state;
-    greedy("tiny-draft-F16.gguf", "greedy-draft-F16.json", TOLERANCE_F16, TOLERANCE_F16, false);
+    greedy("tiny-draft-F16.gguf", "reference/greedy-draft-F16.json", TOLERANCE_F16, TOLERANCE_F16, false);
 }
 
 static void test_draft_q8_0(void **state)
 {
     (void)state;
-    greedy("tiny-draft-Q8_0.gguf", "greedy-draft-Q8_0.json", TOLERANCE_Q8_0, TOLERANCE_Q8_0_RARE,
+    greedy("tiny-draft-Q8_0.gguf", "reference/greedy-draft-Q8_0.json", TOLERANCE_Q8_0, TOLERANCE_Q8_0_RARE,
            false);
 }
 
 static void test_q8_0_exact(void **state)
 {
     (void)state;
-    greedy("tiny-base-Q8_0.gguf", "greedy-base-Q8_0.json", TOLERANCE_F16, TOLERANCE_F16, true);
-    greedy("tiny-draft-Q8_0.gguf", "greedy-draft-Q8_0.json", TOLERANCE_F16, TOLERANCE_F16, true);
+    greedy("tiny-base-Q8_0.gguf", "reference/greedy-base-Q8_0.json", TOLERANCE_F16, TOLERANCE_F16, true);
+    greedy("tiny-draft-Q8_0.gguf", "reference/greedy-draft-Q8_0.json", TOLERANCE_F16, TOLERANCE_F16, true);
 }
 
 static void test_prm_f16(void **state)
 {
     (void)state;
-    rewards("tiny-prm-F16.gguf", "rewards-prm-F16.json");
+    rewards("tiny-prm-F16.gguf", "reference/rewards-prm-F16.json");
 }
 
 static void test_prm_q8_0(void **state)
 {
     (void)state;
-    rewards("tiny-prm-Q8_0.gguf", "rewards-prm-Q8_0.json");
+    rewards("tiny-prm-Q8_0.gguf", "reference/rewards-prm-Q8_0.json");
 }
 
 int main(void)
