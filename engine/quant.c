@@ -7,8 +7,10 @@
 
 #include "engine/quant_int.h"
 
-const struct eng_quant *const eng_quants[] = {&quant_f32,  &quant_f16,  &quant_bf16,
-                                              &quant_q8_0, &quant_q4_0, NULL};
+const struct eng_quant *const eng_quants[] = {
+    &quant_f32,  &quant_f16,  &quant_bf16, &quant_q8_0, &quant_q4_0,
+    &quant_q4_1, &quant_q5_0, &quant_q5_1, NULL,
+};
 
 const struct eng_quant *eng_quant_find(uint32_t ggml_type)
 {

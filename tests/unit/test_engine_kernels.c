@@ -66,12 +66,22 @@ static void fill_weights(const struct eng_quant *q, unsigned char *dst, size_t n
         } else if (strcmp(q->name, "BF16") == 0) {
             h = (uint16_t)(bits >> 16);
             memcpy(dst, &h, 2);
-        } else { /* a binary16 scale, then integers: all of them extreme in some blocks */
-            bool extreme = rnd() % 4 == 0;
+        } else { /* integers, all of them extreme in some blocks, and one or two binary16 scales */
+            static const struct {
+                const char *name;
+                size_t d[2];
+            } at[] = {{"Q4_1", {0, 2}}, {"Q5_1", {0, 2}}};
+            const size_t *d = (const size_t[2]){0, 0};
+            unsigned char extreme = rnd() % 3 ? 0x80 : 0xff;
+            bool some = rnd() % 4 == 0;
 
-            memcpy(dst, &h, 2);
-            for (size_t i = 2; i < q->block_bytes; i++)
-                dst[i] = extreme ? (rnd() % 8 ? 0x80 : 0x7f) : (unsigned char)rnd();
+            for (size_t i = 0; i < q->block_bytes; i++)
+                dst[i] = !some ? (unsigned char)rnd() : rnd() % 8 ? extreme : 0x7f;
+            for (size_t i = 0; i < sizeof at / sizeof *at; i++)
+                d = strcmp(q->name, at[i].name) == 0 ? at[i].d : d;
+            memcpy(dst + d[0], &h, 2);
+            h = eng_f32_to_f16(rnd_float(2));
+            memcpy(dst + d[1], &h, 2);
         }
     }
 }
@@ -153,6 +163,52 @@ static void mm_equal(void **state)
                         check_mm(*q, rows[r], cols[c], batch[b]);
     }
     assert_null(eng_quant_find(9999));
+}
+
+/* The 4- and 5-bit types, read from their description: scale, minimum if any, fifth bits if any,
+ * nibbles. d u has few enough bits to be exact. */
+static void dequant_nibbles(void **state)
+{
+    static const struct {
+        const char *name;
+        bool min, five;
+    } types[] = {
+        {"Q4_0", false, false}, {"Q4_1", true, false}, {"Q5_0", false, true}, {"Q5_1", true, true}};
+    enum { N = 32 * 50 };
+    float got[N];
+
+    (void)state;
+    for (size_t t = 0; t < sizeof types / sizeof *types; t++) {
+        const struct eng_quant *const *q = eng_quants;
+        unsigned char src[N / 32 * 24], *p = src;
+
+        while (*q && strcmp((*q)->name, types[t].name) != 0)
+            q++;
+        assert_non_null(*q);
+        fill_weights(*q, src, N);
+        (*q)->dequant(src, got, N);
+        for (size_t i = 0; i < N; i++) {
+            size_t j = i % 32, at = types[t].min ? 4 : 2;
+            uint16_t d, m;
+            double want;
+            int u;
+
+            if (i > 0 && j == 0)
+                p += (*q)->block_bytes;
+            memcpy(&d, p, 2);
+            memcpy(&m, p + 2, 2);
+            u = p[at + (types[t].five ? 4 : 0) + j % 16];
+            u = j < 16 ? u % 16 : u / 16;
+            if (types[t].five)
+                u += p[at + j / 8] & 1 << j % 8 ? 16 : 0;
+            want = (double)eng_f16_to_f32(d);
+            if (types[t].min)
+                want = want * u + (double)eng_f16_to_f32(m);
+            else
+                want *= u - (types[t].five ? 16 : 8);
+            assert_true(got[i] == (float)want);
+        }
+    }
 }
 
 static void mm_any_cols(void **state) /* float types take any number of columns */
@@ -629,14 +685,15 @@ static void merge_order(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(mm_equal),       cmocka_unit_test(mm_any_cols),
-        cmocka_unit_test(vectors_equal),  cmocka_unit_test(max_zero),
-        cmocka_unit_test(quantize_equal), cmocka_unit_test(rope_equal),
-        cmocka_unit_test(attn_equal),     cmocka_unit_test(exp_log_accuracy),
-        cmocka_unit_test(exp_equal),      cmocka_unit_test(rope_accuracy),
-        cmocka_unit_test(rope_orders),    cmocka_unit_test(rope_yarn),
-        cmocka_unit_test(gelu_accuracy),  cmocka_unit_test(f16_round_trip),
-        cmocka_unit_test(f16_equal),      cmocka_unit_test(merge_order),
+        cmocka_unit_test(mm_equal),         cmocka_unit_test(mm_any_cols),
+        cmocka_unit_test(dequant_nibbles),  cmocka_unit_test(vectors_equal),
+        cmocka_unit_test(max_zero),         cmocka_unit_test(quantize_equal),
+        cmocka_unit_test(rope_equal),       cmocka_unit_test(attn_equal),
+        cmocka_unit_test(exp_log_accuracy), cmocka_unit_test(exp_equal),
+        cmocka_unit_test(rope_accuracy),    cmocka_unit_test(rope_orders),
+        cmocka_unit_test(rope_yarn),        cmocka_unit_test(gelu_accuracy),
+        cmocka_unit_test(f16_round_trip),   cmocka_unit_test(f16_equal),
+        cmocka_unit_test(merge_order),
     };
 
     return cmocka_run_group_tests_name("engine_kernels", tests, NULL, NULL);
