@@ -616,6 +616,20 @@ void gguf_close(struct gguf *g)
     free(f);
 }
 
+void gguf_drop(const struct gguf *g, const void *bytes, size_t n)
+{
+    const struct file *f = (const struct file *)(const void *)g;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), begin, end;
+
+    if (!f->mapping)
+        return;
+    /* Whole pages only: the neighbours' bytes may be in use. Failing costs memory, nothing else. */
+    begin = ((size_t)((const uint8_t *)bytes - g->map) + page - 1) / page * page;
+    end = ((size_t)((const uint8_t *)bytes - g->map) + n) / page * page;
+    if (begin < end)
+        (void)madvise((char *)f->mapping + begin, end - begin, MADV_DONTNEED);
+}
+
 const struct gguf_kv *gguf_find(const struct gguf *g, const char *key)
 {
     const struct file *f = (const struct file *)(const void *)g;

@@ -60,6 +60,9 @@ int gguf_open(const char *path, struct gguf **out, struct pd_err *err);
 int gguf_open_bytes(const void *bytes, size_t n, struct gguf **out,
                     struct pd_err *err); /* borrowed; fuzzing */
 void gguf_close(struct gguf *g);
+/* Bytes of the mapping that are not wanted soon: their pages need no memory until they are touched
+ * again. Any thread; any range. Does nothing to borrowed bytes. */
+void gguf_drop(const struct gguf *g, const void *bytes, size_t n);
 const struct gguf_kv *gguf_find(const struct gguf *g, const char *key);
 const struct gguf_tensor *gguf_tensor(const struct gguf *g, const char *name);
 /* Typed reads: 1 found, 0 absent (out untouched), PD_EFORMAT wrong type or out of range. */

@@ -1,12 +1,17 @@
 /* A model's life: the file is checked (shape.c), then its matrices are repacked for the kernels.
- * Loading is the caller's thread; afterwards the model is immutable. */
+ * Loading is the caller's thread and, for the file's digest, a second one; afterwards the model is
+ * immutable. */
 #include "engine/model.h"
 
 #include <math.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 
 #include "base/hash.h"
 #include "engine/shape.h"
+
+#define DIGEST_CHUNK ((size_t)8 << 20) /* mapped pages that the digest holds at a time */
 
 static void layer_done(struct eng_layer *y, uint32_t n_expert)
 {
@@ -61,21 +66,24 @@ static int load_vector(const struct gguf_tensor *t, float **out, struct pd_err *
     return 0;
 }
 
-/* The rows of s, or of the e-th of its experts. */
-static int load_matrix(const struct eng_slice *s, uint64_t e, struct eng_mat *out,
-                       struct pd_err *err)
+/* The rows of s, or of the e-th of its experts. The file's copy is dropped. */
+static int load_matrix(const struct gguf *g, const struct eng_slice *s, uint64_t e,
+                       struct eng_mat *out, struct pd_err *err)
 {
     const struct gguf_tensor *t = s->t;
     uint64_t row_bytes = t->bytes / (t->dims[1] * t->dims[2] * t->dims[3]);
+    const uint8_t *src = t->data + (s->row0 + e * s->rows) * row_bytes;
+    int rc =
+        eng_mat_init(out, eng_quant_find(t->type), src, (size_t)s->rows, (size_t)t->dims[0], err);
 
-    return eng_mat_init(out, eng_quant_find(t->type), t->data + (s->row0 + e * s->rows) * row_bytes,
-                        (size_t)s->rows, (size_t)t->dims[0], err);
+    gguf_drop(g, src, (size_t)(s->rows * row_bytes));
+    return rc;
 }
 
-static int load_experts(const struct eng_layer_tensors *t, uint32_t n, struct eng_layer *y,
-                        struct pd_err *err)
+static int load_experts(const struct gguf *g, const struct eng_layer_tensors *t, uint32_t n,
+                        struct eng_layer *y, struct pd_err *err)
 {
-    int rc = load_matrix(&t->router, 0, &y->router, err);
+    int rc = load_matrix(g, &t->router, 0, &y->router, err);
 
     if (rc < 0)
         return rc;
@@ -83,17 +91,17 @@ static int load_experts(const struct eng_layer_tensors *t, uint32_t n, struct en
     if (!y->experts)
         return pd_fail(err, PD_ENOMEM, "out of memory for %u experts", n);
     for (uint32_t e = 0; e < n && rc == 0; e++) {
-        rc = load_matrix(&t->gate, e, &y->experts[e].gate, err);
+        rc = load_matrix(g, &t->gate, e, &y->experts[e].gate, err);
         if (rc == 0)
-            rc = load_matrix(&t->up, e, &y->experts[e].up, err);
+            rc = load_matrix(g, &t->up, e, &y->experts[e].up, err);
         if (rc == 0)
-            rc = load_matrix(&t->down, e, &y->experts[e].down, err);
+            rc = load_matrix(g, &t->down, e, &y->experts[e].down, err);
     }
     return rc;
 }
 
-static int load_layer(const struct eng_layer_tensors *t, uint32_t n_expert, struct eng_layer *y,
-                      struct pd_err *err)
+static int load_layer(const struct gguf *g, const struct eng_layer_tensors *t, uint32_t n_expert,
+                      struct eng_layer *y, struct pd_err *err)
 {
     const struct {
         const struct gguf_tensor *t;
@@ -128,9 +136,9 @@ static int load_layer(const struct eng_layer_tensors *t, uint32_t n_expert, stru
             rc = load_vector(vectors[i].t, vectors[i].v, err);
     }
     for (size_t i = 0; i < n_mats && rc == 0; i++)
-        rc = load_matrix(mats[i].s, 0, mats[i].m, err);
+        rc = load_matrix(g, mats[i].s, 0, mats[i].m, err);
     if (rc == 0 && t->router.t)
-        rc = load_experts(t, n_expert, y, err);
+        rc = load_experts(g, t, n_expert, y, err);
     return rc;
 }
 
@@ -259,12 +267,52 @@ static int load_weights(struct eng_model *m, const struct eng_shape *s, struct p
 
         m->layers[l].window = local ? s->window : 0;
         m->layers[l].rope = &m->rope[local && m->n_ropes > 1];
-        rc = load_layer(&s->layers[l], s->n_expert, &m->layers[l], err);
+        rc = load_layer(m->gguf, &s->layers[l], s->n_expert, &m->layers[l], err);
         if (rc < 0)
             pd_err_context(err, "layer %u", l);
     }
     if (rc == 0)
-        rc = load_matrix(&(struct eng_slice){output, 0, s->n_vocab}, 0, &m->output, err);
+        rc = load_matrix(m->gguf, &(struct eng_slice){output, 0, s->n_vocab}, 0, &m->output, err);
+    return rc;
+}
+
+/* Of the bytes that are used, whatever happens to the path meanwhile. NULL: out of memory. */
+static void *digest_main(void *arg)
+{
+    struct eng_model *m = arg;
+    struct pd_sha256 *h = pd_sha256_new();
+
+    for (size_t at = 0, n; h && at < m->gguf->map_bytes; at += n) {
+        n = m->gguf->map_bytes - at < DIGEST_CHUNK ? m->gguf->map_bytes - at : DIGEST_CHUNK;
+        pd_sha256_add(h, m->gguf->map + at, n);
+        gguf_drop(m->gguf, m->gguf->map + at, n);
+    }
+    if (!h)
+        return NULL;
+    pd_sha256_end(h, m->info.sha256);
+    pd_sha256_free(h);
+    return m;
+}
+
+/* The digest takes about as long as the repacking, so they run side by side. */
+static int load_data(struct eng_model *m, const struct eng_shape *s, struct pd_err *err)
+{
+    sigset_t all, old;
+    pthread_t thread;
+    void *hashed;
+    int rc, failed;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &old); /* signals are not for this thread */
+    failed = pthread_create(&thread, NULL, digest_main, m);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    rc = load_weights(m, s, err);
+    if (failed == 0)
+        pthread_join(thread, &hashed);
+    else
+        hashed = digest_main(m);
+    if (rc == 0 && !hashed)
+        rc = pd_fail(err, PD_ENOMEM, "out of memory for the file's digest");
     return rc;
 }
 
@@ -342,9 +390,7 @@ int eng_model_load(const char *path, struct eng_model **out, struct pd_err *err)
 
     if (rc < 0)
         return rc;
-    /* The bytes that are used, whatever happens to the path meanwhile. */
-    pd_sha256_bytes(m->gguf->map, m->gguf->map_bytes, m->info.sha256);
-    rc = load_weights(m, &s, err);
+    rc = load_data(m, &s, err);
     eng_shape_done(&s);
     if (rc < 0) {
         pd_err_context(err, "'%s'", path);

@@ -6,7 +6,8 @@
 #include "engine/kernels.h"
 #include "engine/simd_int.h"
 
-extern const struct eng_quant quant_f32, quant_f16, quant_bf16, quant_q8_0, quant_q4_0;
+extern const struct eng_quant quant_f32, quant_f16, quant_bf16, quant_q8_0, quant_q4_0, quant_q4_1,
+    quant_q5_0, quant_q5_1;
 extern const struct eng_quant quant_q2_k, quant_q3_k, quant_q4_k, quant_q5_k, quant_q6_k;
 
 /* Rows of tile t that exist. */

@@ -321,26 +321,26 @@ A5 struct a5_v a5_cvt(struct a5_i v)
     return (struct a5_v){_mm512_cvtepi32_ps(v.x)};
 }
 /* 16 bytes as 32-bit integers. */
-A2 struct a2_i a2_loadi8(const int8_t *p)
+A2 struct a2_i a2_widen8(const int8_t *p)
 {
     return A2_BOTH_I(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)p)),
                      _mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)(p + 8))));
 }
-A5 struct a5_i a5_loadi8(const int8_t *p)
+A5 struct a5_i a5_widen8(const int8_t *p)
 {
     return (struct a5_i){_mm512_cvtepi8_epi32(_mm_load_si128((const void *)p))};
 }
 A2 struct a2_i a2_nibble(const uint8_t *p, const int shift)
 {
     const __m256i mask = _mm256_set1_epi32(15);
-    struct a2_i v = a2_loadi8((const int8_t *)p);
+    struct a2_i v = a2_widen8((const int8_t *)p);
 
     return A2_BOTH_I(_mm256_and_si256(_mm256_srli_epi32(v.lo, shift), mask),
                      _mm256_and_si256(_mm256_srli_epi32(v.hi, shift), mask));
 }
 A5 struct a5_i a5_nibble(const uint8_t *p, const int shift)
 {
-    __m512i v = _mm512_srli_epi32(a5_loadi8((const int8_t *)p).x, (unsigned)shift);
+    __m512i v = _mm512_srli_epi32(a5_widen8((const int8_t *)p).x, (unsigned)shift);
 
     return (struct a5_i){_mm512_and_si512(v, _mm512_set1_epi32(15))};
 }

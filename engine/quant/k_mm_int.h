@@ -19,7 +19,7 @@ ENG_INL TGT VT V(scale)(const struct k_q8 *q8, int h, size_t lane)
 #if K_MINS && K_SUB == 16
     return V(cvt)(V(nibble)(&q8->scale_min[h][lane], 0));
 #else
-    return V(cvt)(V(loadi8)(&q8->scale[h][lane]));
+    return V(cvt)(V(widen8)(&q8->scale[h][lane]));
 #endif
 }
 
@@ -29,7 +29,7 @@ ENG_INL TGT VT V(min_)(const struct k_q8 *q8, int h, size_t lane)
 #if K_SUB == 16
     return V(cvt)(V(nibble)(&q8->scale_min[h][lane], 4));
 #else
-    return V(cvt)(V(loadi8)(&q8->min[h][lane]));
+    return V(cvt)(V(widen8)(&q8->min[h][lane]));
 #endif
 }
 #endif

@@ -69,11 +69,8 @@ static void fill_weights(const struct eng_quant *q, unsigned char *dst, size_t n
             static const struct {
                 const char *name;
                 size_t d[2];
-            } at[] = {{"Q2_K", {80, 82}},
-                      {"Q3_K", {108, 108}},
-                      {"Q4_K", {0, 2}},
-                      {"Q5_K", {0, 2}},
-                      {"Q6_K", {208, 208}}};
+            } at[] = {{"Q4_1", {0, 2}}, {"Q5_1", {0, 2}}, {"Q2_K", {80, 82}},  {"Q3_K", {108, 108}},
+                      {"Q4_K", {0, 2}}, {"Q5_K", {0, 2}}, {"Q6_K", {208, 208}}};
             const size_t *d = (const size_t[2]){0, 0};
             unsigned char extreme = rnd() % 3 ? 0x80 : 0xff;
             bool some = rnd() % 4 == 0;
@@ -167,6 +164,52 @@ static void mm_equal(void **state)
                         check_mm(*q, rows[r], cols[c] * ((*q)->block_elems > 32 ? 8 : 1), batch[b]);
     }
     assert_null(eng_quant_find(9999));
+}
+
+/* The 4- and 5-bit types, read from their description: scale, minimum if any, fifth bits if any,
+ * nibbles. d u has few enough bits to be exact. */
+static void dequant_nibbles(void **state)
+{
+    static const struct {
+        const char *name;
+        bool min, five;
+    } types[] = {
+        {"Q4_0", false, false}, {"Q4_1", true, false}, {"Q5_0", false, true}, {"Q5_1", true, true}};
+    enum { N = 32 * 50 };
+    float got[N];
+
+    (void)state;
+    for (size_t t = 0; t < sizeof types / sizeof *types; t++) {
+        const struct eng_quant *const *q = eng_quants;
+        unsigned char src[N / 32 * 24], *p = src;
+
+        while (*q && strcmp((*q)->name, types[t].name) != 0)
+            q++;
+        assert_non_null(*q);
+        fill_weights(*q, src, N);
+        (*q)->dequant(src, got, N);
+        for (size_t i = 0; i < N; i++) {
+            size_t j = i % 32, at = types[t].min ? 4 : 2;
+            uint16_t d, m;
+            double want;
+            int u;
+
+            if (i > 0 && j == 0)
+                p += (*q)->block_bytes;
+            memcpy(&d, p, 2);
+            memcpy(&m, p + 2, 2);
+            u = p[at + (types[t].five ? 4 : 0) + j % 16];
+            u = j < 16 ? u % 16 : u / 16;
+            if (types[t].five)
+                u += p[at + j / 8] & 1 << j % 8 ? 16 : 0;
+            want = (double)eng_f16_to_f32(d);
+            if (types[t].min)
+                want = want * u + (double)eng_f16_to_f32(m);
+            else
+                want *= u - (types[t].five ? 16 : 8);
+            assert_true(got[i] == (float)want);
+        }
+    }
 }
 
 static void mm_any_cols(void **state) /* float types take any number of columns */
@@ -754,14 +797,14 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mm_equal),         cmocka_unit_test(mm_any_cols),
-        cmocka_unit_test(vectors_equal),    cmocka_unit_test(max_zero),
-        cmocka_unit_test(quantize_equal),   cmocka_unit_test(rope_equal),
-        cmocka_unit_test(attn_equal),       cmocka_unit_test(kv_type_accuracy),
-        cmocka_unit_test(exp_log_accuracy), cmocka_unit_test(exp_equal),
-        cmocka_unit_test(rope_accuracy),    cmocka_unit_test(rope_orders),
-        cmocka_unit_test(rope_yarn),        cmocka_unit_test(gelu_accuracy),
-        cmocka_unit_test(f16_round_trip),   cmocka_unit_test(f16_equal),
-        cmocka_unit_test(merge_order),
+        cmocka_unit_test(dequant_nibbles),  cmocka_unit_test(vectors_equal),
+        cmocka_unit_test(max_zero),         cmocka_unit_test(quantize_equal),
+        cmocka_unit_test(rope_equal),       cmocka_unit_test(attn_equal),
+        cmocka_unit_test(kv_type_accuracy), cmocka_unit_test(exp_log_accuracy),
+        cmocka_unit_test(exp_equal),        cmocka_unit_test(rope_accuracy),
+        cmocka_unit_test(rope_orders),      cmocka_unit_test(rope_yarn),
+        cmocka_unit_test(gelu_accuracy),    cmocka_unit_test(f16_round_trip),
+        cmocka_unit_test(f16_equal),        cmocka_unit_test(merge_order),
     };
 
     return cmocka_run_group_tests_name("engine_kernels", tests, NULL, NULL);
