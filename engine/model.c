@@ -294,7 +294,7 @@ static void *digest_main(void *arg)
     return m;
 }
 
-/* The digest takes about as long as the repacking, so they run side by side. */
+/* The digest depends on nothing else, so it runs beside the repacking. */
 static int load_data(struct eng_model *m, const struct eng_shape *s, struct pd_err *err)
 {
     sigset_t all, old;
