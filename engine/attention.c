@@ -1,27 +1,46 @@
-/* Work items are (block of rows of one context, kv head): a page is loaded once for all queries of
- * an item; each query walks the pages in ascending order. */
+/* Queries as a matrix against each page, once for all the contexts that share it.
+ *
+ * The rows of a step are put into the order of the tree of pages, so that the rows that see a page
+ * are neighbours. A work item is (some neighbouring rows, kv head): it walks the tree depth first,
+ * each page against all of the item's queries that see it, so every query meets its pages in
+ * ascending order. Queries are held in tiles of ENG_ATTN_TILE; which tile or item a query is in
+ * does not show in its numbers. */
 #include "engine/attention.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define BLOCK_ROWS                                                                                 \
-    8 /* consecutive rows of one context whose attention shares the loading of a page */
 #define GRAIN_ELEMS 4096u
+#define ITEM_TILES                                                                                 \
+    16 /* most of an item: the queries and sums of 192 heads of 64 fit into half an L2 cache */
+#define ITEMS_PER_THREAD 4 /* so that nobody waits long for the last one */
+#define GET_TILES        3 /* so many tiles make it worth expanding a page to floats first */
+
+struct scratch {  /* of a pool thread */
+    float *q;     /* [ITEM_TILES][head_dim][ENG_ATTN_TILE] */
+    float *o;     /* [ITEM_TILES][ENG_ATTN_TILE][o_stride] */
+    float *m, *l; /* [ITEM_TILES][ENG_ATTN_TILE], and 16 */
+    float *page;  /* as F32 */
+};
 
 struct attn {
     const struct fwd *f;
-    size_t layer;     /* in progress */
-    uint16_t *half;   /* [max_rows][n_head_kv * head_dim] */
-    uint32_t *blocks; /* first row of each block, and the end */
-    size_t n_blocks;
+    const struct eng_kv_type *type;
+    size_t head_dim, group, o_stride; /* group: queries of a kv head */
+    /* A tile holds tile_rows rows of a group each, or a row's group is spread over row_tiles tiles
+     * of tile_heads; one of the two is 1. */
+    size_t tile_rows, row_tiles, tile_heads;
+    /* the step */
+    uint32_t *order;  /* [n_rows]: the rows in the order of the page tree */
+    uint32_t *shared; /* [n_rows]: leading pages order[i] has in common with order[i - 1] */
+    uint32_t *first;  /* [n contexts]: their first rows, while they are sorted */
+    size_t max_item_rows, item_rows;
+    /* the layer in progress */
+    size_t layer;
+    uint32_t window; /* a query sees so many positions, its own included; 0: all */
     unsigned n_threads;
-    struct scratch {
-        struct eng_attn *acc;
-        const float **q;
-        uint8_t *n_valid;
-    } scratch[];
+    struct scratch scratch[];
 };
 
 void attn_free(struct attn *a)
@@ -29,37 +48,53 @@ void attn_free(struct attn *a)
     if (!a)
         return;
     for (unsigned t = 0; t < a->n_threads; t++) {
-        free(a->scratch[t].acc);
         free(a->scratch[t].q);
-        free(a->scratch[t].n_valid);
+        free(a->scratch[t].o);
+        free(a->scratch[t].m);
+        free(a->scratch[t].l);
+        free(a->scratch[t].page);
     }
-    free(a->half);
-    free(a->blocks);
+    free(a->order);
+    free(a->shared);
+    free(a->first);
     free(a);
 }
 
 struct attn *attn_new(const struct fwd *f)
 {
     const struct eng_model_info *i = &f->model->info;
-    size_t n_acc = (size_t)BLOCK_ROWS * (i->n_head / i->n_head_kv);
     unsigned n_threads = eng_pool_n_threads(f->pool);
+    size_t n_tiles;
     struct attn *a = calloc(1, sizeof(*a) + n_threads * sizeof(*a->scratch));
 
     if (!a)
         return NULL;
     a->f = f;
+    a->type = f->kv_type;
     a->n_threads = n_threads;
-    a->half = fwd_scratch((size_t)f->max_rows * i->n_head_kv * i->head_dim, sizeof(*a->half));
-    a->blocks = fwd_scratch((size_t)f->max_rows + 1, sizeof(*a->blocks));
-    if (!a->half || !a->blocks)
+    a->head_dim = i->head_dim;
+    a->o_stride = (a->head_dim + 15) & ~(size_t)15;
+    a->group = i->n_head / i->n_head_kv;
+    a->row_tiles = (a->group + ENG_ATTN_TILE - 1) / ENG_ATTN_TILE;
+    a->tile_heads = (a->group + a->row_tiles - 1) / a->row_tiles;
+    a->tile_rows = a->row_tiles == 1 ? ENG_ATTN_TILE / a->group : 1;
+    a->order = fwd_scratch(f->max_rows, sizeof(*a->order));
+    a->shared = fwd_scratch(f->max_rows, sizeof(*a->shared));
+    a->first = fwd_scratch(f->max_rows, sizeof(*a->first));
+    if (!a->order || !a->shared || !a->first)
         goto nomem;
+    /* A group that is more than an item's tiles is an item all the same. */
+    n_tiles = a->row_tiles > ITEM_TILES ? a->row_tiles : ITEM_TILES;
+    a->max_item_rows = n_tiles / a->row_tiles * a->tile_rows;
     for (unsigned t = 0; t < n_threads; t++) {
         struct scratch *s = &a->scratch[t];
 
-        s->acc = calloc(n_acc, sizeof(*s->acc));
-        s->q = calloc(n_acc, sizeof(*s->q));
-        s->n_valid = calloc(n_acc, 1);
-        if (!s->acc || !s->q || !s->n_valid)
+        s->q = fwd_scratch(n_tiles * a->head_dim * ENG_ATTN_TILE, sizeof(float));
+        s->o = fwd_scratch(n_tiles * ENG_ATTN_TILE * a->o_stride, sizeof(float));
+        s->m = fwd_scratch(n_tiles * ENG_ATTN_TILE + 16, sizeof(float));
+        s->l = fwd_scratch(n_tiles * ENG_ATTN_TILE + 16, sizeof(float));
+        s->page = fwd_scratch(2 * a->head_dim * ENG_PAGE + 16, sizeof(float));
+        if (!s->q || !s->o || !s->m || !s->l || !s->page)
             goto nomem;
     }
     return a;
@@ -68,26 +103,92 @@ nomem:
     return NULL;
 }
 
+/* ---- the order of the page tree
+ * ----------------------------------------------------------------- */
+
+/* Leading pages that two contexts share. A page hangs on one segment and with it on all the pages
+ * before (kv.h), so the common ones are a prefix. */
+static size_t common_pages(const struct eng_ctx *a, const struct eng_ctx *b)
+{
+    size_t lo = 0, hi = a->n_table < b->n_table ? a->n_table : b->n_table;
+
+    while (lo < hi) {
+        size_t mid = (lo + hi) / 2;
+
+        if (a->table[mid] == b->table[mid])
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+/* Any order will do that keeps together those who share pages. */
+static bool tree_before(const struct eng_ctx *a, const struct eng_ctx *b)
+{
+    size_t n = common_pages(a, b);
+
+    if (n == a->n_table || n == b->n_table)
+        return a->n_table < b->n_table;
+    return (uintptr_t)a->table[n] < (uintptr_t)b->table[n];
+}
+
 void attn_begin(struct attn *a)
 {
     const struct fwd_row *rows = a->f->rows;
-    size_t n = a->f->n_rows, nb = 0;
+    size_t n = a->f->n_rows, n_ctx = 0, n_order = 0, n_head_kv = a->f->model->info.n_head_kv;
+    size_t parts, least;
 
-    for (size_t r = 0; r < n; r++) {
-        if (r == 0 || rows[r].ctx != rows[r - 1].ctx || r - a->blocks[nb - 1] == BLOCK_ROWS)
-            a->blocks[nb++] = (uint32_t)r;
+    for (size_t r = 0; r < n; r++) { /* binary insertion */
+        size_t lo = 0, hi = n_ctx;
+
+        if (r > 0 && rows[r].ctx == rows[r - 1].ctx)
+            continue;
+        while (lo < hi) {
+            size_t mid = hi == n_ctx ? hi - 1 : (lo + hi) / 2; /* often sorted already */
+
+            if (tree_before(rows[r].ctx, rows[a->first[mid]].ctx))
+                hi = mid;
+            else
+                lo = mid + 1;
+        }
+        memmove(a->first + lo + 1, a->first + lo, (n_ctx - lo) * sizeof(*a->first));
+        a->first[lo] = (uint32_t)r;
+        n_ctx++;
     }
-    a->blocks[nb] = (uint32_t)n;
-    a->n_blocks = nb;
+    for (size_t c = 0; c < n_ctx; c++) {
+        const struct eng_ctx *ctx = rows[a->first[c]].ctx;
+
+        a->shared[n_order] = c > 0 ? (uint32_t)common_pages(rows[a->first[c - 1]].ctx, ctx) : 0;
+        for (size_t r = a->first[c]; r < n && rows[r].ctx == ctx; r++) {
+            if (r > a->first[c])
+                a->shared[n_order] = UINT32_MAX;
+            a->order[n_order++] = (uint32_t)r;
+        }
+    }
+    /* As many items as keep all threads busy to the end, but of a few tiles each if there are
+     * threads enough: every item of a head loads the page anew. */
+    parts = (a->n_threads * ITEMS_PER_THREAD + n_head_kv - 1) / n_head_kv;
+    a->item_rows = (n + parts - 1) / parts;
+    parts = (a->n_threads + n_head_kv - 1) / n_head_kv;
+    least = (n + parts - 1) / parts;
+    least = least < GET_TILES * a->tile_rows ? least : GET_TILES * a->tile_rows;
+    a->item_rows = a->item_rows < least ? least : a->item_rows;
+    a->item_rows = (a->item_rows + a->tile_rows - 1) / a->tile_rows * a->tile_rows;
+    if (a->n_threads == 1 || a->item_rows > a->max_item_rows)
+        a->item_rows = a->max_item_rows;
 }
 
-static uint16_t *head_of(const struct eng_model_info *i, struct kv_page *page, size_t layer,
-                         size_t head)
+/* ---- K and V of the batch
+ * ----------------------------------------------------------------------- */
+
+static void *kv_of(const struct attn *a, struct kv_page *page, size_t head)
 {
-    return page->data + (layer * i->n_head_kv + head) * i->head_dim * ENG_PAGE * 2;
+    return page->data +
+           (a->layer * a->f->model->info.n_head_kv + head) * a->type->bytes(a->head_dim);
 }
 
-/* Makes q, k and v ready, writes K (transposed) and V of the row into its page. */
+/* Makes q, k and v ready, writes K and V of the row into its page. */
 static void kv_rows(void *arg, size_t begin, size_t end, unsigned thread)
 {
     const struct attn *a = arg;
@@ -99,61 +200,183 @@ static void kv_rows(void *arg, size_t begin, size_t end, unsigned thread)
     for (size_t r = begin; r < end; r++) {
         const struct fwd_row *row = &f->rows[r];
         struct kv_page *page = row->ctx->table[row->pos / ENG_PAGE];
-        uint16_t *half = a->half + r * n_kv;
-        size_t at = row->pos % ENG_PAGE;
+        const float *k = f->kv_k + r * n_kv, *v = f->kv_v + r * n_kv;
 
         fwd_rotate(f, &f->model->layers[a->layer], r);
-        f->k->to_f16(f->kv_k + r * n_kv, half, n_kv);
-        for (size_t h = 0; h < i->n_head_kv; h++) {
-            uint16_t *kp = head_of(i, page, a->layer, h);
-
-            for (size_t d = 0; d < hd; d++)
-                kp[d * ENG_PAGE + at] = half[h * hd + d];
-            f->k->to_f16(f->kv_v + r * n_kv + h * hd, kp + hd * ENG_PAGE + at * hd, hd);
-        }
+        for (size_t h = 0; h < i->n_head_kv; h++)
+            a->type->put(f->k, kv_of(a, page, h), row->pos % ENG_PAGE, k + h * hd, v + h * hd, hd);
     }
 }
 
-/* One item: a block of rows of one context × one kv head, all its query heads, pages ascending. */
+/* ---- the queries
+ * -------------------------------------------------------------------------------- */
+
+struct item { /* rows [r0, r1) of the order, one kv head */
+    const struct attn *a;
+    struct scratch *s;
+    size_t r0, r1, head;
+};
+
+static const struct fwd_row *row_at(const struct attn *a, size_t r)
+{
+    return &a->f->rows[a->order[r]];
+}
+
+/* First position that the row sees. */
+static size_t row_first(const struct attn *a, const struct fwd_row *row)
+{
+    return a->window && row->pos >= a->window ? row->pos + 1 - a->window : 0;
+}
+
+/* Does row r see anything of the page, and what? */
+static bool row_span(const struct attn *a, size_t r, size_t page, struct eng_span *out)
+{
+    const struct fwd_row *row = row_at(a, r);
+    size_t first = row_first(a, row), end = row->pos + 1, base = page * ENG_PAGE;
+
+    if (first >= base + ENG_PAGE || end <= base)
+        return false;
+    out->first = (uint8_t)(first > base ? first - base : 0);
+    out->end = (uint8_t)(end < base + ENG_PAGE ? end - base : ENG_PAGE);
+    return true;
+}
+
+/* Slots [i0, i0 + n) of the item's tile t. */
+static void attend(const struct item *it, const struct eng_kv_type *type, const void *kv, size_t t,
+                   size_t i0, size_t n, const struct eng_span *span)
+{
+    const struct attn *a = it->a;
+    const struct scratch *s = it->s;
+    const struct eng_attn_tile tile = {
+        .head_dim = a->head_dim,
+        .o_stride = a->o_stride,
+        .q = s->q + t * a->head_dim * ENG_ATTN_TILE,
+        .m = s->m + t * ENG_ATTN_TILE,
+        .l = s->l + t * ENG_ATTN_TILE,
+        .o = s->o + t * ENG_ATTN_TILE * a->o_stride,
+        .softcap = a->f->model->attn_softcap,
+    };
+
+    type->attn[a->f->k->isa](&tile, i0, n, kv, span);
+}
+
+/* Heads of part p of a row's group. */
+static size_t part_heads(const struct attn *a, size_t p)
+{
+    size_t left = a->group - p * a->tile_heads;
+
+    return left < a->tile_heads ? left : a->tile_heads;
+}
+
+/* The page against the queries of rows [r0, r1), which all have it. */
+static void attend_page(const struct item *it, size_t r0, size_t r1, size_t page)
+{
+    const struct attn *a = it->a;
+    const struct eng_kv_type *type = a->type;
+    const void *kv = kv_of(a, row_at(a, r0)->ctx->table[page], it->head);
+    size_t n_tiles = ((r1 - r0) / a->tile_rows + 1) * a->row_tiles;
+
+    if (type->get[a->f->k->isa] && (n_tiles > GET_TILES || !type->attn[a->f->k->isa])) {
+        type->get[a->f->k->isa](kv, a->head_dim, it->s->page);
+        kv = it->s->page;
+        type = &eng_kv_f32;
+    }
+    for (size_t r = r0, end; r < r1; r = end) {
+        struct eng_span span[ENG_ATTN_TILE], one;
+        size_t at = r - it->r0, n = 0;
+        bool whole = true;
+
+        /* The rows of the same tile that see the page, without a gap. */
+        end = r + a->tile_rows - at % a->tile_rows;
+        end = end < r1 ? end : r1;
+        for (size_t i = r; i < end; i++) {
+            if (!row_span(a, i, page, &one)) {
+                end = i > r ? i : r + 1;
+                break;
+            }
+            whole = whole && one.first == 0 && one.end == ENG_PAGE;
+            for (size_t g = 0; g < a->tile_heads; g++)
+                span[n++] = one;
+        }
+        if (n == 0)
+            continue;
+        for (size_t p = 0; p < a->row_tiles; p++)
+            attend(it, type, kv, at / a->tile_rows * a->row_tiles + p, at % a->tile_rows * a->group,
+                   a->row_tiles > 1 ? part_heads(a, p) : n, whole ? NULL : span);
+    }
+}
+
+/* Rows [r0, r1) share the pages before this one: walks the tree from here on. */
+static void walk(const struct item *it, size_t r0, size_t r1, size_t page)
+{
+    const struct attn *a = it->a;
+    size_t shared = SIZE_MAX, first = SIZE_MAX, end = 0;
+
+    for (size_t r = r0; r < r1; r++) {
+        const struct fwd_row *row = row_at(a, r);
+        size_t f = row_first(a, row) / ENG_PAGE, e = row->pos / ENG_PAGE + 1;
+
+        first = f < first ? f : first;
+        end = e > end ? e : end;
+        if (r > r0 && a->shared[r] < shared)
+            shared = a->shared[r];
+    }
+    page = first > page ? first : page;
+    for (; page < end && page < shared; page++)
+        attend_page(it, r0, r1, page);
+    for (size_t r = r0, next; page < end && r < r1; r = next) {
+        for (next = r + 1; next < r1 && a->shared[next] > shared; next++)
+            ;
+        walk(it, r, next, page);
+    }
+}
+
+/* Where query g of row r of the order is: tile * ENG_ATTN_TILE + slot. */
+static size_t query_at(const struct item *it, size_t r, size_t g)
+{
+    const struct attn *a = it->a;
+    size_t at = r - it->r0;
+
+    if (a->row_tiles > 1)
+        return (at * a->row_tiles + g / a->tile_heads) * ENG_ATTN_TILE + g % a->tile_heads;
+    return at / a->tile_rows * ENG_ATTN_TILE + at % a->tile_rows * a->group + g;
+}
+
+/* All queries of an item, pages ascending. */
 static void attn_items(void *arg, size_t begin, size_t end, unsigned thread)
 {
     struct attn *a = arg;
     const struct fwd *f = a->f;
-    const struct eng_model_info *i = &f->model->info;
     struct scratch *s = &a->scratch[thread];
-    size_t hd = i->head_dim, n_q = i->n_head * hd, group = i->n_head / i->n_head_kv;
+    size_t hd = a->head_dim, n_head_kv = f->model->info.n_head_kv, n_q = f->model->info.n_head * hd;
 
-    for (size_t item = begin; item < end; item++) {
-        size_t b = item / i->n_head_kv, head = item % i->n_head_kv;
-        size_t r0 = a->blocks[b], r1 = a->blocks[b + 1], n = 0, done = 0;
-        struct kv_page *const *table = f->rows[r0].ctx->table;
+    for (size_t i = begin; i < end; i++) {
+        struct item it = {
+            .a = a, .s = s, .r0 = i / n_head_kv * a->item_rows, .head = i % n_head_kv};
 
-        for (size_t r = r0; r < r1; r++) {
-            for (size_t g = 0; g < group; g++, n++) {
-                size_t off = r * n_q + (head * group + g) * hd;
+        it.r1 = it.r0 + a->item_rows < f->n_rows ? it.r0 + a->item_rows : f->n_rows;
+        for (size_t r = it.r0; r < it.r1; r++) {
+            for (size_t g = 0; g < a->group; g++) {
+                const float *q = f->q + a->order[r] * n_q + (it.head * a->group + g) * hd;
+                size_t at = query_at(&it, r, g);
+                float *to = s->q + at / ENG_ATTN_TILE * hd * ENG_ATTN_TILE + at % ENG_ATTN_TILE;
 
-                s->q[n] = f->q + off;
-                s->acc[n] = (struct eng_attn){-INFINITY, 0.0f, f->att + off};
-                memset(f->att + off, 0, hd * sizeof(float));
+                for (size_t d = 0; d < hd; d++)
+                    to[d * ENG_ATTN_TILE] = q[d];
+                s->m[at] = -INFINITY;
+                s->l[at] = 0.0f;
+                for (size_t d = 0; d < a->o_stride; d++)
+                    s->o[at * a->o_stride + d] = -0.0f;
             }
         }
-        for (size_t page = 0; done < n; page++) {
-            const uint16_t *k = head_of(i, table[page], a->layer, head);
+        walk(&it, it.r0, it.r1, 0);
+        for (size_t r = it.r0; r < it.r1; r++) {
+            for (size_t g = 0; g < a->group; g++) {
+                float *to = f->att + a->order[r] * n_q + (it.head * a->group + g) * hd;
+                size_t at = query_at(&it, r, g);
 
-            for (size_t j = done; j < n; j++) {
-                size_t left = f->rows[r0 + j / group].pos + 1 - page * ENG_PAGE;
-
-                s->n_valid[j] = (uint8_t)(left < ENG_PAGE ? left : ENG_PAGE);
+                f->k->divide(to, s->o + at * a->o_stride, hd, s->l[at]);
             }
-            f->k->attn_page(s->q + done, n - done, k, k + hd * ENG_PAGE, s->n_valid + done, hd,
-                            s->acc + done);
-            /* Positions ascend, so those that end in this page are in front. */
-            while (done < n && f->rows[r0 + done / group].pos / ENG_PAGE == page)
-                done++;
-        }
-        for (size_t j = 0; j < n; j++) {
-            for (size_t d = 0; d < hd; d++)
-                s->acc[j].o[d] /= s->acc[j].l;
         }
     }
 }
@@ -162,8 +385,10 @@ void attn_layer(struct attn *a, size_t layer)
 {
     const struct eng_model_info *i = &a->f->model->info;
     size_t n_q = (size_t)i->n_head * i->head_dim;
+    size_t n_parts = (a->f->n_rows + a->item_rows - 1) / a->item_rows;
 
     a->layer = layer;
+    a->window = a->f->model->layers[layer].window;
     eng_pool_run(a->f->pool, a->f->n_rows, GRAIN_ELEMS / n_q + 1, kv_rows, a);
-    eng_pool_run(a->f->pool, a->n_blocks * i->n_head_kv, 1, attn_items, a);
+    eng_pool_run(a->f->pool, n_parts * i->n_head_kv, 1, attn_items, a);
 }

@@ -31,6 +31,7 @@ struct eng_config {
         n_threads;     /* compute threads; 0 = PONDER_THREADS, else the CPUs this process may use */
     const char *isa;   /* scalar avx2 avx512; NULL = PONDER_ISA, else the best the CPU has */
     uint64_t kv_bytes; /* ceiling of the page pool; 0 = 1 GiB */
+    const char *kv_type;    /* of K and V in the pages: f32 f16 q8_0; NULL = f16 */
     unsigned prefill_chunk; /* most prompt tokens of one request in one step; 0 = 64 */
     unsigned max_rows;      /* most rows in one step; 0 = 512 */
 };

@@ -64,15 +64,23 @@ void fwd_free(struct fwd *f)
 }
 
 int fwd_new(struct eng_model *m, const struct eng_kernels *k, struct eng_pool *pool,
-            struct kv_pool *kv, unsigned max_rows, struct fwd **out, struct pd_err *err)
+            struct kv_pool *kv, const struct eng_kv_type *kv_type, unsigned max_rows,
+            struct fwd **out, struct pd_err *err)
 {
     const struct eng_model_info *i = &m->info;
     size_t n_q = (size_t)i->n_head * i->head_dim, n_kv = (size_t)i->n_head_kv * i->head_dim;
     size_t n = max_rows, slots = n * (m->n_expert_used ? m->n_expert_used : 1);
     size_t n_act = max_size(n * max_size(i->n_embd, n_q), slots * max_size(i->n_embd, i->n_ff));
     size_t rot = (size_t)m->n_ropes * (m->n_rot / 2);
-    struct fwd *f = calloc(1, sizeof(*f));
+    struct fwd *f;
 
+    if (i->head_dim % kv_type->dim_multiple != 0)
+        return pd_fail(
+            err, PD_EINVAL,
+            "the KV cache type %s wants heads of a multiple of %zu values, those of '%s' "
+            "have %u: use f16",
+            kv_type->name, kv_type->dim_multiple, i->name ? i->name : i->path, i->head_dim);
+    f = calloc(1, sizeof(*f));
     if (!f)
         goto nomem;
     f->model = eng_model_ref(m);
@@ -80,7 +88,10 @@ int fwd_new(struct eng_model *m, const struct eng_kernels *k, struct eng_pool *p
     f->pool = pool;
     f->max_rows = max_rows;
     f->n_threads = eng_pool_n_threads(pool);
-    f->cls = kv_pool_class(kv, (size_t)i->n_layer * n_kv * ENG_PAGE * 2);
+    f->kv_type = kv_type;
+    /* 64 bytes behind: vectors may read past the last V */
+    f->cls =
+        kv_pool_class(kv, (size_t)i->n_layer * i->n_head_kv * kv_type->bytes(i->head_dim) + 64);
     f->x = fwd_scratch(n * i->n_embd, sizeof(float));
     f->h = fwd_scratch(n * max_size(i->n_embd, n_q), sizeof(float));
     f->q = fwd_scratch(n * n_q, sizeof(float));

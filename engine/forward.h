@@ -32,6 +32,7 @@ struct fwd {
     struct eng_model *model;
     const struct eng_kernels *k;
     struct eng_pool *pool;
+    const struct eng_kv_type *kv_type;
     struct kv_class *cls;
     unsigned max_rows;
     /* scratch: [max_rows][…] */
@@ -59,7 +60,8 @@ struct fwd {
 };
 
 int fwd_new(struct eng_model *m, const struct eng_kernels *k, struct eng_pool *pool,
-            struct kv_pool *kv, unsigned max_rows, struct fwd **out, struct pd_err *err);
+            struct kv_pool *kv, const struct eng_kv_type *kv_type, unsigned max_rows,
+            struct fwd **out, struct pd_err *err);
 void fwd_free(struct fwd *f);
 /* Evaluates the rows: their K and V are in the pages, the hidden states in the scratch. n ≤
  * max_rows. */

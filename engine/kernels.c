@@ -119,46 +119,10 @@ static void to_f16(const float *x, uint16_t *y, size_t n)
         y[i] = eng_f32_to_f16(x[i]);
 }
 
-/* q[n_q][head_dim], k[head_dim][ENG_PAGE], v[ENG_PAGE][head_dim]; lanes from n_valid on hold
- * anything */
-static void attn_page(const float *const *q, size_t n_q, const uint16_t *k, const uint16_t *v,
-                      const uint8_t *n_valid, size_t head_dim, struct eng_attn *acc)
+static void divide(float *y, const float *x, size_t n, float by)
 {
-    for (size_t i = 0; i < n_q; i++) {
-        float p[ENG_PAGE] = {0}, part[16] = {0}, m = -INFINITY, l, m_new, a = 0, b = 1;
-        size_t n = n_valid[i];
-
-        if (n == 0)
-            continue;
-        for (size_t d = 0; d < head_dim; d++)
-            for (size_t t = 0; t < n; t++)
-                p[t] = fmaf(q[i][d], eng_f16_to_f32(k[d * ENG_PAGE + t]), p[t]);
-        for (size_t t = 0; t < n; t++)
-            m = p[t] > m ? p[t] : m;
-        m += 0.0f; /* -0 → +0, as eng_max16() */
-        for (size_t t = 0; t < n; t++) {
-            p[t] = eng_exp(p[t] - m);
-            part[t % 16] += p[t];
-        }
-        l = eng_merge16(part);
-
-        /* Online softmax: both sides are brought to the new maximum. The first page finds m = -inf
-         * and only overwrites, so that o need not be initialised. */
-        m_new = m > acc[i].m ? m : acc[i].m;
-        if (acc[i].m > -INFINITY) {
-            a = eng_exp(acc[i].m - m_new);
-            b = eng_exp(m - m_new);
-        }
-        for (size_t d = 0; d < head_dim; d++) {
-            float o = 0;
-
-            for (size_t t = 0; t < n; t++)
-                o = fmaf(p[t], eng_f16_to_f32(v[t * head_dim + d]), o);
-            acc[i].o[d] = acc[i].m > -INFINITY ? fmaf(o, b, acc[i].o[d] * a) : o;
-        }
-        acc[i].l = acc[i].m > -INFINITY ? fmaf(l, b, acc[i].l * a) : l;
-        acc[i].m = m_new;
-    }
+    for (size_t i = 0; i < n; i++)
+        y[i] = x[i] / by;
 }
 
 static float max(const float *x, size_t n)
@@ -193,7 +157,7 @@ const struct eng_kernels eng_kernels_scalar = {
     .add = add,
     .axpy = axpy,
     .to_f16 = to_f16,
-    .attn_page = attn_page,
+    .divide = divide,
     .max = max,
     .exp_sum = exp_sum,
 };

@@ -31,6 +31,7 @@ struct eng_act {
 };
 
 struct eng_mat; /* below */
+struct eng_kernels;
 
 /* A tensor type: one row of the table in quant.c. */
 struct eng_quant {
@@ -65,12 +66,49 @@ int eng_mat_init(struct eng_mat *m, const struct eng_quant *q, const void *src, 
                  size_t cols, struct pd_err *err); /* cols % block_elems == 0 */
 void eng_mat_done(struct eng_mat *m);
 
-/* Running state of one query's attention: m = maximum, l = sum of exp(score - m), o[head_dim] not
- * yet divided. */
-struct eng_attn {
-    float m, l;
-    float *o;
+/* ---- attention over one page
+ * -------------------------------------------------------------------- */
+
+#define ENG_ATTN_TILE                                                                              \
+    12 /* queries of a tile: with two vectors of 16 scores each they fill 24 registers of 32 */
+
+/* Up to ENG_ATTN_TILE queries of one kv head and the running state of their softmax. m: maximum, l:
+ * Σ exp(score - m), o: Σ exp(score - m) v. Before the first page m = -inf, l = 0, o = -0 (the
+ * neutral element of addition). */
+struct eng_attn_tile {
+    size_t head_dim, o_stride; /* o_stride: head_dim rounded up to 16 */
+    const float *q;            /* [head_dim][ENG_ATTN_TILE], scaled */
+    float *m, *l;              /* [ENG_ATTN_TILE + 16]: vectors may be loaded at any query */
+    float *o;                  /* [ENG_ATTN_TILE][o_stride] */
+    float softcap;             /* scores become tanh(score / softcap) * softcap; 0: as they are */
 };
+
+struct eng_span { /* what a query sees of a page: first ≤ position < end, at least one */
+    uint8_t first, end;
+};
+
+/* How K and V are kept: one row of the table in kv_type.c. kv: K and V of one page and one kv head,
+ * 64-byte aligned, 64 readable bytes behind it. */
+struct eng_kv_type {
+    const char *name;
+    size_t dim_multiple;              /* head_dim must be one */
+    size_t (*bytes)(size_t head_dim); /* of kv; a multiple of 64 */
+    /* k[head_dim], v[head_dim] of position at (0 … ENG_PAGE - 1) into kv. */
+    void (*put)(const struct eng_kernels *kernels, void *kv, size_t at, const float *k,
+                const float *v, size_t head_dim);
+    /* kv as a page of type F32, exact; out has room for 16 floats more. NULL: it is one. */
+    void (*get[ENG_N_ISA])(const void *kv, size_t head_dim, float *out);
+    /* Queries [i0, i0 + n) of the tile against the page; span[n], NULL: all see all of it. Scores:
+     * fma over d ascending; the page's maximum; p = exp(score - max); l = Σ p (16 partials); o = Σ
+     * p v (fma over positions ascending); merged into the tile, so pages must come in ascending
+     * order. NULL: get, then F32's; the bits are the same. */
+    void (*attn[ENG_N_ISA])(const struct eng_attn_tile *t, size_t i0, size_t n, const void *kv,
+                            const struct eng_span *span);
+};
+extern const struct eng_kv_type *const eng_kv_types[];        /* NULL-terminated */
+extern const struct eng_kv_type eng_kv_f32;                   /* K [head_dim][ENG_PAGE], then V
+                                                                 [ENG_PAGE][head_dim] */
+const struct eng_kv_type *eng_kv_type_find(const char *name); /* NULL: unknown */
 
 struct eng_kernels {
     enum eng_isa isa;
@@ -96,13 +134,7 @@ struct eng_kernels {
     void (*axpy)(float *y, float a, const float *x, size_t n); /* y = fma(a, x, y) */
     void (*to_f16)(const float *x, uint16_t *y,
                    size_t n); /* round to nearest even, overflow to infinity */
-    /* K page of one kv head: k[head_dim][ENG_PAGE] (position innermost), v[ENG_PAGE][head_dim],
-     * both binary16. For each of n_q queries q[i][head_dim] (already scaled): scores over the first
-     * n_valid[i] positions (fma over d ascending), the page's maximum, p = exp(score - max), l = Σ
-     * p (16 partials), o = Σ p v (fma over positions ascending), merged into acc[i]: pages must
-     * come in ascending order. */
-    void (*attn_page)(const float *const *q, size_t n_q, const uint16_t *k, const uint16_t *v,
-                      const uint8_t *n_valid, size_t head_dim, struct eng_attn *acc);
+    void (*divide)(float *y, const float *x, size_t n, float by); /* y = x / by */
     float (*max)(const float *x, size_t n);
     /* y[i] = exp((x[i] - max) * scale); returns Σ y (16 partials) */
     float (*exp_sum)(const float *x, size_t n, float max, float scale, float *y);

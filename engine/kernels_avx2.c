@@ -11,7 +11,6 @@
 #define V(x) a2_##x
 #define VT   struct a2_v
 #define TGT  ENG_TGT_AVX2
-#define N_QB 2
 
 #include "engine/kernels_simd_int.h"
 
@@ -27,7 +26,7 @@ const struct eng_kernels eng_kernels_avx2 = {
     .add = add,
     .axpy = axpy,
     .to_f16 = to_f16,
-    .attn_page = attn_page,
+    .divide = divide,
     .max = max,
     .exp_sum = exp_sum,
 };

@@ -11,7 +11,6 @@
 #define V(x) a5_##x
 #define VT   struct a5_v
 #define TGT  ENG_TGT_AVX512
-#define N_QB 8
 
 #include "engine/kernels_simd_int.h"
 
@@ -27,7 +26,7 @@ const struct eng_kernels eng_kernels_avx512 = {
     .add = add,
     .axpy = axpy,
     .to_f16 = to_f16,
-    .attn_page = attn_page,
+    .divide = divide,
     .max = max,
     .exp_sum = exp_sum,
 };

@@ -1,43 +1,8 @@
 /* The vector kernels, included once per instruction set with
- *   V(x)  the name x of that set in simd_int.h, VT its vector type, TGT its target attribute,
- *   N_QB  queries that attn_page holds in registers at once.
+ *   V(x)  the name x of that set in simd_int.h, VT its vector type, TGT its target attribute.
  * Shapes and meaning: kernels.c, whose bits these give. Tails run the scalar code; fmaf() is one
  * instruction here. */
-
-ENG_INL TGT VT V(exp)(VT x)
-{
-    VT t, n, r, p, s1, s2;
-
-    x = V(max)(V(set1)(ENG_EXP_LO), x);
-    x = V(min)(V(set1)(ENG_EXP_HI), x);
-    t = V(fma)(x, V(set1)(ENG_LOG2E), V(set1)(ENG_MAGIC));
-    n = V(sub)(t, V(set1)(ENG_MAGIC));
-    r = V(fma)(n, V(set1)(-ENG_LN2_HI), x);
-    r = V(fma)(n, V(set1)(-ENG_LN2_LO), r);
-    p = V(fma)(V(set1)(ENG_EXP_P0), r, V(set1)(ENG_EXP_P1));
-    p = V(fma)(p, r, V(set1)(ENG_EXP_P2));
-    p = V(fma)(p, r, V(set1)(ENG_EXP_P3));
-    p = V(fma)(p, r, V(set1)(ENG_EXP_P4));
-    p = V(fma)(p, r, V(set1)(ENG_EXP_P5));
-    p = V(add)(V(fma)(p, V(mul)(r, r), r), V(set1)(1.0f));
-    V(pow2_halves)(t, ENG_MAGIC_BITS, &s1, &s2);
-    return V(mul)(V(mul)(p, s1), s2);
-}
-
-ENG_INL TGT VT V(tanh)(VT x)
-{
-    VT one = V(set1)(1.0f);
-
-    return V(sub)(one, V(div)(V(set1)(2.0f), V(add)(one, V(exp)(V(add)(x, x)))));
-}
-
-ENG_INL TGT float V(hmax)(VT v)
-{
-    float lanes[16];
-
-    V(store)(lanes, v);
-    return eng_max16(lanes);
-}
+#include "engine/simd_math_int.h"
 
 TGT static void rmsnorm(float *y, const float *x, const float *w, size_t n, float eps)
 {
@@ -204,104 +169,14 @@ TGT static void to_f16(const float *x, uint16_t *y, size_t n)
         y[i] = eng_f32_to_f16(x[i]);
 }
 
-/* nq queries against one page, nq a constant after inlining: K and V are loaded once for all of
- * them. Every n_valid is at least 1. */
-ENG_INL TGT void attn_block(const float *const *q, const uint16_t *k, const uint16_t *v,
-                            const uint8_t *n_valid, size_t head_dim, struct eng_attn *acc,
-                            const int nq)
+TGT static void divide(float *y, const float *x, size_t n, float by)
 {
-    VT s0[N_QB], s1[N_QB], a[N_QB], b[N_QB];
-    float p[N_QB][ENG_PAGE], fa[N_QB], fb[N_QB];
-    bool first[N_QB];
-    size_t n_min = ENG_PAGE, d;
+    size_t i;
 
-    for (int i = 0; i < nq; i++)
-        s0[i] = s1[i] = V(set1)(0);
-    for (d = 0; d < head_dim; d++) {
-        VT k0 = V(loadh)(k + d * ENG_PAGE), k1 = V(loadh)(k + d * ENG_PAGE + 16);
-
-        for (int i = 0; i < nq; i++) {
-            VT x = V(set1)(q[i][d]);
-
-            s0[i] = V(fma)(x, k0, s0[i]);
-            s1[i] = V(fma)(x, k1, s1[i]);
-        }
-    }
-    for (int i = 0; i < nq; i++) {
-        float part[16], m, m_new;
-        int n = n_valid[i];
-
-        /* Lanes past the end become -inf, whose exponential is an exact 0. */
-        s0[i] = V(fill_from)(s0[i], 0, n, -INFINITY);
-        s1[i] = V(fill_from)(s1[i], 16, n, -INFINITY);
-        m = V(hmax)(V(max)(s0[i], s1[i]));
-        s0[i] = V(exp)(V(sub)(s0[i], V(set1)(m)));
-        s1[i] = V(exp)(V(sub)(s1[i], V(set1)(m)));
-        V(store)(p[i], s0[i]);
-        V(store)(p[i] + 16, s1[i]);
-        V(store)(part, V(add)(s0[i], s1[i]));
-        m_new = m > acc[i].m ? m : acc[i].m;
-        first[i] = !(acc[i].m > -INFINITY);
-        fa[i] = first[i] ? 0 : eng_exp(acc[i].m - m_new);
-        fb[i] = first[i] ? 1 : eng_exp(m - m_new);
-        a[i] = V(set1)(fa[i]);
-        b[i] = V(set1)(fb[i]);
-        acc[i].l = first[i] ? eng_merge16(part) : fmaf(eng_merge16(part), fb[i], acc[i].l * fa[i]);
-        acc[i].m = m_new;
-        n_min = n_valid[i] < n_min ? n_valid[i] : n_min;
-    }
-    for (d = 0; d + 16 <= head_dim; d += 16) {
-        VT o[N_QB];
-
-        for (int i = 0; i < nq; i++)
-            o[i] = V(set1)(0);
-        for (size_t t = 0; t < n_min; t++) {
-            VT x = V(loadh)(v + t * head_dim + d);
-
-            for (int i = 0; i < nq; i++)
-                o[i] = V(fma)(V(set1)(p[i][t]), x, o[i]);
-        }
-        for (int i = 0; i < nq; i++) {
-            float *out = acc[i].o + d;
-
-            for (size_t t = n_min; t < n_valid[i]; t++)
-                o[i] = V(fma)(V(set1)(p[i][t]), V(loadh)(v + t * head_dim + d), o[i]);
-            V(store)(out, first[i] ? o[i] : V(fma)(o[i], b[i], V(mul)(V(load)(out), a[i])));
-        }
-    }
-    for (; d < head_dim; d++) {
-        for (int i = 0; i < nq; i++) {
-            float o = 0;
-
-            for (size_t t = 0; t < n_valid[i]; t++)
-                o = fmaf(p[i][t], _cvtsh_ss(v[t * head_dim + d]), o);
-            acc[i].o[d] = first[i] ? o : fmaf(o, fb[i], acc[i].o[d] * fa[i]);
-        }
-    }
-}
-
-TGT static void attn_page(const float *const *q, size_t n_q, const uint16_t *k, const uint16_t *v,
-                          const uint8_t *n_valid, size_t head_dim, struct eng_attn *acc)
-{
-    size_t i = 0;
-
-    while (i < n_q) {
-        size_t n = 0;
-
-        while (n < N_QB && i + n < n_q && n_valid[i + n] > 0)
-            n++;
-        if (n == N_QB) {
-            attn_block(q + i, k, v, n_valid + i, head_dim, acc + i, N_QB);
-        } else if (n >= 2) {
-            attn_block(q + i, k, v, n_valid + i, head_dim, acc + i, 2);
-            n = 2;
-        } else if (n == 1) {
-            attn_block(q + i, k, v, n_valid + i, head_dim, acc + i, 1);
-        } else {
-            n = 1; /* sees nothing of this page */
-        }
-        i += n;
-    }
+    for (i = 0; i + 16 <= n; i += 16)
+        V(store)(y + i, V(div)(V(load)(x + i), V(set1)(by)));
+    for (; i < n; i++)
+        y[i] = x[i] / by;
 }
 
 TGT static float max(const float *x, size_t n)

@@ -41,9 +41,9 @@ void kv_pool_done(struct kv_pool *p)
     pthread_mutex_destroy(&p->lock);
 }
 
-struct kv_class *kv_pool_class(struct kv_pool *p, size_t n_halfs)
+struct kv_class *kv_pool_class(struct kv_pool *p, size_t n_bytes)
 {
-    size_t bytes = (sizeof(struct kv_page) + n_halfs * sizeof(uint16_t) + 63) & ~(size_t)63;
+    size_t bytes = (sizeof(struct kv_page) + n_bytes + 63) & ~(size_t)63;
     struct kv_class *c;
 
     pthread_mutex_lock(&p->lock);

@@ -27,8 +27,8 @@ struct kv_page {
     struct kv_class *cls;
     struct kv_page *next_free;
     int32_t tokens[ENG_PAGE];
-    /* per layer, per kv head: K [head_dim][ENG_PAGE], then V [ENG_PAGE][head_dim], binary16 */
-    _Alignas(64) uint16_t data[];
+    /* per layer, per kv head: K and V as their type keeps them (kernels.h) */
+    _Alignas(64) unsigned char data[];
 };
 
 struct kv_class { /* pages of one size */
@@ -46,8 +46,8 @@ struct kv_pool {
 
 int kv_pool_init(struct kv_pool *p, uint64_t max_bytes);
 void kv_pool_done(struct kv_pool *p); /* no page may be in use */
-/* The class of pages with so many halfs; NULL: out of memory. Lives as long as the pool. */
-struct kv_class *kv_pool_class(struct kv_pool *p, size_t n_halfs);
+/* The class of pages with so many bytes of data; NULL: out of memory. Lives as long as the pool. */
+struct kv_class *kv_pool_class(struct kv_pool *p, size_t n_bytes);
 struct kv_page *kv_page_new(struct kv_pool *p,
                             struct kv_class *c); /* zeroed; NULL: ceiling or memory */
 void kv_page_free(struct kv_pool *p, struct kv_page *page);

@@ -12,8 +12,10 @@ engine_libengine_a_SOURCES = \
 # It uses src/base only, never the rest of the engine.
 engine_libkernels_a_SOURCES = \
 	engine/kernels.c engine/kernels.h engine/kernels_int.h engine/kernels_avx2.c engine/kernels_avx512.c \
-	engine/kernels_simd_int.h engine/simd_int.h engine/math.c engine/math_int.h engine/pool.c \
+	engine/kernels_simd_int.h engine/simd_int.h engine/simd_math_int.h engine/math.c engine/math_int.h engine/pool.c \
 	engine/roofline.c \
+	engine/kv_type.c engine/kv_type_int.h engine/kv_type/attn_int.h \
+	engine/kv_type/f32.c engine/kv_type/f16.c engine/kv_type/q8_0.c \
 	engine/quant.c engine/quant_int.h engine/quant/float_mm_int.h engine/quant/int8_mm_int.h \
 	engine/quant/f32.c engine/quant/f16.c engine/quant/bf16.c \
 	engine/quant/q8_0.c engine/quant/q4_0.c engine/quant/q4_1.c engine/quant/q5_0.c engine/quant/q5_1.c

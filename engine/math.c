@@ -32,7 +32,7 @@ static double f64_of(uint64_t bits)
     return f;
 }
 
-/* The vector forms (kernels_simd_int.h) are this, operation by operation. The comparisons are
+/* The vector forms (simd_math_int.h) are this, operation by operation. The comparisons are
  * written so that a NaN stays one, as maxps and minps do with the constant first. */
 float eng_exp(float x)
 {

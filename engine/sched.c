@@ -67,6 +67,7 @@ struct eng {
     const struct eng_kernels *k;
     struct eng_pool *pool;
     struct kv_pool kv;
+    const struct eng_kv_type *kv_type;
     unsigned prefill_chunk, max_rows;
     pthread_t thread;
     pthread_mutex_t lock; /* guards inbox, closing, fwds and their reference counts */
@@ -136,18 +137,23 @@ int eng_open(const struct eng_config *config, struct eng **out_eng, struct pd_er
     const struct eng_config *c = config ? config : &defaults;
     struct eng *e = NULL;
     enum eng_isa isa = ENG_ISA_SCALAR;
+    const struct eng_kv_type *kv_type;
     unsigned n_threads = 1;
     int rc;
 
     if ((rc = choose_isa(c->isa, &isa, err)) < 0 ||
         (rc = choose_threads(c->n_threads, &n_threads, err)) < 0)
         return rc;
+    kv_type = eng_kv_type_find(c->kv_type && *c->kv_type ? c->kv_type : "f16");
+    if (!kv_type)
+        return pd_fail(err, PD_EINVAL, "'%s' is not a KV cache type: f32, f16, q8_0", c->kv_type);
     if (c->max_rows > MAX_ROWS)
         return pd_fail(err, PD_EINVAL, "max_rows must be at most %d", MAX_ROWS);
     e = calloc(1, sizeof(*e));
     if (!e)
         return pd_fail(err, PD_ENOMEM, "out of memory for the engine");
     e->k = eng_kernels(isa);
+    e->kv_type = kv_type;
     e->prefill_chunk = c->prefill_chunk ? c->prefill_chunk : DEFAULT_PREFILL_CHUNK;
     e->max_rows = c->max_rows ? c->max_rows : DEFAULT_MAX_ROWS;
     e->inbox_end = &e->inbox;
@@ -247,7 +253,7 @@ int eng_fwd_get(struct eng *e, struct eng_model *m, struct fwd **out, struct pd_
     pthread_mutex_lock(&e->lock);
     for (f = e->fwds; f && f->model != m; f = f->next)
         ;
-    if (!f && (rc = fwd_new(m, e->k, e->pool, &e->kv, e->max_rows, &f, err)) == 0) {
+    if (!f && (rc = fwd_new(m, e->k, e->pool, &e->kv, e->kv_type, e->max_rows, &f, err)) == 0) {
         f->next = e->fwds;
         e->fwds = f;
     }

@@ -314,12 +314,6 @@ static int read_attention(struct keys *k, struct eng_shape *s)
                        "have the window",
                        k->key, window, a->name);
     s->window = window;
-    if (s->window > 0 || s->attn_softcap > 0)
-        return pd_fail(
-            k->err, PD_EFORMAT,
-            "attention has a window of %u and soft-capping %g; this build computes plain "
-            "attention only",
-            s->window, (double)s->attn_softcap);
     return 0;
 }
 

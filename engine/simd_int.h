@@ -22,7 +22,7 @@
 #ifdef __clang__
 #define ENG_UNROLL _Pragma("unroll")
 #else
-#define ENG_UNROLL _Pragma("GCC unroll 8")
+#define ENG_UNROLL _Pragma("GCC unroll 16")
 #endif
 #define A2 ENG_INL ENG_TGT_AVX2
 #define A5 ENG_INL ENG_TGT_AVX512
@@ -61,6 +61,19 @@ A5 void a5_store(float *p, struct a5_v v)
 {
     _mm512_storeu_ps(p, v.x);
 }
+/* The first n lanes. */
+A2 void a2_store_n(float *p, struct a2_v v, size_t n)
+{
+    float lanes[16];
+
+    a2_store(lanes, v);
+    for (size_t i = 0; i < n; i++)
+        p[i] = lanes[i];
+}
+A5 void a5_store_n(float *p, struct a5_v v, size_t n)
+{
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), v.x);
+}
 /* 16 binary16 values. */
 A2 struct a2_v a2_loadh(const uint16_t *p)
 {
@@ -98,6 +111,20 @@ A5 struct a5_v a5_loadb(const uint16_t *p)
     __m512i w = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p));
 
     return (struct a5_v){_mm512_castsi512_ps(_mm512_slli_epi32(w, 16))};
+}
+/* 16 signed bytes. */
+A2 struct a2_v a2_loadi8(const int8_t *p)
+{
+    __m128i b = _mm_loadu_si128((const __m128i *)(const void *)p);
+
+    return A2_BOTH(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(b)),
+                   _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(b, 8))));
+}
+A5 struct a5_v a5_loadi8(const int8_t *p)
+{
+    __m128i b = _mm_loadu_si128((const __m128i *)(const void *)p);
+
+    return (struct a5_v){_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(b))};
 }
 A2 struct a2_v a2_add(struct a2_v a, struct a2_v b)
 {
@@ -157,6 +184,31 @@ A5 struct a5_v a5_min(struct a5_v a, struct a5_v b)
 {
     return (struct a5_v){_mm512_min_ps(a.x, b.x)};
 }
+/* eng_max16() and eng_merge16() of the lanes: the same pairs are added. */
+A2 float a2_hmax(struct a2_v a)
+{
+    __m256 h = _mm256_max_ps(a.lo, a.hi);
+    __m128 q = _mm_max_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+
+    q = _mm_max_ps(q, _mm_movehl_ps(q, q));
+    return _mm_cvtss_f32(_mm_max_ss(q, _mm_movehdup_ps(q))) + 0.0f; /* -0 → +0 */
+}
+A2 float a2_merge16(struct a2_v a)
+{
+    __m256 h = _mm256_add_ps(a.lo, a.hi);
+    __m128 q = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+
+    q = _mm_add_ps(q, _mm_movehl_ps(q, q));
+    return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
+}
+A5 float a5_hmax(struct a5_v a)
+{
+    return a2_hmax(A2_BOTH(_mm512_castps512_ps256(a.x), _mm512_extractf32x8_ps(a.x, 1)));
+}
+A5 float a5_merge16(struct a5_v a)
+{
+    return a2_merge16(A2_BOTH(_mm512_castps512_ps256(a.x), _mm512_extractf32x8_ps(a.x, 1)));
+}
 A2 struct a2_v a2_abs(struct a2_v a)
 {
     __m256 sign = _mm256_set1_ps(-0.0f);
@@ -177,21 +229,27 @@ A5 struct a5_v a5_neg(struct a5_v a)
 {
     return (struct a5_v){_mm512_xor_ps(_mm512_set1_ps(-0.0f), a.x)};
 }
-/* Lanes i with lane0 + i >= n become f. */
-A2 struct a2_v a2_fill_from(struct a2_v a, int lane0, int n, float f)
+/* Lanes i with first <= lane0 + i < end keep their value, the others become f. */
+A2 struct a2_v a2_keep(struct a2_v a, int lane0, int first, int end, float f)
 {
-    __m256i first = _mm256_set1_epi32(n - lane0);
-    __m256i lo = _mm256_cmpgt_epi32(first, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-    __m256i hi = _mm256_cmpgt_epi32(first, _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15));
+    __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), below = _mm256_set1_epi32(first);
+    __m256i lo = _mm256_add_epi32(lane, _mm256_set1_epi32(lane0));
+    __m256i hi = _mm256_add_epi32(lane, _mm256_set1_epi32(lane0 + 8));
+    __m256i above = _mm256_set1_epi32(end);
     __m256 fill = _mm256_set1_ps(f);
 
+    lo = _mm256_andnot_si256(_mm256_cmpgt_epi32(below, lo), _mm256_cmpgt_epi32(above, lo));
+    hi = _mm256_andnot_si256(_mm256_cmpgt_epi32(below, hi), _mm256_cmpgt_epi32(above, hi));
     return A2_BOTH(_mm256_blendv_ps(fill, a.lo, _mm256_castsi256_ps(lo)),
                    _mm256_blendv_ps(fill, a.hi, _mm256_castsi256_ps(hi)));
 }
-A5 struct a5_v a5_fill_from(struct a5_v a, int lane0, int n, float f)
+A5 struct a5_v a5_keep(struct a5_v a, int lane0, int first, int end, float f)
 {
-    __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    __mmask16 keep = _mm512_cmpgt_epi32_mask(_mm512_set1_epi32(n - lane0), lane);
+    __m512i lane =
+        _mm512_add_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+                         _mm512_set1_epi32(lane0));
+    __mmask16 keep = _mm512_cmpge_epi32_mask(lane, _mm512_set1_epi32(first)) &
+                     _mm512_cmplt_epi32_mask(lane, _mm512_set1_epi32(end));
 
     return (struct a5_v){_mm512_mask_blend_ps(keep, _mm512_set1_ps(f), a.x)};
 }

@@ -15,7 +15,6 @@
 #include "engine/kernels.h"
 
 #define GUARD 0x5a
-#define NAN_H 0x7e01 /* a binary16 NaN */
 
 static uint64_t rng_state = 0x9e3779b97f4a7c15ULL;
 
@@ -271,6 +270,8 @@ static void vectors_equal(void **state)
             assert_memory_equal(a, b, bytes);
             s->softcap(a, n, 1.5f), k->softcap(b, n, 1.5f);
             assert_memory_equal(a, b, bytes);
+            s->divide(a, w, n, 1.7f), k->divide(b, w, n, 1.7f);
+            assert_memory_equal(a, b, bytes);
             memset(a, GUARD, bytes), memset(b, GUARD, bytes);
             s->to_f16(x, (uint16_t *)(void *)a, n), k->to_f16(x, (uint16_t *)(void *)b, n);
             assert_memory_equal(a, b, bytes);
@@ -390,96 +391,204 @@ static void rope_orders(void **state)
     free(x);
 }
 
-static void check_attn(size_t hd, size_t n_q, int fixed_valid)
+struct attn_case {
+    const struct eng_kv_type *type;
+    size_t hd, n_q;
+    float softcap;
+    int spans; /* 0: whole pages, 1: the last page ends early, 2: any, 3: span is NULL */
+};
+
+/* Room for a tile in the state before its first page. */
+static struct eng_attn_tile new_tile(const struct attn_case *c, const float *q)
+{
+    size_t o_stride = (c->hd + 15) / 16 * 16;
+    struct eng_attn_tile t = {.head_dim = c->hd,
+                              .o_stride = o_stride,
+                              .q = q,
+                              .m = xalloc((ENG_ATTN_TILE + 16) * 4),
+                              .l = xalloc((ENG_ATTN_TILE + 16) * 4),
+                              .o = xalloc(ENG_ATTN_TILE * o_stride * 4),
+                              .softcap = c->softcap};
+
+    for (size_t i = 0; i < ENG_ATTN_TILE; i++)
+        t.m[i] = -INFINITY, t.l[i] = 0;
+    for (size_t i = 0; i < ENG_ATTN_TILE * o_stride; i++)
+        t.o[i] = -0.0f;
+    return t;
+}
+
+static void free_tile(struct eng_attn_tile *t)
+{
+    free(t->m), free(t->l), free(t->o);
+}
+
+/* The type's own way if it has one, or by way of F32. */
+static void attn_page(const struct attn_case *c, int isa, bool direct,
+                      const struct eng_attn_tile *t, size_t i0, size_t n, const void *kv,
+                      const struct eng_span *span)
+{
+    float *page;
+
+    if (direct && c->type->attn[isa]) {
+        c->type->attn[isa](t, i0, n, kv, span);
+        return;
+    }
+    page = xalloc((2 * c->hd * ENG_PAGE + 16) * 4);
+    if (c->type->get[isa])
+        c->type->get[isa](kv, c->hd, page);
+    else
+        memcpy(page, kv, 2 * c->hd * ENG_PAGE * 4);
+    eng_kv_f32.attn[isa](t, i0, n, page, span);
+    free(page);
+}
+
+static void same_tile(const struct attn_case *c, const struct eng_attn_tile *a,
+                      const struct eng_attn_tile *b, size_t i0, size_t n)
+{
+    for (size_t i = i0; i < i0 + n; i++) {
+        assert_memory_equal(&a->m[i], &b->m[i], 4);
+        assert_memory_equal(&a->l[i], &b->l[i], 4);
+        assert_memory_equal(a->o + i * a->o_stride, b->o + i * b->o_stride, c->hd * 4);
+    }
+}
+
+static void check_attn(const struct attn_case *c)
 {
     enum { PAGES = 3 };
-    const float *q[12];
-    float *qs = rnd_floats(n_q * hd, 1), *o[2], *one = xalloc(hd * 4);
-    uint16_t *k = xalloc(PAGES * hd * ENG_PAGE * 2), *v = xalloc(PAGES * hd * ENG_PAGE * 2);
-    uint8_t valid[PAGES][12];
-    struct eng_attn acc[2][12];
+    size_t hd = c->hd, n_q = c->n_q, bytes = c->type->bytes(hd);
+    float *q = rnd_floats(hd * ENG_ATTN_TILE, 1), *k = rnd_floats(PAGES * ENG_PAGE * hd, 2),
+          *v = rnd_floats(PAGES * ENG_PAGE * hd, 2), *page = xalloc((2 * hd * ENG_PAGE + 16) * 4);
+    unsigned char *kv[ENG_N_ISA] = {0};
+    struct eng_span span[PAGES][ENG_ATTN_TILE];
+    struct eng_attn_tile want = new_tile(c, q);
 
-    for (size_t i = 0; i < PAGES * hd * ENG_PAGE; i++) {
-        k[i] = eng_f32_to_f16(rnd_float(2));
-        v[i] = eng_f32_to_f16(rnd_float(2));
-    }
-    for (size_t i = 0; i < n_q; i++) {
-        q[i] = qs + i * hd;
-        for (size_t p = 0; p < PAGES; p++)
-            valid[p][i] = p + 1 < PAGES      ? ENG_PAGE
-                          : fixed_valid >= 0 ? (uint8_t)fixed_valid
-                                             : (uint8_t)(rnd() % 33);
-    }
-    for (size_t p = PAGES - 1; p < PAGES; p++) { /* positions nobody may see hold NaN */
-        size_t most = 0;
+    assert_int_equal(bytes % 64, 0);
+    for (size_t p = 0; p < PAGES; p++) {
+        for (size_t i = 0; i < n_q; i++) {
+            unsigned first = c->spans == 2 ? rnd() % ENG_PAGE : 0, end = ENG_PAGE;
 
-        for (size_t i = 0; i < n_q; i++)
-            most = valid[p][i] > most ? valid[p][i] : most;
-        for (size_t t = most; t < ENG_PAGE; t++)
-            for (size_t d = 0; d < hd; d++)
-                k[(p * hd + d) * ENG_PAGE + t] = v[(p * ENG_PAGE + t) * hd + d] = NAN_H;
+            if (c->spans == 2 || (c->spans == 1 && p + 1 == PAGES))
+                end = first + 1 + rnd() % (ENG_PAGE - first);
+            span[p][i] = (struct eng_span){(uint8_t)first, (uint8_t)end};
+        }
     }
-    o[0] = xalloc(n_q * hd * 4), o[1] = xalloc(n_q * hd * 4);
     for (int isa = 0; isa < ENG_N_ISA; isa++) {
-        int w = isa > 0;
-
         if (!eng_isa_supported((enum eng_isa)isa))
             continue;
-        memset(o[w], 0xff, n_q * hd * 4); /* NaN: the first page overwrites */
-        for (size_t i = 0; i < n_q; i++)
-            acc[w][i] = (struct eng_attn){-INFINITY, 0, o[w] + i * hd};
-        for (size_t p = 0; p < PAGES; p++)
-            eng_kernels((enum eng_isa)isa)
-                ->attn_page(q, n_q, k + p * hd * ENG_PAGE, v + p * hd * ENG_PAGE, valid[p], hd,
-                            acc[w]);
-        for (size_t i = 0; i < n_q; i++) {
-            struct eng_attn alone = {-INFINITY, 0, one};
+        /* Positions nobody was to see are NaN where the type can say so. */
+        kv[isa] = xalloc(PAGES * bytes + 64);
+        memset(kv[isa], strcmp(c->type->name, "q8_0") ? 0xff : 0x7b, PAGES * bytes + 64);
+        for (size_t t = 0; t < PAGES * ENG_PAGE; t++) {
+            bool seen = false;
 
-            assert_memory_equal(&acc[w][i].m, &acc[0][i].m, 4);
-            assert_memory_equal(&acc[w][i].l, &acc[0][i].l, 4);
-            for (size_t p = 0; p < PAGES; p++) /* each query as if it were alone */
-                eng_kernels((enum eng_isa)isa)
-                    ->attn_page(q + i, 1, k + p * hd * ENG_PAGE, v + p * hd * ENG_PAGE,
-                                &valid[p][i], hd, &alone);
-            assert_memory_equal(one, o[0] + i * hd, hd * 4);
+            for (size_t i = 0; i < n_q; i++)
+                seen |= t % ENG_PAGE >= span[t / ENG_PAGE][i].first &&
+                        t % ENG_PAGE < span[t / ENG_PAGE][i].end;
+            if (seen)
+                c->type->put(eng_kernels((enum eng_isa)isa), kv[isa] + t / ENG_PAGE * bytes,
+                             t % ENG_PAGE, k + t * hd, v + t * hd, hd);
         }
-        assert_memory_equal(o[w], o[0], n_q * hd * 4);
+        assert_memory_equal(kv[isa], kv[0], PAGES * bytes);
+    }
+    for (size_t p = 0; p < PAGES; p++)
+        attn_page(c, 0, true, &want, 0, n_q, kv[0] + p * bytes, c->spans == 3 ? NULL : span[p]);
+    for (int isa = 0; isa < ENG_N_ISA; isa++) {
+        for (int way = 0; way < 2 && eng_isa_supported((enum eng_isa)isa); way++) {
+            struct eng_attn_tile all = new_tile(c, q), cut = new_tile(c, q);
+            size_t at = rnd() % n_q;
+
+            for (size_t p = 0; p < PAGES; p++) {
+                const void *from = kv[isa] + p * bytes;
+                const struct eng_span *sp = c->spans == 3 ? NULL : span[p];
+
+                attn_page(c, isa, way, &all, 0, n_q, from, sp);
+                /* in two calls, and alone */
+                attn_page(c, isa, way, &cut, 0, at, from, sp);
+                attn_page(c, isa, way, &cut, at, 1, from, sp ? sp + at : NULL);
+                attn_page(c, isa, way, &cut, at + 1, n_q - at - 1, from, sp ? sp + at + 1 : NULL);
+            }
+            same_tile(c, &all, &want, 0, n_q);
+            same_tile(c, &cut, &want, 0, n_q);
+            for (size_t i = n_q; i < ENG_ATTN_TILE; i++) /* the other slots are untouched */
+                assert_true(isinf(all.m[i]) && all.l[i] == 0 && all.o[i * all.o_stride] == 0);
+            free_tile(&all), free_tile(&cut);
+        }
     }
     for (size_t i = 0; i < n_q; i++) { /* the reference */
-        double e[PAGES * ENG_PAGE], sum = 0;
-        size_t n = 0;
+        double sum = 0, *o = calloc(hd, sizeof *o);
 
-        for (size_t p = 0; p < PAGES; p++)
-            for (size_t t = 0; t < valid[p][i]; t++, n++) {
-                e[n] = 0;
+        for (size_t p = 0; p < PAGES; p++) {
+            if (c->type->get[0])
+                c->type->get[0](kv[0] + p * bytes, hd, page);
+            else
+                memcpy(page, kv[0] + p * bytes, 2 * hd * ENG_PAGE * 4);
+            for (size_t t = span[p][i].first; t < span[p][i].end; t++) {
+                double x = 0;
+
                 for (size_t d = 0; d < hd; d++)
-                    e[n] +=
-                        (double)q[i][d] * (double)eng_f16_to_f32(k[(p * hd + d) * ENG_PAGE + t]);
-                e[n] = exp(e[n]);
-                sum += e[n];
+                    x += (double)q[d * ENG_ATTN_TILE + i] * (double)page[d * ENG_PAGE + t];
+                if (c->softcap > 0)
+                    x = (double)c->softcap * tanh(x / (double)c->softcap);
+                sum += exp(x);
+                for (size_t d = 0; d < hd; d++)
+                    o[d] += exp(x) * (double)page[(ENG_PAGE + t) * hd + d];
             }
-        for (size_t d = 0; d < hd; d++) {
-            double want = 0;
-
-            for (size_t t = 0; t < n; t++)
-                want += e[t] / sum * (double)eng_f16_to_f32(v[t * hd + d]);
-            assert_true(fabs(want - (double)(acc[0][i].o[d] / acc[0][i].l)) < 1e-4);
         }
+        for (size_t d = 0; d < hd; d++)
+            assert_true(fabs(o[d] / sum - (double)(want.o[i * want.o_stride + d] / want.l[i])) <
+                        1e-4);
+        free(o);
     }
-    free(qs), free(one), free(k), free(v), free(o[0]), free(o[1]);
+    free(q), free(k), free(v), free(page), free_tile(&want);
+    for (int isa = 0; isa < ENG_N_ISA; isa++)
+        free(kv[isa]);
 }
 
 static void attn_equal(void **state)
 {
-    static const size_t dims[] = {2, 6, 16, 32, 38, 64, 80, 128};
+    static const size_t dims[] = {2, 6, 16, 32, 38, 64, 80, 96, 128, 256};
 
     (void)state;
-    for (size_t i = 0; i < sizeof dims / sizeof *dims; i++)
-        for (size_t n_q = 1; n_q <= 12; n_q++)
-            check_attn(dims[i], n_q, -1);
-    for (int n = 0; n <= ENG_PAGE; n++)
-        for (size_t n_q = 1; n_q <= 3; n_q++)
-            check_attn(64, n_q, n);
+    for (const struct eng_kv_type *const *type = eng_kv_types; *type; type++) {
+        assert_ptr_equal(eng_kv_type_find((*type)->name), *type);
+        for (size_t i = 0; i < sizeof dims / sizeof *dims; i++) {
+            for (size_t n_q = 1; n_q <= ENG_ATTN_TILE && dims[i] % (*type)->dim_multiple == 0;
+                 n_q++) {
+                for (int spans = 0; spans < 4; spans++)
+                    check_attn(&(struct attn_case){
+                        *type, dims[i], n_q, (n_q + (size_t)spans) % 3 == 0 ? 5.0f : 0, spans});
+            }
+        }
+    }
+    assert_null(eng_kv_type_find("f17"));
+}
+
+/* What put keeps is as near as the type can say. */
+static void kv_type_accuracy(void **state)
+{
+    enum { HD = 96 };
+    float *k = rnd_floats(HD, 3), *v = rnd_floats(HD, 3);
+
+    (void)state;
+    for (const struct eng_kv_type *const *type = eng_kv_types; *type; type++) {
+        float *page = xalloc((2 * HD * ENG_PAGE + 16) * 4);
+        double tolerance = strcmp((*type)->name, "f32") == 0   ? 0
+                           : strcmp((*type)->name, "f16") == 0 ? 3.0 / 2048
+                                                               : 3.0 / 127 / 2 + 3.0 / 2048;
+        void *kv = xalloc((*type)->bytes(HD) + 64);
+
+        (*type)->put(eng_kernels(ENG_ISA_SCALAR), kv, 7, k, v, HD);
+        if ((*type)->get[0])
+            (*type)->get[0](kv, HD, page);
+        else
+            memcpy(page, kv, 2 * HD * ENG_PAGE * 4);
+        for (size_t d = 0; d < HD; d++) {
+            assert_true(fabs((double)(page[d * ENG_PAGE + 7] - k[d])) <= tolerance);
+            assert_true(fabs((double)(page[HD * ENG_PAGE + 7 * HD + d] - v[d])) <= tolerance);
+        }
+        free(page), free(kv);
+    }
+    free(k), free(v);
 }
 
 static double ulps(float got, long double want)
@@ -689,11 +798,11 @@ int main(void)
         cmocka_unit_test(dequant_nibbles),  cmocka_unit_test(vectors_equal),
         cmocka_unit_test(max_zero),         cmocka_unit_test(quantize_equal),
         cmocka_unit_test(rope_equal),       cmocka_unit_test(attn_equal),
-        cmocka_unit_test(exp_log_accuracy), cmocka_unit_test(exp_equal),
-        cmocka_unit_test(rope_accuracy),    cmocka_unit_test(rope_orders),
-        cmocka_unit_test(rope_yarn),        cmocka_unit_test(gelu_accuracy),
-        cmocka_unit_test(f16_round_trip),   cmocka_unit_test(f16_equal),
-        cmocka_unit_test(merge_order),
+        cmocka_unit_test(kv_type_accuracy), cmocka_unit_test(exp_log_accuracy),
+        cmocka_unit_test(exp_equal),        cmocka_unit_test(rope_accuracy),
+        cmocka_unit_test(rope_orders),      cmocka_unit_test(rope_yarn),
+        cmocka_unit_test(gelu_accuracy),    cmocka_unit_test(f16_round_trip),
+        cmocka_unit_test(f16_equal),        cmocka_unit_test(merge_order),
     };
 
     return cmocka_run_group_tests_name("engine_kernels", tests, NULL, NULL);
