@@ -4,8 +4,11 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "engine/quant_int.h"
+
+#define HUGE_PAGE ((size_t)2 << 20)
 
 const struct eng_quant *const eng_quants[] = {
     &quant_f32,  &quant_f16,  &quant_bf16, &quant_q8_0, &quant_q4_0,
@@ -27,21 +30,23 @@ int eng_mat_init(struct eng_mat *m, const struct eng_quant *q, const void *src, 
     size_t row_bytes = cols / q->block_elems * q->block_bytes;
     size_t tile_bytes = q->tile_bytes(cols), n_tiles = (rows + ENG_TILE - 1) / ENG_TILE, bytes;
     const char *from = src;
-    char *tiles;
+    void *tiles;
 
     memset(m, 0, sizeof *m);
     if (rows == 0 || cols == 0 || cols % q->block_elems != 0)
         return pd_fail(err, PD_EINVAL, "a %s matrix cannot be %zu x %zu", q->name, rows, cols);
     if (__builtin_mul_overflow(n_tiles, tile_bytes, &bytes))
         return pd_fail(err, PD_ENOMEM, "a %zu x %zu matrix is too large", rows, cols);
-    tiles = aligned_alloc(64, bytes);
-    if (!tiles)
+    if (posix_memalign(&tiles, bytes < HUGE_PAGE ? 64 : HUGE_PAGE, bytes) != 0)
         return pd_fail(err, PD_ENOMEM, "no memory for a matrix of %zu bytes", bytes);
+    /* Only faster: far fewer faults while it is filled, fewer misses of the TLB later. */
+    if (bytes >= HUGE_PAGE)
+        (void)madvise(tiles, bytes, MADV_HUGEPAGE);
     for (size_t t = 0; t < n_tiles; t++) {
         size_t left = rows - t * ENG_TILE;
 
         q->repack(from + t * ENG_TILE * row_bytes, row_bytes, left < ENG_TILE ? left : ENG_TILE,
-                  cols, tiles + t * tile_bytes);
+                  cols, (char *)tiles + t * tile_bytes);
     }
     *m = (struct eng_mat){q, rows, cols, n_tiles, tile_bytes, tiles};
     return 0;
