@@ -16,5 +16,7 @@ engine_libkernels_a_SOURCES = \
 	engine/roofline.c \
 	engine/quant.c engine/quant_int.h engine/quant/float_mm_int.h engine/quant/int8_mm_int.h \
 	engine/quant/f32.c engine/quant/f16.c engine/quant/bf16.c \
-	engine/quant/q8_0.c engine/quant/q4_0.c engine/quant/q4_1.c engine/quant/q5_0.c engine/quant/q5_1.c
+	engine/quant/q8_0.c engine/quant/q4_0.c engine/quant/q4_1.c engine/quant/q5_0.c engine/quant/q5_1.c \
+	engine/quant/k_int.h engine/quant/k_mm_int.h engine/quant/k_scales_int.h \
+	engine/quant/q2_k.c engine/quant/q3_k.c engine/quant/q4_k.c engine/quant/q5_k.c engine/quant/q6_k.c
 engine_libkernels_a_CFLAGS = $(COMMON_CFLAGS) $(KERNEL_OPT_CFLAGS) $(KERNEL_CFLAGS)

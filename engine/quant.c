@@ -11,8 +11,8 @@
 #define HUGE_PAGE ((size_t)2 << 20)
 
 const struct eng_quant *const eng_quants[] = {
-    &quant_f32,  &quant_f16,  &quant_bf16, &quant_q8_0, &quant_q4_0,
-    &quant_q4_1, &quant_q5_0, &quant_q5_1, NULL,
+    &quant_f32,  &quant_f16,  &quant_bf16, &quant_q8_0, &quant_q4_0, &quant_q4_1, &quant_q5_0,
+    &quant_q5_1, &quant_q2_k, &quant_q3_k, &quant_q4_k, &quant_q5_k, &quant_q6_k, NULL,
 };
 
 const struct eng_quant *eng_quant_find(uint32_t ggml_type)

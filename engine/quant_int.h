@@ -8,6 +8,7 @@
 
 extern const struct eng_quant quant_f32, quant_f16, quant_bf16, quant_q8_0, quant_q4_0, quant_q4_1,
     quant_q5_0, quant_q5_1;
+extern const struct eng_quant quant_q2_k, quant_q3_k, quant_q4_k, quant_q5_k, quant_q6_k;
 
 /* Rows of tile t that exist. */
 static inline size_t eng_tile_rows(const struct eng_mat *w, size_t t)

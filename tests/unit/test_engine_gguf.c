@@ -351,8 +351,8 @@ static const char *spoil_container(struct gb *b, int i)
         gb_get(b, "token_embd.weight")->dims[1] = 1;
         return "more than 2^63 bytes";
     case 28:
-        gb_get(b, "token_embd.weight")->type = 10;
-        return "type Q2_K (10)";
+        gb_get(b, "token_embd.weight")->type = 16;
+        return "type IQ2_XXS (16)";
     case 29:
         gb_get(b, "token_embd.weight")->type = 777;
         return "type unknown (777)";

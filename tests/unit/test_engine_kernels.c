@@ -70,7 +70,8 @@ static void fill_weights(const struct eng_quant *q, unsigned char *dst, size_t n
             static const struct {
                 const char *name;
                 size_t d[2];
-            } at[] = {{"Q4_1", {0, 2}}, {"Q5_1", {0, 2}}};
+            } at[] = {{"Q4_1", {0, 2}}, {"Q5_1", {0, 2}}, {"Q2_K", {80, 82}},  {"Q3_K", {108, 108}},
+                      {"Q4_K", {0, 2}}, {"Q5_K", {0, 2}}, {"Q6_K", {208, 208}}};
             const size_t *d = (const size_t[2]){0, 0};
             unsigned char extreme = rnd() % 3 ? 0x80 : 0xff;
             bool some = rnd() % 4 == 0;
@@ -155,12 +156,13 @@ static void mm_equal(void **state)
     (void)state;
     for (const struct eng_quant *const *q = eng_quants; *q; q++) {
         assert_ptr_equal(eng_quant_find((*q)->ggml_type), *q);
-        assert_int_equal((*q)->tile_bytes(32) % 64, 0);
+        assert_int_equal((*q)->tile_bytes(256) % 64, 0);
         for (size_t c = 0; c < sizeof cols / sizeof *cols; c++)
             for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
                 for (size_t b = 0; b < sizeof batch / sizeof *batch; b++)
-                    if (c < 2 || (c + r + b) % 5 == 0)
-                        check_mm(*q, rows[r], cols[c], batch[b]);
+                    if ((*q)->block_elems > 32 ? c < 3 && (c + r + b) % 3 == 0
+                                               : c < 2 || (c + r + b) % 5 == 0)
+                        check_mm(*q, rows[r], cols[c] * ((*q)->block_elems > 32 ? 8 : 1), batch[b]);
     }
     assert_null(eng_quant_find(9999));
 }
