@@ -27,7 +27,7 @@ UNIT_TESTS = \
 	tests/unit/test_engine_arch \
 	tests/unit/test_engine_gguf \
 	tests/unit/test_engine_ctx \
-	tests/unit/test_engine_kernels \
+	tests/unit/test_engine_kernels tests/unit/test_engine_quants \
 	tests/unit/test_engine_pool \
 	tests/unit/test_engine_reference \
 	tests/unit/test_engine_sched \
