@@ -26,6 +26,7 @@ UNIT_TESTS = \
 	tests/unit/test_core_tally \
 	tests/unit/test_engine_gguf \
 	tests/unit/test_engine_ctx \
+	tests/unit/test_engine_jinja \
 	tests/unit/test_engine_kernels \
 	tests/unit/test_engine_pool \
 	tests/unit/test_engine_reference \

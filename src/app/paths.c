@@ -16,6 +16,7 @@ const char app_default_scorer[] = "tiny-prm";
 const char app_default_draft[] = "tiny-draft";
 
 #define PROBLEMS_MAX_BYTES ((size_t)64 << 20)
+#define TEMPLATE_MAX_BYTES ((size_t)1 << 20)
 
 static char *join(const char *a, const char *between, const char *b)
 {
@@ -138,6 +139,35 @@ static int by_name(const void *a, const void *b)
 {
     return strcmp(((const struct app_model_file *)a)->name,
                   ((const struct app_model_file *)b)->name);
+}
+
+int app_find_template(const char *name, char **out_text, struct pd_err *err)
+{
+    struct pd_buf text = PD_BUF_INIT(TEMPLATE_MAX_BYTES), names = PD_BUF_INIT(4096);
+    const char *builtin = eng_chat_builtin(name);
+    int rc = 0;
+
+    if (builtin) {
+        pd_buf_addz(&text, builtin);
+    } else if (pd_file_exists(name)) {
+        rc = pd_read_file(name, &text, err);
+        if (rc == 0 && (!pd_utf8_valid(pd_buf_str(&text)) ||
+                        (text.len > 0 && memchr(text.data, '\0', text.len))))
+            rc = pd_fail(err, PD_EFORMAT, "the chat template '%s' is not valid UTF-8 text", name);
+    } else {
+        for (size_t i = 0; eng_chat_builtin_name(i); i++)
+            pd_buf_printf(&names, "%s%s", i > 0 ? ", " : "", eng_chat_builtin_name(i));
+        rc = pd_fail(err, PD_ENOENT, "no chat template '%s': neither a file nor one of %s", name,
+                     names.data ? names.data : "");
+    }
+    if (rc == 0) {
+        *out_text = pd_buf_take(&text);
+        if (!*out_text)
+            rc = pd_fail(err, PD_ENOMEM, "out of memory");
+    }
+    pd_buf_done(&text);
+    pd_buf_done(&names);
+    return rc;
 }
 
 int app_list_models(struct app_model_file **out, size_t *out_n, struct pd_err *err)

@@ -22,7 +22,7 @@ static void try_text(const struct eng_tokenizer *t, struct pd_str text, enum eng
     for (size_t i = 0; parse == ENG_PARSE_PLAIN && i < n; i++)
         if (eng_token_is_control(t, ids[i]))
             abort();
-    (void)eng_chat(t, &m, 1, &ids, &n, NULL);
+    (void)eng_chat(t, NULL, &m, 1, &ids, &n, NULL);
     free(ids);
     pd_buf_done(&back);
 }
