@@ -304,6 +304,58 @@ static void test_pages(void **state)
     fx_no_pages(e);
 }
 
+/* Many branches of one prompt, in the same steps, are what each is alone: for every KV type. */
+static void test_branches(void **state)
+{
+    static const char *const types[] = {"f32", "f16", "q8_0"};
+    enum { N = 64 };
+
+    (void)state;
+    for (size_t k = 0; k < sizeof types / sizeof *types; k++) {
+        struct eng_config config = {.n_threads = 3, .kv_type = types[k]};
+        struct pd_err err = {0};
+        struct eng *wide = NULL;
+        struct eng_model *mm;
+        struct eng_ctx *root;
+        struct eng_req q[N], pre = {.op = ENG_PREFILL};
+
+        fx_ok(eng_open(&config, &wide, &err), &err);
+        mm = fx_model(wide, "tiny-base-Q8_0.gguf");
+        root = fx_ctx(wide, mm, prompt, n_prompt);
+        pre.ctx = root;
+        fx_run(wide, &pre, 1);
+        for (int i = 0; i < N; i++)
+            q[i] = fx_generate(fx_fork(root), 0.8f, (uint64_t)i, 12);
+        fx_run(wide, q, N);
+        for (int i = 0; i < N; i++) {
+            struct eng_ctx *c = fx_ctx(wide, mm, prompt, n_prompt);
+            struct eng_req alone = fx_generate(c, 0.8f, (uint64_t)i, 12);
+
+            fx_run(wide, &alone, 1);
+            fx_same(&alone, &q[i]);
+            eng_req_done(&alone);
+            eng_ctx_free(c);
+            eng_ctx_free(q[i].ctx);
+            eng_req_done(&q[i]);
+        }
+        eng_ctx_free(root);
+        fx_no_pages(wide);
+        eng_model_unref(mm);
+        eng_close(wide);
+    }
+}
+
+static void test_kv_type_unknown(void **state)
+{
+    struct eng_config config = {.kv_type = "q4_0"};
+    struct pd_err err = {0};
+    struct eng *none = NULL;
+
+    (void)state;
+    assert_int_equal(eng_open(&config, &none, &err), PD_EINVAL);
+    assert_non_null(strstr(err.text, "q4_0"));
+}
+
 /* A pool that is too small is an error of the request, not of the process. */
 static void test_ceiling(void **state)
 {
@@ -442,10 +494,16 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fork),     cmocka_unit_test(test_steps),
-        cmocka_unit_test(test_rollback), cmocka_unit_test(test_walk),
-        cmocka_unit_test(test_pages),    cmocka_unit_test(test_ceiling),
-        cmocka_unit_test(test_score),    cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_fork),
+        cmocka_unit_test(test_steps),
+        cmocka_unit_test(test_rollback),
+        cmocka_unit_test(test_walk),
+        cmocka_unit_test(test_pages),
+        cmocka_unit_test(test_branches),
+        cmocka_unit_test(test_kv_type_unknown),
+        cmocka_unit_test(test_ceiling),
+        cmocka_unit_test(test_score),
+        cmocka_unit_test(test_refusals),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);
