@@ -9,7 +9,7 @@
 
 struct tokenize {
     const char *model, *file;
-    bool special;
+    bool special, bos;
 };
 
 static int open_tokenizer(const struct tokenize *o, struct eng_tokenizer **out, struct pd_err *err)
@@ -74,6 +74,21 @@ static int print_tokens(const struct cli *cli, const struct eng_tokenizer *t, co
     return rc;
 }
 
+static int add_bos(const struct eng_tokenizer *t, int32_t **io_ids, size_t *io_n,
+                   struct pd_err *err)
+{
+    int32_t bos = eng_token_bos(t);
+
+    if (bos < 0)
+        return pd_fail(err, PD_EINVAL, "this vocabulary has no BOS token: leave out --bos");
+    *io_ids = malloc(sizeof(**io_ids));
+    if (!*io_ids)
+        return cli_no_memory(err);
+    (*io_ids)[0] = bos;
+    *io_n = 1;
+    return 0;
+}
+
 int cli_tokenize(struct cli *cli, int argc, char **argv, struct pd_err *err)
 {
     static const struct cli_usage usage_text = {
@@ -88,6 +103,8 @@ int cli_tokenize(struct cli *cli, int argc, char **argv, struct pd_err *err)
          0, false, false},
         {"special", 0, CLI_FLAG, &o.special, NULL, "the text of control tokens stands for them", 0,
          0, false, false},
+        {"bos", 0, CLI_FLAG, &o.bos, NULL, "begin with the vocabulary's BOS token", 0, 0, false,
+         false},
         {NULL, 0, CLI_FLAG, NULL, NULL, NULL, 0, 0, false, false},
     };
     struct pd_buf text = PD_BUF_INIT(0);
@@ -104,6 +121,8 @@ int cli_tokenize(struct cli *cli, int argc, char **argv, struct pd_err *err)
     rc = cli_input(n > 0 ? argv[1] : NULL, o.file, &text, err);
     if (rc == 0)
         rc = open_tokenizer(&o, &t, err);
+    if (rc == 0 && o.bos)
+        rc = add_bos(t, &ids, &n_ids, err);
     if (rc == 0)
         rc = eng_tokenize(t, pd_buf_str(&text),
                           ENG_PARSE_START | (o.special ? ENG_PARSE_SPECIAL : ENG_PARSE_PLAIN), &ids,

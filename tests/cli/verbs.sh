@@ -114,6 +114,8 @@ point 'tokenize and detokenize give random bytes back' $?
 # shellcheck disable=SC2046
 run detokenize $("$ponder" tokenize 'It is 9 / 3 = 3.') && [ "$(cat "$tmp/out")" = 'It is 9 / 3 = 3.' ]
 point 'ids as arguments' $?
+run tokenize --bos a && [ "$(cat "$tmp/out")" = '759 97' ]
+point 'tokenize --bos begins with BOS' $?
 
 # A record stands for itself, whatever ended the search.
 id=
