@@ -137,11 +137,20 @@ struct eng_message {
     const char *role; /* system user assistant */
     struct pd_str content;
 };
-/* The chat template of the file, rendered with the generation prompt and tokenised; message
- * contents are tokenised PLAIN. Only ChatML-shaped templates are known; others are PD_EFORMAT,
- * never a different prompt. */
-int eng_chat(const struct eng_tokenizer *t, const struct eng_message *messages, size_t n_messages,
-             int32_t **io_ids, size_t *io_n, struct pd_err *err);
+/* Messages through a chat template (Jinja; NULL: the file's own) with its generation prompt, as
+ * tokens: those of the rendered text, but no control token comes from a message's content. BOS is
+ * there if the template prints it. PD_EFORMAT: a template that is not there or not supported, never
+ * a different prompt; PD_EINVAL: the template refuses the messages. docs/design/templates.md */
+int eng_chat(const struct eng_tokenizer *t, const char *template,
+             const struct eng_message *messages, size_t n_messages, int32_t **io_ids, size_t *io_n,
+             struct pd_err *err);
+/* The same as text, to look at. */
+int eng_chat_text(const struct eng_tokenizer *t, const char *template,
+                  const struct eng_message *messages, size_t n_messages, struct pd_buf *out,
+                  struct pd_err *err);
+const char *eng_chat_own(const struct eng_tokenizer *t); /* the file's template; NULL: none */
+const char *eng_chat_builtin(const char *name);          /* a template by name; NULL: none */
+const char *eng_chat_builtin_name(size_t i);             /* NULL past the last */
 
 /* ---- contexts ----------------------------------------------------------------------------------
  */

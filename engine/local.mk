@@ -3,6 +3,8 @@ engine_libengine_a_SOURCES = \
 	engine/engine.h engine/gguf.c engine/gguf.h engine/model.c engine/model.h engine/describe.c \
 	engine/arch.c engine/arch.h engine/shape.c engine/shape.h \
 	engine/tokenizer.c engine/tokenizer.h engine/tokenizer_int.h engine/vocab.c engine/chat.c \
+	engine/jinja.h engine/jinja_int.h engine/jinja_lex.c engine/jinja_parse.c engine/jinja_eval.c \
+	engine/jinja_value.c engine/jinja_text.c engine/jinja_filter.c \
 	engine/pretok.c engine/pretok.h \
 	engine/kv.c engine/kv.h engine/ctx.c engine/forward.c engine/forward.h \
 	engine/attention.c engine/attention.h engine/moe.c engine/moe.h \

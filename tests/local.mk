@@ -28,6 +28,7 @@ UNIT_TESTS = \
 	tests/unit/test_docs_strategy \
 	tests/unit/test_engine_gguf \
 	tests/unit/test_engine_ctx \
+	tests/unit/test_engine_jinja \
 	tests/unit/test_engine_kernels \
 	tests/unit/test_engine_models \
 	tests/unit/test_engine_pool \

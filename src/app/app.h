@@ -19,6 +19,9 @@ char *app_db_path(const char *data_dir);
  * from the build tree: the source tree's recipes/models). PD_ENOENT names what was tried.
  * malloc'ed. */
 int app_find_model(const char *name, char **out_path, struct pd_err *err);
+/* A chat template by its name ("chatml", "none", …), else the text of a Jinja file. PD_ENOENT lists
+ * the names. malloc'ed. */
+int app_find_template(const char *name, char **out_text, struct pd_err *err);
 struct app_model_file {
     char *name, *path;
     char *alias_of; /* the name it stands for; NULL: no alias */
@@ -63,7 +66,8 @@ extern const char app_default_draft[];  /* tiny-draft */
 /* Everything that determines a result; strings borrowed until app_job_free. */
 struct app_request {
     const char *question, *system, *problem_key, *expect;
-    const char *model; /* name or path; NULL: app_default_model */
+    const char *model;         /* name or path; NULL: app_default_model */
+    const char *chat_template; /* name or Jinja file, of model and draft; NULL: their own */
     /* name or path, or a verifier without a model, "oracle:tpr=0.9,fpr=0.1"; NULL:
      * app_default_scorer when the strategy needs one */
     const char *draft; /* name or path; NULL: app_default_draft when the strategy needs one */

@@ -12,6 +12,7 @@ struct local {
     struct pd_generator g;
     struct eng *eng;
     struct eng_model *model;
+    const char *chat_template; /* NULL: the model's */
     struct pd_queue mailbox;
 };
 
@@ -47,7 +48,7 @@ static int chat(struct pd_generator *g, const char *system, const char *question
     if (system && system[0])
         m[k++] = (struct eng_message){"system", pd_str_of(system)};
     m[k++] = (struct eng_message){"user", pd_str_of(question)};
-    return eng_chat(eng_model_tokenizer(self(g)->model), m, k, ids, n, err);
+    return eng_chat(eng_model_tokenizer(self(g)->model), self(g)->chat_template, m, k, ids, n, err);
 }
 
 static int tokenize(struct pd_generator *g, struct pd_str text, int32_t **ids, size_t *n,
@@ -292,7 +293,7 @@ static const struct pd_generator_ops ops = {
 };
 
 int app_generator_new(struct eng *e, struct eng_model *m, const char *name,
-                      struct pd_generator **out, struct pd_err *err)
+                      const char *chat_template, struct pd_generator **out, struct pd_err *err)
 {
     struct local *l = calloc(1, sizeof *l);
 
@@ -304,6 +305,7 @@ int app_generator_new(struct eng *e, struct eng_model *m, const char *name,
     l->g.name = name;
     l->eng = e;
     l->model = eng_model_ref(m);
+    l->chat_template = chat_template;
     *out = &l->g;
     return 0;
 }

@@ -5,10 +5,10 @@
 #include "core/generator.h"
 #include "engine/engine.h"
 
-/* For one job; holds a reference to m; name is borrowed. All its contexts and lanes must be gone
- * before free. */
+/* For one job; holds a reference to m; name and chat_template (Jinja; NULL: the model's own) are
+ * borrowed. All its contexts and lanes must be gone before free. */
 int app_generator_new(struct eng *e, struct eng_model *m, const char *name,
-                      struct pd_generator **out, struct pd_err *err);
+                      const char *chat_template, struct pd_generator **out, struct pd_err *err);
 void app_generator_free(struct pd_generator *g);
 
 #endif

@@ -34,7 +34,8 @@ struct app_job {
     struct pd_err err;
     int rc;
     pthread_t thread;
-    char *paths[N_MODELS]; /* NULL: not wanted */
+    const char *chat_template, *chat_template_name; /* of base and draft; NULL: their own */
+    char *paths[N_MODELS];                          /* NULL: not wanted */
     struct eng_model *models[N_MODELS];
     int lock_fd; /* the right to run this job; -1: none */
     bool started;
@@ -213,6 +214,18 @@ static void put_scorer(struct pd_jw *w, const struct app_job *j, const char *pat
     pd_jw_raw(w, pd_str_of(j->core.truth));
 }
 
+/* With its text: the file may change or go. */
+static void put_template(struct pd_jw *w, const struct app_job *j)
+{
+    if (!j->chat_template)
+        return;
+    pd_jw_key(w, "chat_template");
+    pd_jw_object(w);
+    put_text(w, "name", j->chat_template_name);
+    put_text(w, "text", j->chat_template);
+    pd_jw_end_object(w);
+}
+
 static int budget_json(struct app_job *j, struct pd_err *err)
 {
     const struct pd_budget *budget = &j->core.budget;
@@ -251,6 +264,7 @@ static int build_request(struct app_job *j, const struct app_request *r, struct 
     put_text(&w, "system", r->system);
     put_text(&w, "expect", r->expect);
     put_model(&w, "model", j->core.model, j->paths[MODEL_BASE], j->models[MODEL_BASE]);
+    put_template(&w, j);
     if (j->core.draft)
         put_model(&w, "draft", j->core.draft, j->paths[MODEL_DRAFT], j->models[MODEL_DRAFT]);
     if (j->core.verifier)
@@ -353,6 +367,17 @@ static int check_same_tokens(const struct app_job *j, struct pd_err *err)
                           j->core.draft, j->core.model);
 }
 
+static int set_template(struct app_job *j, const char *name, struct pd_err *err)
+{
+    char *text = NULL;
+    int rc = name ? app_find_template(name, &text, err) : 0;
+
+    j->chat_template_name = copy(j, name);
+    j->chat_template = copy(j, text);
+    free(text);
+    return rc;
+}
+
 /* Finds and loads the models that are named (NULL: not wanted) and makes their generators. */
 static int load_models(struct app_job *j, const char *const names[N_MODELS], struct pd_err *err)
 {
@@ -367,7 +392,8 @@ static int load_models(struct app_job *j, const char *const names[N_MODELS], str
         if (rc == 0)
             rc = app_model(j->app, j->paths[i], &j->models[i], err);
         if (rc == 0)
-            rc = app_generator_new(j->app->eng, j->models[i], called[i], gens[i], err);
+            rc = app_generator_new(j->app->eng, j->models[i], called[i],
+                                   i == MODEL_SCORER ? NULL : j->chat_template, gens[i], err);
     }
     return rc == 0 && j->models[MODEL_DRAFT] ? check_same_tokens(j, err) : rc;
 }
@@ -420,6 +446,8 @@ int app_job_new(struct app *a, const struct app_request *r, struct app_job **out
             j->core.draft = copy(j, r->draft ? r->draft : app_default_draft);
         j->core.created_ms = pd_clock_unix_ms();
         rc = set_scorer(j, scorer, r->truth, err);
+        if (rc == 0)
+            rc = set_template(j, r->chat_template, err);
         if (rc == 0 && lacks_truth(j))
             rc = pd_fail(err, PD_EINVAL, "the %s knows the bundled problems only: give one with -p",
                          j->core.verifier->name);
@@ -580,6 +608,8 @@ int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct 
         j->core.draft = copy(j, pd_json_string(pd_json_get(pd_json_get(q, "draft"), "name")));
         j->core.request = pd_arena_dup(&j->arena, rec->request);
         j->core.budget_json = copy(j, rec->budget);
+        j->chat_template =
+            copy(j, pd_json_string(pd_json_get(pd_json_get(q, "chat_template"), "text")));
         rc = set_scorer(j, rec->scorer, stored_truth(j, q), err);
         if (rc == 0 && (!r.question || !mf || (scored_by_model(j) && !sf) || lacks_truth(j)))
             rc = pd_fail(err, PD_EFORMAT, "the stored request of %s is not complete", rec->id);

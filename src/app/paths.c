@@ -14,6 +14,7 @@ const char app_default_scorer[] = "tiny-prm";
 const char app_default_draft[] = "tiny-draft";
 
 #define PROBLEMS_MAX_BYTES ((size_t)64 << 20)
+#define TEMPLATE_MAX_BYTES ((size_t)1 << 20)
 
 char *app_join(const char *a, const char *between, const char *b)
 {
@@ -97,6 +98,35 @@ char *app_data_folder(const char *kind, int i)
         break;
     }
     return s;
+}
+
+int app_find_template(const char *name, char **out_text, struct pd_err *err)
+{
+    struct pd_buf text = PD_BUF_INIT(TEMPLATE_MAX_BYTES), names = PD_BUF_INIT(4096);
+    const char *builtin = eng_chat_builtin(name);
+    int rc = 0;
+
+    if (builtin) {
+        pd_buf_addz(&text, builtin);
+    } else if (pd_file_exists(name)) {
+        rc = pd_read_file(name, &text, err);
+        if (rc == 0 && (!pd_utf8_valid(pd_buf_str(&text)) ||
+                        (text.len > 0 && memchr(text.data, '\0', text.len))))
+            rc = pd_fail(err, PD_EFORMAT, "the chat template '%s' is not valid UTF-8 text", name);
+    } else {
+        for (size_t i = 0; eng_chat_builtin_name(i); i++)
+            pd_buf_printf(&names, "%s%s", i > 0 ? ", " : "", eng_chat_builtin_name(i));
+        rc = pd_fail(err, PD_ENOENT, "no chat template '%s': neither a file nor one of %s", name,
+                     names.data ? names.data : "");
+    }
+    if (rc == 0) {
+        *out_text = pd_buf_take(&text);
+        if (!*out_text)
+            rc = pd_fail(err, PD_ENOMEM, "out of memory");
+    }
+    pd_buf_done(&text);
+    pd_buf_done(&names);
+    return rc;
 }
 
 /* {"answer":…,"equations":…}; NULL: no equations, or out of memory. */

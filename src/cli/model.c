@@ -192,7 +192,7 @@ static int try_template(const char *path, struct pd_err *out_problem, struct pd_
     int rc = eng_tokenizer_open(path, &t, err);
 
     if (rc == 0)
-        (void)eng_chat(t, &hello, 1, &ids, &n, out_problem);
+        (void)eng_chat(t, NULL, &hello, 1, &ids, &n, out_problem);
     free(ids);
     eng_tokenizer_free(t);
     return rc;

@@ -7,8 +7,8 @@
 #define THREADS_MAX 1024
 
 struct solve {
-    const char *file, *problem, *model, *draft, *strategy, *scorer, *wrap_up, *system, *show,
-        *expect, *data_dir, *resume;
+    const char *file, *problem, *model, *draft, *chat_template, *strategy, *scorer, *wrap_up,
+        *system, *show, *expect, *data_dir, *resume;
     struct cli_list options;
     uint64_t budget_tokens, budget_nodes, budget_samples, seed, repeat, threads, prefill_chunk,
         memory_limit;
@@ -113,6 +113,7 @@ static int new_job(const struct solve *o, struct app *a, struct app_job **out, s
         .expect = o->expect ? o->expect : o->answer,
         .model = o->model,
         .draft = o->draft,
+        .chat_template = o->chat_template,
         .scorer = o->scorer,
         .truth = o->truth,
         .strategy = o->strategy,
@@ -245,6 +246,8 @@ int cli_solve(struct cli *cli, int argc, char **argv, struct pd_err *err)
          true, false},
         {"model", 'm', CLI_TEXT, &o.model, "MODEL", "name or GGUF file (tiny-base)", 0, 0, true,
          false},
+        {"chat-template", 0, CLI_TEXT, &o.chat_template, "NAME|FILE",
+         "of the prompt, in place of the model's (none: the question as it is)", 0, 0, true, false},
         {"strategy", 's', CLI_TEXT, &o.strategy, "NAME", "how to search (best_of_n)", 0, 0, true,
          false},
         {"option", 'o', CLI_LIST, &o.options, "KEY=VALUE", "option of the strategy (repeatable)", 0,

@@ -55,7 +55,7 @@ static void try_chat(const struct eng_tokenizer *t)
     int32_t *ids = NULL;
     size_t n = 0;
 
-    (void)eng_chat(t, &m, 1, &ids, &n, NULL);
+    (void)eng_chat(t, NULL, &m, 1, &ids, &n, NULL);
     free(ids);
 }
 

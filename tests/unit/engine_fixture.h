@@ -119,7 +119,7 @@ static inline int32_t *fx_prompt(const struct eng_model *m, const char *question
     int32_t *ids = NULL;
 
     *n = 0;
-    fx_ok(eng_chat(eng_model_tokenizer(m), &msg, 1, &ids, n, &err), &err);
+    fx_ok(eng_chat(eng_model_tokenizer(m), NULL, &msg, 1, &ids, n, &err), &err);
     return ids;
 }
 

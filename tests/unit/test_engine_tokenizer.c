@@ -113,7 +113,7 @@ static void check_chat(const struct eng_tokenizer *t, const struct eng_message *
     int32_t *ids = NULL;
     size_t n = 0;
 
-    ok(eng_chat(t, m, n_messages, &ids, &n, &err));
+    ok(eng_chat(t, NULL, m, n_messages, &ids, &n, &err));
     ok(eng_detokenize(t, ids, n, true, &text, &err));
     assert_string_equal(text.data, want);
     free(ids);
@@ -167,7 +167,7 @@ static void test_reference_prompts(void **state)
         size_t n = 0;
 
         assert_true(pd_str_starts(prompt, before));
-        ok(eng_chat(tiny, &user, 1, &ids, &n, &err));
+        ok(eng_chat(tiny, NULL, &user, 1, &ids, &n, &err));
         check_ids(ids, n, pd_json_get(v, "prompt_ids"), "chat");
         free(ids);
         ids = round_trip(tiny, prompt, ENG_PARSE_SPECIAL, &n);
@@ -1005,23 +1005,10 @@ static void test_chat_refused(void **state)
 {
     static const char *const cases[] = {
         NULL,
-        "{% for m in messages %}[INST] {{ m.content }} [/INST]{% endfor %}",
-        LOOP,   /* no generation prompt */
-        PROMPT, /* no messages */
-        "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + "
-        "message['content'] | "
-        "trim + '<|im_end|>\\n' }}{% endfor %}" PROMPT,
-        "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + "
-        "message['content'] + "
-        "'<|im_end|>' }}{% endfor %}" PROMPT,
-        LOOP "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' + x }}{% endif %}",
-        LOOP "{% if add_generation_prompt %}{% if x %}{{ '<|im_start|>assistant\\n' }}{% endif "
-             "%}{% endif %}",
-        LOOP "{% if add_generation_prompt %}{{ '<|im_start|>model\\n' }}{% endif %}",
-        LOOP PROMPT PROMPT,
-        "{{ '<|im_start|>system\\nab<|im_end|>\\n' }}" LOOP PROMPT,
         LOOP PROMPT "{{ 'unclosed",
         LOOP "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}",
+        LOOP PROMPT "{{ messages | xyz }}",
+        LOOP PROMPT "{% include 'x' %}",
     };
     struct eng_message m[] = {
         {"user", PD_STR("abc")}, {"assistant", PD_STR("x")}, {"tool", PD_STR("y")}};
@@ -1034,27 +1021,65 @@ static void test_chat_refused(void **state)
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         v.chat = cases[i];
         ok(open_vocab(&v, &t));
-        if (eng_chat(t, m, 1, &ids, &n, &err) != PD_EFORMAT)
+        if (eng_chat(t, NULL, m, 1, &ids, &n, &err) != PD_EFORMAT)
             fail_msg("template %zu was taken", i);
         eng_tokenizer_free(t);
     }
+    v.chat = "{{ raise_exception('users only') }}";
+    ok(open_vocab(&v, &t));
+    assert_int_equal(eng_chat(t, NULL, m, 1, &ids, &n, &err), PD_EINVAL);
+    assert_non_null(strstr(err.text, "line 1: "));
+    assert_non_null(strstr(err.text, "users only"));
+    eng_tokenizer_free(t);
     v.chat = LOOP PROMPT;
     ok(open_vocab(&v, &t));
     check_chat(t, m, 2, USER "<|im_start|>assistant\nx<|im_end|>\n" ASK);
-    assert_int_equal(eng_chat(t, m, 3, &ids, &n, &err), PD_EINVAL);
-    assert_int_equal(eng_chat(t, m, 0, &ids, &n, &err), PD_EINVAL);
+    assert_int_equal(eng_chat(t, NULL, m, 3, &ids, &n, &err), PD_EINVAL);
+    assert_int_equal(eng_chat(t, NULL, m, 0, &ids, &n, &err), PD_EINVAL);
     assert_int_equal(n, 0);
     eng_tokenizer_free(t);
-    v.chat = LOOP PROMPT "{# split('</think>') #}"; /* rewrites answers */
+    v.add_bos = true; /* BOS is the template's to print */
     ok(open_vocab(&v, &t));
     check_chat(t, m, 1, USER ASK);
-    assert_int_equal(eng_chat(t, m, 2, &ids, &n, &err), PD_EFORMAT);
     eng_tokenizer_free(t);
-    v.chat = LOOP PROMPT;
+    free(ids);
+}
+
+/* Every built-in template; `none` prints the texts alone, and BOS where the model has it. */
+static void test_chat_builtin(void **state)
+{
+    struct eng_message m[] = {{"system", PD_STR("s")},
+                              {"user", PD_STR("abc")},
+                              {"assistant", PD_STR("x")},
+                              {"user", PD_STR("y")}};
+    struct eng_tokenizer *t = NULL;
+    struct vocab v = chat_vocab;
+    int32_t *ids = NULL;
+    struct pd_buf text = PD_BUF_INIT(1 << 16);
+    size_t n = 0;
+
+    (void)state;
     v.add_bos = true;
     ok(open_vocab(&v, &t));
-    check_chat(t, m, 1, "<s>" USER ASK);
+    for (size_t i = 0; eng_chat_builtin_name(i); i++) {
+        const char *template = eng_chat_builtin(eng_chat_builtin_name(i));
+
+        pd_buf_clear(&text);
+        ok(eng_chat_text(t, template, m, 4, &text, &err));
+        assert_true(pd_str_starts(pd_buf_str(&text), PD_STR("<s>")));
+        for (size_t k = 0; k < 4; k++)
+            assert_true(pd_str_find(pd_buf_str(&text), m[k].content) >= 0);
+        ok(eng_chat(t, template, m, 4, &ids, &n, &err));
+    }
+    pd_buf_clear(&text);
+    ok(eng_chat_text(t, eng_chat_builtin("none"), m, 2, &text, &err));
+    assert_string_equal(text.data, "<s>s\n\nabc");
+    pd_buf_clear(&text);
+    ok(eng_chat_text(t, eng_chat_builtin("mistral"), m, 2, &text, &err));
+    assert_string_equal(text.data, "<s>[INST] s\n\nabc [/INST]");
+    assert_null(eng_chat_builtin("x"));
     eng_tokenizer_free(t);
+    pd_buf_done(&text);
     free(ids);
 }
 
@@ -1066,7 +1091,7 @@ static void test_chat_injection(void **state)
     size_t n = 0, n_control = 0;
 
     (void)state;
-    ok(eng_chat(tiny, &m, 1, &ids, &n, &err));
+    ok(eng_chat(tiny, NULL, &m, 1, &ids, &n, &err));
     for (size_t i = 0; i < n; i++)
         n_control += eng_token_is_control(tiny, ids[i]);
     assert_int_equal(n_control, 3);
@@ -1105,6 +1130,7 @@ int main(void)
         cmocka_unit_test(test_lookups),           cmocka_unit_test(test_large),
         cmocka_unit_test(test_refused),           cmocka_unit_test(test_chat_known),
         cmocka_unit_test(test_chat_refused),      cmocka_unit_test(test_chat_injection),
+        cmocka_unit_test(test_chat_builtin),
     };
 
     if (getenv("PONDER_TEST_VOCABS") == NULL) { /* cmocka's own skip is "not ok" in TAP */
