@@ -20,10 +20,8 @@ static const char *writer(const struct search *s)
 
 static int each_prefill(struct search *s, struct pd_lane *lane, struct pd_err *err)
 {
-    int rc = search_lane_record(s, lane, "prefill", writer(s), err);
+    int rc = search_lane_ended(s, lane, "prefill", writer(s), err);
 
-    if (rc >= 0 && lane->end == PD_END_ERROR)
-        rc = pd_fail(err, lane->err.code, "%s", lane->err.text);
     search_ops(s)->release(search_gen(s), lane);
     return rc < 0 ? rc : 0;
 }

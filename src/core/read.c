@@ -6,15 +6,9 @@
 
 #include "core/search_int.h"
 
-#define OUT_OF_TIME "the budget of seconds is spent"
-
 static int each_read(struct search *s, struct pd_lane *lane, struct pd_err *err)
 {
-    int rc = search_lane_record(s, lane, "read", s->job->model, err);
-
-    if (rc >= 0 && lane->end == PD_END_ERROR)
-        rc = pd_fail(err, lane->err.code, "%s", lane->err.text);
-    return rc < 0 ? rc : 0;
+    return search_lane_ended(s, lane, "read", s->job->model, err);
 }
 
 /* The stored reading of node n: 1. 0: there is none. */
@@ -125,7 +119,7 @@ static int take(struct search *s, struct reading *r, int n_labels, struct pd_err
     double *stored;
 
     if (r->lane.end == PD_END_CANCEL)
-        return pd_fail(err, PD_EBUDGET, OUT_OF_TIME);
+        return pd_fail(err, PD_EBUDGET, SEARCH_OUT_OF_TIME);
     softmax(r->lane.logits, n_labels, r->out);
     if (s->job->mode != PD_JOB_VERIFY)
         return 0;
@@ -190,7 +184,7 @@ int search_read(struct search *s, struct node *const *nodes, int n, struct pd_st
     if (rc == 0 && missing) {
         if (search_clock_stopped(s, "read.stop", reads[0].node->id)) {
             rc = search_clock_stop(s, "read.stop", reads[0].node->id, err);
-            rc = rc < 0 ? rc : pd_fail(err, PD_EBUDGET, OUT_OF_TIME);
+            rc = rc < 0 ? rc : pd_fail(err, PD_EBUDGET, SEARCH_OUT_OF_TIME);
         } else if (s->job->mode == PD_JOB_RECORDED) {
             rc = pd_fail(err, PD_ENOENT,
                          "what was read at node %" PRIu32 " is not in the stored trace",

@@ -5,15 +5,9 @@
 #include "core/search_int.h"
 #include "core/steps.h"
 
-#define OUT_OF_TIME "the budget of seconds is spent"
-
 static int each_read(struct search *s, struct pd_lane *lane, struct pd_err *err)
 {
-    int rc = search_lane_record(s, lane, "score", s->job->scorer, err);
-
-    if (rc >= 0 && lane->end == PD_END_ERROR)
-        rc = pd_fail(err, lane->err.code, "%s", lane->err.text);
-    return rc < 0 ? rc : 0;
+    return search_lane_ended(s, lane, "score", s->job->scorer, err);
 }
 
 static int scorer_lanes(struct search *s, struct pd_lane *const *lanes, size_t n,
@@ -24,7 +18,7 @@ static int scorer_lanes(struct search *s, struct pd_lane *const *lanes, size_t n
     if (rc == 0)
         for (size_t i = 0; i < n; i++)
             if (lanes[i]->end == PD_END_CANCEL) /* the clock: half-read scores are no scores */
-                rc = pd_fail(err, PD_EBUDGET, OUT_OF_TIME);
+                rc = pd_fail(err, PD_EBUDGET, SEARCH_OUT_OF_TIME);
     return rc;
 }
 
@@ -90,7 +84,7 @@ int search_score(struct search *s, struct node *const *nodes, int n, struct pd_e
         rc = search_clock_stop(s, "score.stop", missing[0]->id, err);
         for (size_t i = 0; i < n_missing; i++)
             missing[i]->scored = false;
-        return rc < 0 ? rc : pd_fail(err, PD_EBUDGET, OUT_OF_TIME);
+        return rc < 0 ? rc : pd_fail(err, PD_EBUDGET, SEARCH_OUT_OF_TIME);
     }
     if (s->job->mode == PD_JOB_RECORDED)
         return pd_fail(err, PD_ENOENT, "the score of node %" PRIu32 " is not in the stored trace",

@@ -188,6 +188,16 @@ int search_lane_record(struct search *s, const struct pd_lane *lane, const char 
     return search_call_record(s, &r, err);
 }
 
+int search_lane_ended(struct search *s, const struct pd_lane *lane, const char *op,
+                      const char *model, struct pd_err *err)
+{
+    int rc = search_lane_record(s, lane, op, model, err);
+
+    if (rc >= 0 && lane->end == PD_END_ERROR)
+        rc = pd_fail(err, lane->err.code, "%s", lane->err.text);
+    return rc < 0 ? rc : 0;
+}
+
 /* 0 while the job may go on. */
 int search_check(struct search *s, struct pd_err *err)
 {

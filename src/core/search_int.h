@@ -87,6 +87,10 @@ int search_call_record(struct search *s, struct pd_call_rec *rec,
 int search_lane_record(struct search *s, const struct pd_lane *lane, const char *op,
                        const char *model,
                        struct pd_err *err); /* the same for a lane that has ended */
+/* The same, and a lane that failed is an error: 0. */
+int search_lane_ended(struct search *s, const struct pd_lane *lane, const char *op,
+                      const char *model, struct pd_err *err);
+#define SEARCH_OUT_OF_TIME "the budget of seconds is spent"
 /* Submits lanes and waits for all; calls each(s, lane) as they end. On cancel all are stopped and
  * drained. */
 int search_run_lanes(struct search *s, struct pd_generator *gen, struct pd_lane *const *lanes,
