@@ -58,16 +58,23 @@ static void relax(void)
 #endif
 }
 
+/* Guided self-scheduling (Polychronopoulos, Kuck: 1987): half of a thread's fair share of what is
+ * left, so that a thread has long runs of neighbouring items, which memory delivers fastest, and all
+ * are done at the same time whatever else a CPU is doing. */
 static void take_items(struct eng_pool *p, unsigned thread)
 {
-    for (;;) {
-        size_t begin = atomic_fetch_add_explicit(&p->next, p->grain, memory_order_relaxed);
-        size_t end;
+    size_t begin = atomic_load_explicit(&p->next, memory_order_relaxed);
 
-        if (begin >= p->n_items)
-            return;
-        end = p->n_items - begin < p->grain ? p->n_items : begin + p->grain;
+    while (begin < p->n_items) {
+        size_t n = (p->n_items - begin) / (2 * (size_t)p->n_threads), end;
+
+        n = n < p->grain ? p->grain : n;
+        end = p->n_items - begin < n ? p->n_items : begin + n;
+        if (!atomic_compare_exchange_weak_explicit(&p->next, &begin, end, memory_order_relaxed,
+                                                   memory_order_relaxed))
+            continue;
         p->fn(p->arg, begin, end, thread);
+        begin = atomic_load_explicit(&p->next, memory_order_relaxed);
     }
 }
 

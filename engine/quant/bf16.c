@@ -76,7 +76,7 @@ static void mm_scalar(const struct eng_mat *m, size_t tile0, size_t tile1, const
 #define TGT    ENG_TGT_AVX2
 #define N_V(n) ((n) <= 2 ? 2 : 1)
 #include "engine/quant/float_mm_int.h"
-ENG_MM_DRIVER(mm_avx2, TGT, V(block), 6)
+ENG_MM_DRIVER(mm_avx2, TGT, V(block), 6, 0)
 #undef V
 #undef VT
 #undef TGT
@@ -87,7 +87,7 @@ ENG_MM_DRIVER(mm_avx2, TGT, V(block), 6)
 #define TGT    ENG_TGT_AVX512
 #define N_V(n) 2
 #include "engine/quant/float_mm_int.h"
-ENG_MM_DRIVER(mm_avx512, TGT, V(block), 8)
+ENG_MM_DRIVER(mm_avx512, TGT, V(block), 8, 4)
 #else
 #define mm_avx2   mm_scalar
 #define mm_avx512 mm_scalar

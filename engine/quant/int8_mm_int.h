@@ -77,13 +77,16 @@ ENG_INL int32_t load_i32(const void *p)
  * 2 * 15 * 127 = 3810 or 2 * 31 * 127 = 7874 a pair, and 8 or 4 pairs are summed in 16 bits, at
  * most 30480 or 31496. */
 ENG_INL ENG_TGT_AVX2 void a2_block(const struct eng_mat *w, size_t t, const struct eng_act *x,
-                                   size_t r, float *y, size_t y_stride, const int n_rows)
+                                   size_t r, float *y, size_t y_stride, const int n_rows,
+                                   const int n_tiles)
 {
     const size_t n_blocks = w->cols / ENG_Q8_BLOCK;
     const struct tile_block *tile = (const struct tile_block *)w->tiles + t * n_blocks;
     const __m256i ones = _mm256_set1_epi16(1);
     const __m256i s_factor = _mm256_set1_epi16(HAS_MIN ? 1 : -(1 << BIAS_BITS));
     const int n_v = n_rows == 1 ? 4 : n_rows == 2 ? 2 : 1;
+
+    (void)n_tiles; /* 1: there are no registers for more */
 
     for (size_t o = 0; o < ENG_TILE; o += 8 * (size_t)n_v) {
         __m256 acc[4][4];
@@ -170,12 +173,13 @@ ENG_INL ENG_TGT_AVX2 void a2_block(const struct eng_mat *w, size_t t, const stru
             a2_store8_tile(w, t, o + 8 * (size_t)j, y + (r + (size_t)i) * y_stride, acc[i][j]);
     }
 }
-ENG_MM_DRIVER(mm_avx2, ENG_TGT_AVX2, a2_block, 4)
+ENG_MM_DRIVER(mm_avx2, ENG_TGT_AVX2, a2_block, 4, 0)
 
-/* n_rows rows by the two vectors of a tile: 6 by 2 are 12 chains of vpdpbusd and 12 of the
+/* n_rows rows by the two vectors of each tile: 6 by 2 are 12 chains of vpdpbusd and 12 of the
  * multiply-add, and 27 registers. */
 ENG_INL ENG_TGT_AVX512 void a5_block(const struct eng_mat *w, size_t t, const struct eng_act *x,
-                                     size_t r, float *y, size_t y_stride, const int n_rows)
+                                     size_t r, float *y, size_t y_stride, const int n_rows,
+                                     const int n_tiles)
 {
     const size_t n_blocks = w->cols / ENG_Q8_BLOCK;
     const struct tile_block *tile = (const struct tile_block *)w->tiles + t * n_blocks;
@@ -183,49 +187,58 @@ ENG_INL ENG_TGT_AVX512 void a5_block(const struct eng_mat *w, size_t t, const st
     const float *xd = x->d + r * n_blocks;
     const int16_t *xs = x->s + 2 * r * n_blocks;
     const __m512i s_factor = _mm512_set1_epi16(HAS_MIN ? 1 : -(1 << BIAS_BITS));
-    __m512 acc[6][2];
+    __m512 acc[6][4];
 
     ENG_UNROLL
     for (int i = 0; i < n_rows; i++)
-        acc[i][0] = acc[i][1] = _mm512_setzero_ps();
+        ENG_UNROLL
+    for (int j = 0; j < 2 * n_tiles; j++)
+        acc[i][j] = _mm512_setzero_ps();
     for (size_t b = 0; b < n_blocks; b++, tile++, xq += ENG_Q8_BLOCK) {
-        __m512i dot[6][2], s[6];
-        __m512 d[2];
+        __m512i dot[6][4], s[6];
 
+        if (r == 0) /* the others find it in a cache */
+            eng_prefetch(tile, sizeof(*tile), n_tiles, n_blocks * sizeof(*tile));
         ENG_UNROLL
         for (int i = 0; i < n_rows; i++) {
             s[i] = _mm512_madd_epi16(
                 _mm512_set1_epi32(load_i32(xs + 2 * ((size_t)i * n_blocks + b))), s_factor);
-            dot[i][0] = dot[i][1] = HAS_MIN ? _mm512_setzero_si512() : s[i];
+            ENG_UNROLL
+            for (int j = 0; j < 2 * n_tiles; j++)
+                dot[i][j] = HAS_MIN ? _mm512_setzero_si512() : s[i];
         }
         ENG_UNROLL
         for (int g = 0; g < 4; g++) {
-            __m512i u[2][2];
+            __m512i u[2][4];
 
-            a5_weights(tile, g, 0, &u[0][0], &u[1][0]);
-            a5_weights(tile, g, 16, &u[0][1], &u[1][1]);
+            ENG_UNROLL
+            for (int j = 0; j < 2 * n_tiles; j++)
+                a5_weights(tile + (size_t)(j / 2) * n_blocks, g, 16 * (size_t)(j % 2), &u[0][j],
+                           &u[1][j]);
             ENG_UNROLL
             for (int h = 0; h < 2; h++)
                 ENG_UNROLL
             for (int i = 0; i < n_rows; i++) {
                 __m512i q = _mm512_set1_epi32(load_i32(xq + (size_t)i * w->cols + 16 * h + 4 * g));
 
-                dot[i][0] = _mm512_dpbusd_epi32(dot[i][0], u[h][0], q);
-                dot[i][1] = _mm512_dpbusd_epi32(dot[i][1], u[h][1], q);
+                ENG_UNROLL
+                for (int j = 0; j < 2 * n_tiles; j++)
+                    dot[i][j] = _mm512_dpbusd_epi32(dot[i][j], u[h][j], q);
             }
         }
-        d[0] = a5_loadh(tile->d).x;
-        d[1] = a5_loadh(tile->d + 16).x;
         ENG_UNROLL
         for (int i = 0; i < n_rows; i++) {
             const __m512 dx = _mm512_set1_ps(xd[(size_t)i * n_blocks + b]);
 
             ENG_UNROLL
-            for (int j = 0; j < 2; j++) {
-                acc[i][j] = _mm512_fmadd_ps(_mm512_mul_ps(d[j], dx), _mm512_cvtepi32_ps(dot[i][j]),
-                                            acc[i][j]);
+            for (int j = 0; j < 2 * n_tiles; j++) {
+                const struct tile_block *from = tile + (size_t)(j / 2) * n_blocks;
+                const size_t lane = 16 * (size_t)(j % 2);
+
+                acc[i][j] = _mm512_fmadd_ps(_mm512_mul_ps(a5_loadh(from->d + lane).x, dx),
+                                            _mm512_cvtepi32_ps(dot[i][j]), acc[i][j]);
 #if HAS_MIN
-                acc[i][j] = _mm512_fmadd_ps(a5_loadh(tile->m + 16 * j).x,
+                acc[i][j] = _mm512_fmadd_ps(a5_loadh(from->m + lane).x,
                                             _mm512_mul_ps(dx, _mm512_cvtepi32_ps(s[i])), acc[i][j]);
 #endif
             }
@@ -234,11 +247,11 @@ ENG_INL ENG_TGT_AVX512 void a5_block(const struct eng_mat *w, size_t t, const st
     ENG_UNROLL
     for (int i = 0; i < n_rows; i++)
         ENG_UNROLL
-    for (int j = 0; j < 2; j++)
-        a5_store_tile(w, t, 16 * (size_t)j, y + (r + (size_t)i) * y_stride,
-                      (struct a5_v){acc[i][j]});
+    for (int j = 0; j < 2 * n_tiles; j++)
+        a5_store_tile(w, t + (size_t)(j / 2), 16 * (size_t)(j % 2),
+                      y + (r + (size_t)i) * y_stride, (struct a5_v){acc[i][j]});
 }
-ENG_MM_DRIVER(mm_avx512, ENG_TGT_AVX512, a5_block, 6)
+ENG_MM_DRIVER(mm_avx512, ENG_TGT_AVX512, a5_block, 6, 3)
 
 #else
 #define mm_avx2   mm_scalar

@@ -351,7 +351,7 @@ A5 struct a5_i a5_nibble(const uint8_t *p, const int shift)
 #define TGT    ENG_TGT_AVX2
 #define N_V(n) ((n) == 1 ? 2 : 1)
 #include "engine/quant/k_mm_int.h"
-ENG_MM_DRIVER(mm_avx2, TGT, V(block), 2)
+ENG_MM_DRIVER(mm_avx2, TGT, V(block), 2, 0)
 #undef V
 #undef VT
 #undef VI
@@ -364,7 +364,7 @@ ENG_MM_DRIVER(mm_avx2, TGT, V(block), 2)
 #define TGT    ENG_TGT_AVX512
 #define N_V(n) 2
 #include "engine/quant/k_mm_int.h"
-ENG_MM_DRIVER(mm_avx512, TGT, V(block), K_MAX_ROWS)
+ENG_MM_DRIVER(mm_avx512, TGT, V(block), K_MAX_ROWS, K_MAX_ROWS / 2)
 
 #else
 #define mm_avx2   mm_scalar

@@ -35,18 +35,17 @@ ENG_INL TGT VT V(min_)(const struct k_q8 *q8, int h, size_t lane)
 #endif
 
 ENG_INL TGT void V(block)(const struct eng_mat *w, size_t t, const struct eng_act *x, size_t r,
-                          float *y, size_t y_stride, const int n_rows)
+                          float *y, size_t y_stride, const int n_rows, const int n_tiles)
 {
-    const size_t n_q8 = w->cols / ENG_Q8_BLOCK;
-    const int n_v = N_V(n_rows);
+    const size_t n_q8 = w->cols / ENG_Q8_BLOCK, n_blocks = w->cols / K_ELEMS;
+    const int n_v = n_tiles == 2 ? 2 * ENG_TILE / 16 : N_V(n_rows);
 
     for (size_t lane = 0; lane < ENG_TILE; lane += 16 * (size_t)n_v) {
-        const struct tile_block *tile =
-            (const struct tile_block *)w->tiles + t * (w->cols / K_ELEMS);
+        const struct tile_block *tile = (const struct tile_block *)w->tiles + t * n_blocks;
         const int8_t *xq = x->q + r * w->cols;
         const int16_t *xs = x->s + r * n_q8 * 2;
         const float *xd = x->d + r * n_q8;
-        VT acc[6][2];
+        VT acc[6][4];
 
         ENG_UNROLL
         for (int i = 0; i < n_rows; i++)
@@ -55,10 +54,12 @@ ENG_INL TGT void V(block)(const struct eng_mat *w, size_t t, const struct eng_ac
             acc[i][j] = V(set1)(0);
         for (; xq < x->q + r * w->cols + w->cols; tile++) {
             for (size_t b = 0; b < K_N_Q8; b++, xq += ENG_Q8_BLOCK, xs += 2, xd++) {
-                const struct k_q8 *q8 = &tile->q8[b];
-                VI dot[K_HALVES][6][2];
-                VT d[K_HALVES][2], m[K_HALVES][2];
+                VI dot[K_HALVES][6][4];
+                VT d[K_HALVES][4], m[K_HALVES][4];
 
+                if (r == 0 && lane == 0)
+                    eng_prefetch(&tile->q8[b], sizeof(tile->q8[b]), n_tiles,
+                                 n_blocks * sizeof(*tile));
                 ENG_UNROLL
                 for (int h = 0; h < K_HALVES; h++) {
                     ENG_UNROLL
@@ -71,12 +72,15 @@ ENG_INL TGT void V(block)(const struct eng_mat *w, size_t t, const struct eng_ac
                     }
                     ENG_UNROLL
                     for (int g = h * K_SUB / 4; g < (h + 1) * K_SUB / 4; g += 2) {
-                        VI u[2][2];
+                        VI u[2][4];
 
                         ENG_UNROLL
                         for (int j = 0; j < n_v; j++) {
-                            u[0][j] = V(weights)(q8, g, lane + 16 * (size_t)j);
-                            u[1][j] = V(weights)(q8, g + 1, lane + 16 * (size_t)j);
+                            const size_t at = lane + 16 * (size_t)j;
+                            const struct k_q8 *q8 = &tile[at / ENG_TILE * n_blocks].q8[b];
+
+                            u[0][j] = V(weights)(q8, g, at % ENG_TILE);
+                            u[1][j] = V(weights)(q8, g + 1, at % ENG_TILE);
                         }
                         ENG_UNROLL
                         for (int i = 0; i < n_rows; i++)
@@ -90,11 +94,14 @@ ENG_INL TGT void V(block)(const struct eng_mat *w, size_t t, const struct eng_ac
                 for (int j = 0; j < n_v; j++)
                     ENG_UNROLL
                 for (int h = 0; h < K_HALVES; h++) {
-                    const size_t at = lane + 16 * (size_t)j;
+                    const size_t at = (lane + 16 * (size_t)j) % ENG_TILE;
+                    const struct tile_block *from =
+                        tile + (lane + 16 * (size_t)j) / ENG_TILE * n_blocks;
 
-                    d[h][j] = V(mul)(V(loadh)(tile->d + at), V(scale)(q8, h, at));
+                    d[h][j] = V(mul)(V(loadh)(from->d + at), V(scale)(&from->q8[b], h, at));
 #if K_MINS
-                    m[h][j] = V(mul)(V(loadh)(tile->minus_dmin + at), V(min_)(q8, h, at));
+                    m[h][j] =
+                        V(mul)(V(loadh)(from->minus_dmin + at), V(min_)(&from->q8[b], h, at));
 #endif
                 }
                 ENG_UNROLL
@@ -128,8 +135,11 @@ ENG_INL TGT void V(block)(const struct eng_mat *w, size_t t, const struct eng_ac
         ENG_UNROLL
         for (int i = 0; i < n_rows; i++)
             ENG_UNROLL
-        for (int j = 0; j < n_v; j++)
+        for (int j = 0; j < n_v; j++) {
+            const size_t at = lane + 16 * (size_t)j;
+
             V(store_tile)
-        (w, t, lane + 16 * (size_t)j, y + (r + (size_t)i) * y_stride, acc[i][j]);
+            (w, t + at / ENG_TILE, at % ENG_TILE, y + (r + (size_t)i) * y_stride, acc[i][j]);
+        }
     }
 }
