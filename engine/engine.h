@@ -32,7 +32,7 @@ struct eng_config {
     const char *isa;   /* scalar avx2 avx512; NULL = PONDER_ISA, else the best the CPU has */
     uint64_t kv_bytes; /* ceiling of the page pool; 0 = 1 GiB */
     const char *kv_type;    /* of K and V in the pages: f32 f16 q8_0; NULL = f16 */
-    unsigned prefill_chunk; /* most prompt tokens of one request in one step; 0 = 64 */
+    unsigned prefill_chunk; /* most prompt tokens of one request in one step; 0 = 128 */
     unsigned max_rows;      /* most rows in one step; 0 = 512 */
 };
 

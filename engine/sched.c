@@ -28,7 +28,7 @@
 #include "engine/sample.h"
 
 #define DEFAULT_KV_BYTES      (UINT64_C(1) << 30)
-#define DEFAULT_PREFILL_CHUNK 64
+#define DEFAULT_PREFILL_CHUNK 128
 #define DEFAULT_MAX_ROWS      512
 #define MAX_ROWS              65536       /* bounds the working space of a model */
 #define MAX_THREADS           1024        /* more is a typing mistake */
