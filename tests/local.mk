@@ -59,6 +59,7 @@ PROP_TESTS = \
 	tests/prop/test_digest
 FUZZ_TESTS = \
 	tests/fuzz/fuzz_gguf \
+	tests/fuzz/fuzz_template \
 	tests/fuzz/fuzz_tokenizer
 SCRIPT_TESTS = \
 	tests/cli/bench.sh \
