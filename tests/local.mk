@@ -98,6 +98,7 @@ EXTRA_DIST += tests/reference/forward.py \
 	tests/reference/tiny-llama3.json \
 	tests/reference/tiny-phi3-long.json \
 	tests/reference/tiny-phi3.json \
+	tests/reference/tiny-qwen2-cls.json \
 	tests/reference/tiny-qwen2-yarn.json \
 	tests/reference/tiny-qwen2.json \
 	tests/reference/tiny-qwen3.json \
