@@ -406,6 +406,8 @@ int eng_model_load(const char *path, struct eng_model **out, struct pd_err *err)
     if (rc < 0)
         return rc;
     rc = load_data(m, &s, err);
+    if (rc == 0)
+        rc = gguf_unchanged(m->gguf, err);
     eng_shape_done(&s);
     if (rc < 0) {
         pd_err_context(err, "'%s'", path);
