@@ -358,11 +358,37 @@ static void test_readouts(void **state)
     }
 }
 
+/* A base that makes frequencies overflow. */
+static void test_rotation_refused(void **state)
+{
+    struct eng_model *m = NULL;
+    struct pd_err err = {0};
+    struct gb b;
+    uint8_t *bytes;
+    size_t n;
+    FILE *f;
+
+    (void)state;
+    gb_llama(&b);
+    gb_f32(&b, "llama.rope.freq_base", 1e-38f);
+    bytes = gb_finish(&b, &n);
+    f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(bytes, 1, n, f), n);
+    assert_int_equal(fclose(f), 0);
+    assert_int_equal(eng_model_open(NULL, path, &m, &err), PD_EFORMAT);
+    assert_non_null(strstr(err.text, "of the rotation"));
+    free(bytes);
+    gb_done(&b);
+    unlink(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_architectures),
         cmocka_unit_test(test_readouts),
+        cmocka_unit_test(test_rotation_refused),
     };
 
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
