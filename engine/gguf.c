@@ -31,7 +31,9 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "GGUF values are read 
 
 struct file { /* what gguf_open hands out is its first member */
     struct gguf g;
-    void *mapping; /* NULL: borrowed bytes */
+    void *mapping;    /* NULL: borrowed bytes */
+    int fd;           /* of the mapping */
+    struct stat stat; /* when it was opened */
     const struct gguf_kv **kv_index;
     const struct gguf_tensor **tensor_index;
 };
@@ -530,8 +532,8 @@ out:
     return rc;
 }
 
-/* Takes the mapping (unless NULL) also when it fails. */
-static int open_common(const char *path, void *mapping, const void *bytes, size_t n,
+/* Takes the mapping (unless NULL) also when it fails, its descriptor only when not. */
+static int open_common(const char *path, void *mapping, int fd, const void *bytes, size_t n,
                        struct gguf **out, struct pd_err *err)
 {
     struct file *f = calloc(1, sizeof(*f));
@@ -544,6 +546,7 @@ static int open_common(const char *path, void *mapping, const void *bytes, size_
         return pd_fail(err, PD_ENOMEM, "out of memory for '%s'", path);
     }
     f->mapping = mapping;
+    f->fd = -1;
     f->g.map = bytes;
     f->g.map_bytes = n;
     rc = parse(f, err);
@@ -552,6 +555,7 @@ static int open_common(const char *path, void *mapping, const void *bytes, size_
         gguf_close(&f->g);
         return rc;
     }
+    f->fd = fd;
     *out = &f->g;
     return 0;
 }
@@ -587,15 +591,36 @@ int gguf_open(const char *path, struct gguf **out, struct pd_err *err)
         rc = pd_fail_errno(err, errno, "cannot map '%s'", path);
         goto out;
     }
-    rc = open_common(path, mapping, mapping, (size_t)st.st_size, out, err);
+    rc = open_common(path, mapping, fd, mapping, (size_t)st.st_size, out, err);
+    if (rc == 0) {
+        ((struct file *)(void *)*out)->stat = st;
+        return 0;
+    }
 out:
     close(fd);
     return rc;
 }
 
+int gguf_unchanged(const struct gguf *g, struct pd_err *err)
+{
+    const struct file *f = (const struct file *)(const void *)g;
+    struct stat now;
+
+    if (f->fd < 0)
+        return 0;
+    if (fstat(f->fd, &now) < 0)
+        return pd_fail_errno(err, errno, "cannot stat '%s'", g->path);
+    if (now.st_size != f->stat.st_size || now.st_mtim.tv_sec != f->stat.st_mtim.tv_sec ||
+        now.st_mtim.tv_nsec != f->stat.st_mtim.tv_nsec)
+        return pd_fail(err, PD_EIO,
+                       "the file was written to while it was read; put a new model in place by "
+                       "renaming it, and try again");
+    return 0;
+}
+
 int gguf_open_bytes(const void *bytes, size_t n, struct gguf **out, struct pd_err *err)
 {
-    return open_common("(memory)", NULL, bytes, n, out, err);
+    return open_common("(memory)", NULL, -1, bytes, n, out, err);
 }
 
 void gguf_close(struct gguf *g)
@@ -613,6 +638,8 @@ void gguf_close(struct gguf *g)
     free(f->tensor_index);
     if (f->mapping)
         munmap(f->mapping, g->map_bytes);
+    if (f->fd >= 0)
+        close(f->fd);
     free(f);
 }
 

@@ -59,6 +59,9 @@ struct gguf {
 int gguf_open(const char *path, struct gguf **out, struct pd_err *err);
 int gguf_open_bytes(const void *bytes, size_t n, struct gguf **out,
                     struct pd_err *err); /* borrowed; fuzzing */
+/* Whether the file has been written to since it was opened: PD_EIO, as what was read is of no one
+ * state then. Another file that took its name is no change. */
+int gguf_unchanged(const struct gguf *g, struct pd_err *err);
 void gguf_close(struct gguf *g);
 /* Bytes of the mapping that are not wanted soon: their pages need no memory until they are touched
  * again. Any thread; any range. Does nothing to borrowed bytes. */

@@ -540,6 +540,8 @@ static int repeat(struct jinja *j, const struct jinja_value *of, int64_t n, stru
             }
         return rc;
     }
+    if (of->text.len > 0 && n > (int64_t)(JINJA_OUTPUT_MAX_BYTES / of->text.len))
+        return jinja_fail(j, PD_ELIMIT, "a text of more than %zu bytes", JINJA_OUTPUT_MAX_BYTES);
     for (int64_t i = 0; i < n && j->rc == 0 && of->text.len > 0; i++)
         jinja_addt(j, &b, of->text);
     *out = jinja_of_text(jinja_built(&b));

@@ -27,8 +27,10 @@ struct jinja_text jinja_sub(struct jinja_text t, size_t from, size_t to)
         to = t.len;
     if (from > to)
         from = to;
-    t.ptr += from;
-    t.origin += from;
+    if (from > 0) { /* an empty text may have no bytes to point to */
+        t.ptr += from;
+        t.origin += from;
+    }
     t.len = to - from;
     return t;
 }

@@ -11,6 +11,7 @@
 #include "base/hash.h"
 #include "engine/shape.h"
 
+#define MAX_FREQ     0x1p30f /* a base above 1 gives 1 at most; an angle must stay in 64 bits */
 #define DIGEST_CHUNK ((size_t)8 << 20) /* mapped pages that the digest holds at a time */
 
 static void layer_done(struct eng_layer *y, uint32_t n_expert)
@@ -234,6 +235,20 @@ static int load_ropes(struct eng_model *m, const struct eng_shape *s, struct pd_
         m->rope[0].freq[i] /= divisor;
     }
     m->rope[0].scale = eng_rope_scale(&s->rope, s->freq_base, s->n_rot, m->rope[0].freq);
+    for (uint32_t j = 0; j < m->n_ropes; j++) {
+        for (uint32_t i = 0; i < s->n_rot / 2; i++) {
+            float freq = m->rope[j].freq[i];
+
+            if (!(fabsf(freq) <= MAX_FREQ))
+                return pd_fail(err, PD_EFORMAT,
+                               "the keys rope.* make %g of frequency %u of the rotation, where at "
+                               "most %g is possible",
+                               (double)freq, i, (double)MAX_FREQ);
+        }
+    }
+    if (!isfinite(m->rope[0].scale))
+        return pd_fail(err, PD_EFORMAT, "the keys rope.* make %g of the rotation's scale",
+                       (double)m->rope[0].scale);
     return 0;
 }
 
@@ -391,6 +406,8 @@ int eng_model_load(const char *path, struct eng_model **out, struct pd_err *err)
     if (rc < 0)
         return rc;
     rc = load_data(m, &s, err);
+    if (rc == 0)
+        rc = gguf_unchanged(m->gguf, err);
     eng_shape_done(&s);
     if (rc < 0) {
         pd_err_context(err, "'%s'", path);

@@ -59,6 +59,7 @@ PROP_TESTS = \
 	tests/prop/test_digest
 FUZZ_TESTS = \
 	tests/fuzz/fuzz_gguf \
+	tests/fuzz/fuzz_template \
 	tests/fuzz/fuzz_tokenizer
 SCRIPT_TESTS = \
 	tests/cli/bench.sh \
@@ -97,6 +98,7 @@ EXTRA_DIST += tests/reference/forward.py \
 	tests/reference/tiny-llama3.json \
 	tests/reference/tiny-phi3-long.json \
 	tests/reference/tiny-phi3.json \
+	tests/reference/tiny-qwen2-cls.json \
 	tests/reference/tiny-qwen2-yarn.json \
 	tests/reference/tiny-qwen2.json \
 	tests/reference/tiny-qwen3.json \

@@ -1,6 +1,6 @@
-/* Bytes as a GGUF whose tokenizer is opened ('G', its magic), as a chat template ('T'), or as a
- * vocabulary and a text for it: the first byte names the family, the second how many words follow,
- * each with its length and its type before it; the rest is the text. */
+/* Bytes as a GGUF whose tokenizer is opened ('G', its magic), or as a vocabulary and a text for it:
+ * the first byte names the family, the second how many words follow, each with its length and its
+ * type before it; the rest is the text. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -74,20 +74,6 @@ static void try_file(const uint8_t *data, size_t n_bytes)
     }
     eng_tokenizer_free(t);
     gguf_close(g);
-}
-
-static void try_template(struct pd_str chat)
-{
-    struct vocabulary v;
-    struct eng_tokenizer *t = NULL;
-
-    vocabulary_init_bpe(&v, "qwen2");
-    vocabulary_add(&v, PD_STR("<|im_start|>"), 3, 0);
-    vocabulary_add(&v, PD_STR("<|im_end|>"), 3, 0);
-    gb_str_n(&v.gb, "tokenizer.chat_template", chat.ptr, chat.len);
-    if (vocabulary_open(&v, &t, NULL) == 0)
-        try_chat(t);
-    eng_tokenizer_free(t);
 }
 
 /* A word and all that merging leads to on the way: its beginnings, by one byte or character more
@@ -164,8 +150,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
         return 0;
     if (data[0] == 'G')
         try_file(data, n_bytes);
-    else if (data[0] == 'T')
-        try_template((struct pd_str){(const char *)data + 1, n_bytes - 1});
     else
         try_vocabulary(data[0] % N_FAMILIES, data + 1, n_bytes - 1);
     return 0;

@@ -17,6 +17,7 @@ A JSON file is one shape:
         top        per step of it, [id, logit] of the five largest logits
         logprobs   of each token of prompt and continuation but the first
         nll        of the text: the mean negative log-probability of its tokens but the first
+        cls        per step, where there is one: what the classification head makes of the position
 """
 import json
 import os
@@ -38,6 +39,7 @@ CASES = {
     "tiny-llama-linear": SOME_TYPES,
     "tiny-qwen2": SOME_TYPES,
     "tiny-qwen2-yarn": SOME_TYPES,
+    "tiny-qwen2-cls": SOME_TYPES,
     "tiny-qwen3": SOME_TYPES,
     "tiny-qwen3moe": SOME_TYPES,
     "tiny-phi3": SOME_TYPES,
@@ -360,8 +362,8 @@ class Model:
                 y[n] += weight * (w["down"][e] @ (self.act(w["gate"][e] @ row) * (w["up"][e] @ row)))
         return y
 
-    def logits(self, ids):
-        """[len(ids), vocabulary] after each of these tokens, which go on from those before"""
+    def hidden(self, ids):
+        """[len(ids), n_embd] after the last norm, of tokens that go on from those before"""
         pos = np.arange(self.n_past, self.n_past + len(ids))
         x = self.file["token_embd.weight"][ids]
         if self.gemma:
@@ -375,7 +377,14 @@ class Model:
             x = x + (self.norm(y, p + "post_ffw_norm")
                      if p + "post_ffw_norm.weight" in self.file else y)
         self.n_past += len(ids)
-        x = self.norm(x, "output_norm")
+        return self.norm(x, "output_norm")
+
+    def classify(self, x):
+        return self.linear(np.tanh(self.linear(x, "cls")), "cls.output")
+
+    def logits(self, ids):
+        """[len(ids), vocabulary] after each of these tokens"""
+        x = self.hidden(ids)
         out = x @ self.file["output.weight" if "output.weight" in self.file else "token_embd.weight"].T
         return self.final_cap * np.tanh(out / self.final_cap) if self.final_cap else out
 
@@ -406,6 +415,10 @@ def case(model, kind, prompt, text):
     rows = np.concatenate(rows)
     out = {"type": kind, "greedy": ids, "top": [five_largest(row) for row in rows[N_PROMPT - 1:]],
            "logprobs": [round(x, 4) for x in logprobs(rows, prompt + ids)]}
+    if "cls.output.weight" in model.file:
+        model.forget()
+        rows = model.classify(model.hidden((prompt + ids)[:-1]))
+        out["cls"] = [[round(float(v), 4) for v in row] for row in rows[N_PROMPT - 1:]]
     if text:
         model.forget()
         out["nll"] = round(-float(np.mean(logprobs(model.logits(text), text))), 6)

@@ -45,6 +45,12 @@ const struct random_model random_models[] = {
      .rope = RANDOM_ROPE_YARN,
      .rope_factor = 4,
      .rope_n_ctx = 64},
+    {.name = "tiny-qwen2-cls",
+     .arch = "qwen2",
+     .pre = "qwen2",
+     TINY(3, 2, 64, 10000),
+     .tied = true,
+     .n_cls = 3},
     {.name = "tiny-qwen3", .arch = "qwen3", .pre = "qwen2", TINY(3, 2, 128, 10000), .tied = true},
     {.name = "tiny-qwen3moe",
      .arch = "qwen3moe",
@@ -505,6 +511,13 @@ static void matrix(struct file *f, const char *name, enum role role, uint32_t la
          n_expert ? 3 : 2, (const uint64_t[]){cols, rows, n_expert});
 }
 
+/* The same in F32, of whatever type the others are. */
+static void f32_matrix(struct file *f, const char *name, uint32_t rows, uint32_t cols, float gain)
+{
+    item(f, name, (struct item){.type = F32, .sd = gain / sqrtf((float)cols)}, 2,
+         (const uint64_t[]){cols, rows});
+}
+
 /* Divisors of the rotation's frequencies. */
 static float *rope_divisors(const struct random_model *m, float shortest, float longest)
 {
@@ -570,9 +583,7 @@ static void layer_tensors(struct file *f, uint32_t l)
         vector(f, N("post_attention_norm.weight"), m->n_embd, 1, 0.25f);
     vector(f, N("ffn_norm.weight"), m->n_embd, 1, 0.25f);
     if (m->n_expert) {
-        item(f, N("ffn_gate_inp.weight"),
-             (struct item){.type = F32, .sd = 2 / sqrtf((float)m->n_embd)}, 2,
-             (const uint64_t[]){m->n_embd, m->n_expert});
+        f32_matrix(f, N("ffn_gate_inp.weight"), m->n_expert, m->n_embd, 2);
         matrix(f, N("ffn_gate_exps.weight"), FFN_GATE, l, m->n_ff, m->n_embd, m->n_expert, 1);
         matrix(f, N("ffn_up_exps.weight"), FFN_UP, l, m->n_ff, m->n_embd, m->n_expert, 1);
         matrix(f, N("ffn_down_exps.weight"), FFN_DOWN, l, m->n_embd, m->n_ff, m->n_expert, 1.5f);
@@ -605,6 +616,12 @@ static void tensors(struct file *f)
     if (m->rope == RANDOM_ROPE_LONGROPE) {
         values(f, "rope_factors_long.weight", m->head_dim / 2, rope_divisors(m, 1, 40));
         values(f, "rope_factors_short.weight", m->head_dim / 2, rope_divisors(m, 1, 3));
+    }
+    if (m->n_cls) {
+        f32_matrix(f, "cls.weight", m->n_embd, m->n_embd, output / 3);
+        vector(f, "cls.bias", m->n_embd, 0, 0.5f);
+        f32_matrix(f, "cls.output.weight", m->n_cls, m->n_embd, 3);
+        vector(f, "cls.output.bias", m->n_cls, 0, 0.5f);
     }
 }
 
@@ -886,6 +903,8 @@ static void hyper(struct file *f, uint32_t file_type)
     }
     if (m->window)
         gb_u32(b, K("attention.sliding_window"), m->window);
+    if (m->n_cls)
+        gb_u32(b, K("pooling_type"), 4); /* rank: of the last position */
     if (m->attn_softcap > 0)
         gb_f32(b, K("attn_logit_softcapping"), m->attn_softcap);
     if (m->final_softcap > 0)

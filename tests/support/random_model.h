@@ -37,6 +37,7 @@ struct random_model {
     uint32_t rope_n_ctx;
     float attn_softcap, final_softcap; /* 0: none */
     bool tied;                         /* no output.weight */
+    uint32_t n_cls;                    /* values of a classification head; 0: none */
 };
 
 /* NULL-named row ends the table: tiny-<architecture> and variants of them, then real shapes. */

@@ -8,7 +8,7 @@
 #include "tests/gguf_builder.h"
 #include "tests/support/random_model.h"
 
-enum { N_PROMPT = 75, N_MORE = 6, N_LABELS = 64 };
+enum { N_VOCAB = 512, N_PROMPT = 75, N_FIRST = 40, N_MORE = 3, N_LABELS = 64 };
 
 static char dir[] = "/tmp/test_engine_arch.XXXXXX";
 static char path[64];
@@ -37,46 +37,58 @@ static struct eng_model *open_model(struct eng *e)
     return m;
 }
 
-/* Logits after the prompt's second half and after each of N_MORE drawn tokens, [][N_LABELS].
- * n_side: so many contexts of other lengths are forked off in the same batches. */
-static float *compute(const char *isa, unsigned n_threads, unsigned chunk, size_t n_side,
-                      size_t *out_n)
+/* How a model's numbers come about. */
+struct way {
+    const char *isa; /* NULL: the best */
+    unsigned n_threads, chunk;
+    size_t fork_at; /* positions that are evaluated before the rest goes on in a fork */
+    size_t n_side; /* so many contexts of other lengths are forked off there, in the same batches */
+};
+
+/* Logits after each prompt token from N_FIRST on and after each of N_MORE more tokens,
+ * [][N_LABELS]. */
+static float *compute(const struct way *w, const char *kv_type, size_t *out_n)
 {
-    struct eng *e = fx_eng(isa, n_threads, chunk, 0);
-    struct eng_model *m = open_model(e);
+    const struct eng_config config = {
+        .n_threads = w->n_threads, .isa = w->isa, .kv_type = kv_type, .prefill_chunk = w->chunk};
+    struct eng *e = NULL;
+    struct eng_model *m;
     int32_t ids[N_PROMPT], labels[N_LABELS];
     uint32_t at[N_PROMPT];
-    size_t half = N_PROMPT / 2, n_at = N_PROMPT - half;
+    size_t n_at = N_PROMPT - N_FIRST;
     float *out = calloc((n_at + N_MORE) * N_LABELS, sizeof(*out));
-    struct eng_ctx *c, *side[8];
+    struct eng_ctx *root, *c, *side[8];
     struct eng_req q[9] = {0};
     struct pd_err err = {0};
 
+    fx_ok(eng_open(&config, &e, &err), &err);
+    m = open_model(e);
     for (int32_t i = 0; i < N_PROMPT; i++)
-        ids[i] = 300 + i * 37 % 600;
+        ids[i] = 300 + i * 37 % (N_VOCAB - 310);
     for (int32_t i = 0; i < N_LABELS; i++)
         labels[i] = 300 + i;
     for (size_t i = 0; i < n_at; i++)
-        at[i] = (uint32_t)(half + i);
-    c = fx_ctx(e, m, ids, half);
-    q[0] = (struct eng_req){.op = ENG_PREFILL, .ctx = c};
+        at[i] = (uint32_t)(N_FIRST + i);
+    root = fx_ctx(e, m, ids, w->fork_at);
+    q[0] = (struct eng_req){.op = ENG_PREFILL, .ctx = root};
     fx_run(e, q, 1);
     eng_req_done(&q[0]);
-    for (size_t i = 0; i < n_side; i++) {
-        side[i] = fx_fork(c);
+    for (size_t i = 0; i < w->n_side; i++) {
+        side[i] = fx_fork(root);
         fx_ok(eng_ctx_append(side[i], ids, 3 + 5 * i, &err), &err);
         q[1 + i] = fx_generate(side[i], 1, i, 4 + (uint32_t)i);
     }
-    fx_ok(eng_ctx_append(c, ids + half, n_at, &err), &err);
+    c = fx_fork(root);
+    fx_ok(eng_ctx_append(c, ids + w->fork_at, N_PROMPT - w->fork_at, &err), &err);
     q[0] = (struct eng_req){.op = ENG_SCORE,
                             .ctx = c,
                             .at = at,
                             .n_at = (uint32_t)n_at,
                             .labels = labels,
                             .n_labels = N_LABELS};
-    fx_run(e, q, 1 + n_side);
+    fx_run(e, q, 1 + w->n_side);
     memcpy(out, q[0].logits, n_at * N_LABELS * sizeof(*out));
-    for (size_t i = 0; i < 1 + n_side; i++)
+    for (size_t i = 0; i < 1 + w->n_side; i++)
         eng_req_done(&q[i]);
     for (uint32_t i = 0; i < N_MORE; i++) {
         uint32_t last = N_PROMPT + i;
@@ -92,9 +104,10 @@ static float *compute(const char *isa, unsigned n_threads, unsigned chunk, size_
         memcpy(out + (n_at + i) * N_LABELS, q[0].logits, N_LABELS * sizeof(*out));
         eng_req_done(&q[0]);
     }
-    for (size_t i = 0; i < n_side; i++)
+    for (size_t i = 0; i < w->n_side; i++)
         eng_ctx_free(side[i]);
     eng_ctx_free(c);
+    eng_ctx_free(root);
     fx_no_pages(e);
     eng_model_unref(m);
     eng_close(e);
@@ -102,36 +115,29 @@ static float *compute(const char *isa, unsigned n_threads, unsigned chunk, size_
     return out;
 }
 
-static void same_bits(const struct random_model *shape, const char *type)
+/* In one piece, in odd chunks, token by token; forked at a page's border, inside one and nowhere
+ * near; alone and in company. */
+static void same_bits(const struct random_model *shape, const char *type, const char *kv_type)
 {
-    static const struct {
-        const char *isa;
-        unsigned n_threads, chunk;
-        size_t n_side;
-    } ways[] = {{"scalar", 1, 64, 0},
-                {"avx2", 2, 64, 8},
-                {"avx512", 2, 1, 0},
-                {"avx512", 1, 7, 3},
-                {NULL, 2, 512, 8}};
-    struct pd_err err = {0};
+    static const struct way ways[] = {
+        {"scalar", 1, 512, 1, 0}, {"avx2", 3, 64, 32, 8}, {NULL, 1, 1, 1, 0}, {NULL, 3, 7, 37, 3}};
     float *want = NULL;
     size_t n = 0, n_ways = 0;
 
-    fx_ok(random_model_write(shape, type, true, 1, path, &err), &err);
     for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
+        const struct way *w = &ways[i];
         float *got;
 
-        if (ways[i].isa && !eng_isa_supported((enum eng_isa)(ways[i].isa[3] == '5' ? ENG_ISA_AVX512
-                                                             : ways[i].isa[3] == '2' ? ENG_ISA_AVX2
-                                                                                     : 0)))
+        if (w->isa && strcmp(w->isa, "avx2") == 0 && !eng_isa_supported(ENG_ISA_AVX2))
             continue;
-        got = compute(ways[i].isa, ways[i].n_threads, ways[i].chunk, ways[i].n_side, &n);
+        got = compute(w, kv_type, &n);
         for (size_t j = 0; j < n; j++)
             assert_true(isfinite(got[j]));
         if (want && memcmp(got, want, n * sizeof(*got)) != 0)
-            fail_msg("%s %s: %s, %u threads, chunks of %u, %zu others: other bits", shape->name,
-                     type, ways[i].isa ? ways[i].isa : "best", ways[i].n_threads, ways[i].chunk,
-                     ways[i].n_side);
+            fail_msg("%s %s, KV %s: %s, %u threads, chunks of %u, fork at %zu, %zu others: other "
+                     "bits",
+                     shape->name, type, kv_type, w->isa ? w->isa : "best", w->n_threads, w->chunk,
+                     w->fork_at, w->n_side);
         if (want)
             free(got);
         else
@@ -139,27 +145,94 @@ static void same_bits(const struct random_model *shape, const char *type)
         n_ways++;
     }
     assert_true(n_ways >= 2 && want[0] != want[N_LABELS]);
-    print_message("# %s %s: %zu ways of computing it, the same bits\n", shape->name, type, n_ways);
+    print_message("# %s %s, KV %s: %zu ways of computing it, the same bits\n", shape->name, type,
+                  kv_type, n_ways);
     free(want);
-    unlink(path);
 }
 
+/* Branches that are computed together are what each is alone: once for each architecture. */
+static void same_branches(const char *kv_type)
+{
+    const struct eng_config config = {.n_threads = 3, .kv_type = kv_type};
+    enum { N = 64, N_ROOT = 45, N_DRAWN = 2 };
+    struct eng *e = NULL;
+    struct eng_model *m;
+    struct eng_ctx *root;
+    struct eng_req q[N], alone;
+    struct pd_err err = {0};
+    int32_t ids[N_ROOT];
+
+    fx_ok(eng_open(&config, &e, &err), &err);
+    m = open_model(e);
+    for (int32_t i = 0; i < N_ROOT; i++)
+        ids[i] = 300 + i * 29 % (N_VOCAB - 310);
+    root = fx_ctx(e, m, ids, N_ROOT);
+    alone = (struct eng_req){.op = ENG_PREFILL, .ctx = root};
+    fx_run(e, &alone, 1);
+    for (int i = 0; i < N; i++) {
+        q[i] = fx_generate(fx_fork(root), 1, (uint64_t)i, N_DRAWN);
+        q[i].ignore_end = true;
+        fx_ok(eng_ctx_append(q[i].ctx, ids, 1 + (size_t)i % 3, &err), &err);
+    }
+    fx_run(e, q, N);
+    for (int i = 0; i < N; i++) {
+        alone = fx_generate(fx_fork(root), 1, (uint64_t)i, N_DRAWN);
+        alone.ignore_end = true;
+        fx_ok(eng_ctx_append(alone.ctx, ids, 1 + (size_t)i % 3, &err), &err);
+        fx_run(e, &alone, 1);
+        fx_same(&alone, &q[i]);
+        eng_ctx_free(alone.ctx);
+        eng_ctx_free(q[i].ctx);
+        eng_req_done(&alone);
+        eng_req_done(&q[i]);
+    }
+    eng_ctx_free(root);
+    fx_no_pages(e);
+    eng_model_unref(m);
+    eng_close(e);
+}
+
+/* Every architecture with every KV type, its variants with one of them, the tensor types in turn:
+ * every one of them is somewhere. */
 static void test_architectures(void **state)
 {
+    static const char *const types[] = {"F32",  "Q8_0", "Q4_0", "Q4_K", "F16",  "Q6_K", "Q5_0",
+                                        "Q2_K", "BF16", "Q4_1", "Q5_K", "Q5_1", "Q3_K"};
+    static const char *const kv_types[] = {"f16", "q8_0", "f32"};
+    enum { N_TYPES = sizeof(types) / sizeof(*types) };
+    size_t turn = 0, n_models = 0;
+
     (void)state;
     for (const struct eng_arch *a = eng_archs; a->name; a++) {
         size_t n = 0;
 
         for (const struct random_model *s = random_models; s->name; s++) {
+            struct random_model shape = *s;
+
             if (strncmp(s->name, "tiny-", 5) != 0 || strcmp(s->arch, a->name) != 0)
                 continue;
-            same_bits(s, "F32");
-            same_bits(s, "Q8_0");
+            shape.n_vocab = N_VOCAB; /* the walk is long, and these two are where the time goes */
+            shape.n_ff = 256;
+            for (size_t k = 0; k < 3; k++) {
+                const char *type = types[turn % N_TYPES];
+                struct pd_err err = {0};
+
+                if (n > 0 && n_models % 3 != k)
+                    continue;
+                fx_ok(random_model_write(&shape, type, true, 1, path, &err), &err);
+                same_bits(&shape, type, kv_types[k]);
+                if (n == 0 && n_models % 3 == k)
+                    same_branches(kv_types[k]);
+                unlink(path);
+                turn++;
+            }
             n++;
+            n_models++;
         }
         if (n == 0)
             fail_msg("architecture %s has no tiny shape in tests/support/random_model.c", a->name);
     }
+    assert_true(turn >= N_TYPES);
 }
 
 /* gb_llama with other embeddings and, if asked for, a head of [8] → tanh → [8] → [n_cls]. */
@@ -289,11 +362,37 @@ static void test_readouts(void **state)
     }
 }
 
+/* A base that makes frequencies overflow. */
+static void test_rotation_refused(void **state)
+{
+    struct eng_model *m = NULL;
+    struct pd_err err = {0};
+    struct gb b;
+    uint8_t *bytes;
+    size_t n;
+    FILE *f;
+
+    (void)state;
+    gb_llama(&b);
+    gb_f32(&b, "llama.rope.freq_base", 1e-38f);
+    bytes = gb_finish(&b, &n);
+    f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(bytes, 1, n, f), n);
+    assert_int_equal(fclose(f), 0);
+    assert_int_equal(eng_model_open(NULL, path, &m, &err), PD_EFORMAT);
+    assert_non_null(strstr(err.text, "of the rotation"));
+    free(bytes);
+    gb_done(&b);
+    unlink(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_architectures),
         cmocka_unit_test(test_readouts),
+        cmocka_unit_test(test_rotation_refused),
     };
 
     return cmocka_run_group_tests(tests, make_dir, remove_dir);

@@ -918,6 +918,39 @@ static void test_truncation(void **state)
     gb_done(&b);
 }
 
+/* Written to while it is open; or replaced, which is as good as never. */
+static void test_changed(void **state)
+{
+    struct gguf *g = NULL;
+    struct pd_err err = {0};
+    struct gb b;
+    size_t n;
+    uint8_t *bytes;
+    char *path, other[4096];
+    FILE *f;
+
+    (void)state;
+    gb_llama(&b);
+    bytes = gb_finish(&b, &n);
+    path = write_file("changed.gguf", bytes, n);
+    assert_int_equal(gguf_open(path, &g, &err), 0);
+    assert_int_equal(gguf_unchanged(g, &err), 0);
+    snprintf(other, sizeof(other), "%s.old", path);
+    assert_int_equal(rename(path, other), 0);
+    assert_int_equal(gguf_unchanged(g, &err), 0);
+    f = fopen(other, "ab");
+    assert_non_null(f);
+    assert_int_equal(fputc(0, f), 0);
+    assert_int_equal(fclose(f), 0);
+    assert_int_equal(gguf_unchanged(g, &err), PD_EIO);
+    assert_non_null(strstr(err.text, "written to while it was read"));
+    gguf_close(g);
+    assert_int_equal(rename(other, path), 0);
+    drop_file(path);
+    free(bytes);
+    gb_done(&b);
+}
+
 static void test_mutations(void **state)
 {
     enum { N_MUTATIONS = 3000, HEAD = 65536 };
@@ -981,6 +1014,7 @@ int main(void)
         cmocka_unit_test(test_load_errors),
         cmocka_unit_test(test_peek),
         cmocka_unit_test(test_truncation),
+        cmocka_unit_test(test_changed),
         cmocka_unit_test(test_mutations),
     };
 

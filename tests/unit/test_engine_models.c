@@ -11,9 +11,9 @@
 enum { MAX_PROMPT = 64, MAX_STEPS = 32, MAX_TEXT = 2048 };
 
 static const char *const shapes[] = {
-    "tiny-llama",  "tiny-llama3",   "tiny-llama-linear", "tiny-qwen2",     "tiny-qwen2-yarn",
-    "tiny-qwen3",  "tiny-qwen3moe", "tiny-phi3",         "tiny-phi3-long", "tiny-gemma",
-    "tiny-gemma2", "tiny-gemma3",   "bundled",
+    "tiny-llama",     "tiny-llama3", "tiny-llama-linear", "tiny-qwen2", "tiny-qwen2-yarn",
+    "tiny-qwen2-cls", "tiny-qwen3",  "tiny-qwen3moe",     "tiny-phi3",  "tiny-phi3-long",
+    "tiny-gemma",     "tiny-gemma2", "tiny-gemma3",       "bundled",
 };
 
 static struct pd_json *load(const char *shape)
@@ -110,6 +110,25 @@ static void check_greedy(struct comparison *c, const struct pd_json *top, const 
     }
 }
 
+/* The classification head at each step. */
+static void check_head(struct comparison *c, struct eng *e, struct eng_model *m,
+                       const struct pd_json *cls, const int32_t *ids, const uint32_t *at, size_t n)
+{
+    struct eng_ctx *x = fx_ctx(e, m, ids, at[n - 1] + 1);
+    struct eng_req q = {
+        .op = ENG_SCORE, .ctx = x, .read = ENG_READ_CLS, .at = at, .n_at = (uint32_t)n};
+    size_t i = 0;
+
+    fx_run(e, &q, 1);
+    assert_int_equal(q.finish, ENG_FINISH_NONE);
+    for (const struct pd_json *step = pd_json_first(cls); step; step = pd_json_next(step))
+        for (const struct pd_json *v = pd_json_first(step); v; v = pd_json_next(v))
+            check_off(c, (double)q.logits[i++], fx_number(v));
+    assert_int_equal(i, n * eng_model_info(m)->n_cls);
+    eng_req_done(&q);
+    eng_ctx_free(x);
+}
+
 static void check_continuation(struct comparison *c, struct eng *e, struct eng_model *m,
                                const struct pd_json *want, const int32_t *prompt, size_t n_prompt)
 {
@@ -141,6 +160,8 @@ static void check_continuation(struct comparison *c, struct eng *e, struct eng_m
     for (const struct pd_json *p = pd_json_first(logprobs); p; p = pd_json_next(p))
         check_off(c, (double)q[1].logprobs[i++], fx_number(p));
     assert_int_equal(i, n_prompt + n);
+    if (eng_model_info(m)->n_cls)
+        check_head(c, e, m, pd_json_get(want, "cls"), ids, at, n);
     eng_req_done(&q[0]);
     eng_req_done(&q[1]);
     eng_ctx_free(g);
