@@ -24,6 +24,8 @@ struct eng_model;     /* immutable, reference-counted */
 struct eng_tokenizer; /* immutable, owned by its model or stand-alone */
 struct eng_ctx;       /* a token sequence with its KV: tail of a tree of segments */
 
+struct eng_model_info;
+
 enum eng_isa { ENG_ISA_SCALAR, ENG_ISA_AVX2, ENG_ISA_AVX512, ENG_N_ISA };
 
 struct eng_config {
@@ -40,6 +42,9 @@ int eng_open(const struct eng_config *config, struct eng **out_eng, struct pd_er
 void eng_close(struct eng *e); /* all requests done, all contexts freed; NULL is fine */
 const char *eng_isa_name(const struct eng *e);
 unsigned eng_n_threads(const struct eng *e);
+const char *eng_kv_type_name(const struct eng *e);
+/* K and V of one position in all layers, as this engine keeps them. */
+uint64_t eng_kv_token_bytes(const struct eng *e, const struct eng_model_info *m);
 bool eng_isa_supported(enum eng_isa isa);
 
 struct eng_stats {

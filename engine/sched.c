@@ -220,6 +220,16 @@ unsigned eng_n_threads(const struct eng *e)
     return eng_pool_n_threads(e->pool);
 }
 
+const char *eng_kv_type_name(const struct eng *e)
+{
+    return e->kv_type->name;
+}
+
+uint64_t eng_kv_token_bytes(const struct eng *e, const struct eng_model_info *m)
+{
+    return (uint64_t)m->n_layer * m->n_head_kv * (e->kv_type->bytes(m->head_dim) / ENG_PAGE);
+}
+
 void eng_stats(const struct eng *e, struct eng_stats *out)
 {
     out->kv_pages_used = atomic_load(&e->kv.pages_used);

@@ -64,6 +64,7 @@ SCRIPT_TESTS = \
 	tests/cli/bench.sh \
 	tests/cli/errors.sh \
 	tests/cli/kill9.sh \
+	tests/cli/locks.sh \
 	tests/cli/model.sh \
 	tests/cli/verbs.sh \
 	tests/docs/strategies.sh \

@@ -68,7 +68,6 @@ static int replay(const struct cli *cli, const struct replay *o, const char *id,
         .prefill_chunk = (unsigned)o->prefill_chunk,
         .kv_bytes = o->memory_limit,
         .data_dir = o->data_dir,
-        .no_engine = !o->live,
         .read_only = true,
     };
     const struct pd_result *r = NULL;
