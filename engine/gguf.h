@@ -60,6 +60,7 @@ int gguf_open(const char *path, struct gguf **out, struct pd_err *err);
 int gguf_open_bytes(const void *bytes, size_t n, struct gguf **out,
                     struct pd_err *err); /* borrowed; fuzzing */
 void gguf_close(struct gguf *g);
+size_t gguf_bytes(const struct gguf *g); /* of memory beside the mapping */
 /* Bytes of the mapping that are not wanted soon: their pages need no memory until they are touched
  * again. Any thread; any range. Does nothing to borrowed bytes. */
 void gguf_drop(const struct gguf *g, const void *bytes, size_t n);

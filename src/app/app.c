@@ -20,8 +20,9 @@ int app_open(const struct app_config *c, struct app **out, struct pd_err *err)
         app_close(a);
         return rc;
     }
-    a->config = (struct eng_config){
-        .n_threads = c->n_threads, .kv_bytes = c->kv_bytes, .prefill_chunk = c->prefill_chunk};
+    a->config = (struct eng_config){.n_threads = c->n_threads,
+                                    .memory_bytes = c->memory_bytes,
+                                    .prefill_chunk = c->prefill_chunk};
     *out = a;
     return 0;
 }
@@ -58,8 +59,9 @@ int app_start_engine(struct app *a, const char *kv_type, struct pd_err *err)
     if (!a->eng)
         return eng_open(&c, &a->eng, err);
     if (strcmp(eng_kv_type_name(a->eng), c.kv_type) != 0)
-        return pd_fail(err, PD_EINVAL, "a job wants the KV cache type %s, but the engine runs with %s",
-                       c.kv_type, eng_kv_type_name(a->eng));
+        return pd_fail(err, PD_EINVAL,
+                       "a job wants the KV cache type %s, but the engine runs with %s", c.kv_type,
+                       eng_kv_type_name(a->eng));
     return 0;
 }
 

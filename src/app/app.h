@@ -44,6 +44,8 @@ void app_model_record_done(struct app_model_record *r);
  * file. */
 int app_add_model(const char *file, const char *name, bool link, struct app_model_record *out,
                   struct pd_err *err);
+/* SHA-256 of a model's file. */
+int app_hash_model(const char *path, char hex[PD_SHA256_HEX], struct pd_err *err);
 /* Hashes it again: the caller compares out->sha256 with now. PD_ENOENT: no such record or file. */
 int app_verify_model(const char *name, struct app_model_record *out, char now[PD_SHA256_HEX],
                      struct pd_err *err);
@@ -86,7 +88,7 @@ struct app_request {
 struct app; /* the open database; an engine with its loaded models as soon as a job needs one */
 struct app_config {
     unsigned n_threads, prefill_chunk;
-    uint64_t kv_bytes;
+    uint64_t memory_bytes; /* ceiling of models, working space and KV together; 0: none */
     const char *data_dir;
     bool no_trace;  /* record nothing */
     bool read_only; /* nothing is recorded: the database must exist and is not written */

@@ -195,7 +195,7 @@ static int solve(struct cli *cli, const struct solve *o, struct pd_err *err)
     const struct app_config config = {
         .n_threads = (unsigned)o->threads,
         .prefill_chunk = (unsigned)o->prefill_chunk,
-        .kv_bytes = o->memory_limit,
+        .memory_bytes = o->memory_limit,
         .data_dir = o->data_dir,
         .no_trace = o->no_trace && !o->resume,
     };
@@ -288,8 +288,9 @@ int cli_solve(struct cli *cli, int argc, char **argv, struct pd_err *err)
          false, false},
         {"prefill-chunk", 0, CLI_NUMBER, &o.prefill_chunk, "N", "prompt tokens a step (64)", 1,
          4096, false, false},
-        {"memory-limit", 0, CLI_SIZE, &o.memory_limit, "SIZE", "ceiling of the KV cache (1GiB)", 1,
-         INT64_MAX, false, false},
+        {"memory-limit", 0, CLI_SIZE, &o.memory_limit, "SIZE",
+         "models, working space and KV cache together (KV alone: 1GiB)", 1, INT64_MAX, false,
+         false},
         {"strategies", 0, CLI_FLAG, &o.strategies, NULL, "list strategies and their options", 0, 0,
          false, false},
         {NULL, 0, CLI_FLAG, NULL, NULL, NULL, 0, 0, false, false},
