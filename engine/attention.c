@@ -60,7 +60,7 @@ void attn_free(struct attn *a)
     free(a);
 }
 
-struct attn *attn_new(const struct fwd *f)
+struct attn *attn_new(struct fwd *f)
 {
     const struct eng_model_info *i = &f->model->info;
     unsigned n_threads = eng_pool_n_threads(f->pool);
@@ -78,9 +78,9 @@ struct attn *attn_new(const struct fwd *f)
     a->row_tiles = (a->group + ENG_ATTN_TILE - 1) / ENG_ATTN_TILE;
     a->tile_heads = (a->group + a->row_tiles - 1) / a->row_tiles;
     a->tile_rows = a->row_tiles == 1 ? ENG_ATTN_TILE / a->group : 1;
-    a->order = fwd_scratch(f->max_rows, sizeof(*a->order));
-    a->shared = fwd_scratch(f->max_rows, sizeof(*a->shared));
-    a->first = fwd_scratch(f->max_rows, sizeof(*a->first));
+    a->order = fwd_scratch(f, f->max_rows, sizeof(*a->order));
+    a->shared = fwd_scratch(f, f->max_rows, sizeof(*a->shared));
+    a->first = fwd_scratch(f, f->max_rows, sizeof(*a->first));
     if (!a->order || !a->shared || !a->first)
         goto nomem;
     /* A group that is more than an item's tiles is an item all the same. */
@@ -89,11 +89,11 @@ struct attn *attn_new(const struct fwd *f)
     for (unsigned t = 0; t < n_threads; t++) {
         struct scratch *s = &a->scratch[t];
 
-        s->q = fwd_scratch(n_tiles * a->head_dim * ENG_ATTN_TILE, sizeof(float));
-        s->o = fwd_scratch(n_tiles * ENG_ATTN_TILE * a->o_stride, sizeof(float));
-        s->m = fwd_scratch(n_tiles * ENG_ATTN_TILE + 16, sizeof(float));
-        s->l = fwd_scratch(n_tiles * ENG_ATTN_TILE + 16, sizeof(float));
-        s->page = fwd_scratch(2 * a->head_dim * ENG_PAGE + 16, sizeof(float));
+        s->q = fwd_scratch(f, n_tiles * a->head_dim * ENG_ATTN_TILE, sizeof(float));
+        s->o = fwd_scratch(f, n_tiles * ENG_ATTN_TILE * a->o_stride, sizeof(float));
+        s->m = fwd_scratch(f, n_tiles * ENG_ATTN_TILE + 16, sizeof(float));
+        s->l = fwd_scratch(f, n_tiles * ENG_ATTN_TILE + 16, sizeof(float));
+        s->page = fwd_scratch(f, 2 * a->head_dim * ENG_PAGE + 16, sizeof(float));
         if (!s->q || !s->o || !s->m || !s->l || !s->page)
             goto nomem;
     }

@@ -7,7 +7,7 @@
 
 struct attn;
 
-struct attn *attn_new(const struct fwd *f); /* f's model, pool and max_rows; NULL: out of memory */
+struct attn *attn_new(struct fwd *f); /* f's model, pool and max_rows; NULL: out of memory */
 void attn_free(struct attn *a);
 void attn_begin(struct attn *a); /* once a step: groups f->rows by the pages they share */
 /* f->q, f->kv_k, f->kv_v (not yet rotated) → f->att. All K and V of the batch are in the pages

@@ -171,6 +171,7 @@ static int runs_of(const struct jinja_text *text, struct tok_run **out, struct p
             runs[n++].parse =
                 text->origin[i] == JINJA_TEMPLATE ? ENG_PARSE_SPECIAL : ENG_PARSE_PLAIN;
         }
+    runs[0].parse |= ENG_PARSE_START; /* a prompt is a text, not what goes on behind one */
     *out = runs;
     return 0;
 }

@@ -37,6 +37,31 @@ static const char *common_type(const struct gguf *g)
     return best ? best->name : "none";
 }
 
+/* Most bytes first. */
+static void count_types(const struct gguf *g, struct eng_model_info *info)
+{
+    for (size_t i = 0; i < g->n_tensors; i++) {
+        const char *name = eng_quant_find(g->tensors[i].type)->name; /* checked at open */
+        uint32_t k = 0;
+
+        while (k < info->n_types && info->types[k].name != name)
+            k++;
+        if (k == ENG_MAX_TYPES)
+            continue;
+        info->types[k].name = name;
+        info->types[k].n_tensors++;
+        info->types[k].bytes += g->tensors[i].bytes;
+        info->n_types += k == info->n_types;
+    }
+    for (uint32_t i = 1; i < info->n_types; i++)
+        for (uint32_t k = i; k > 0 && info->types[k].bytes > info->types[k - 1].bytes; k--) {
+            __typeof__(info->types[0]) swap = info->types[k];
+
+            info->types[k] = info->types[k - 1];
+            info->types[k - 1] = swap;
+        }
+}
+
 static bool has_name(const struct gguf_tensor *t, const char *name)
 {
     return pd_str_eq(t->name, pd_str_of(name));
@@ -79,7 +104,8 @@ static void count_work(const struct gguf *g, struct pd_str arch, struct eng_work
     }
 }
 
-/* path, name, arch and file_type are malloc'ed; -Wcast-qual is right but free has no const. */
+/* All but the words of the shape and of types are malloc'ed; -Wcast-qual is right but free has no
+ * const. */
 static void free_const(const char *p)
 {
     free((void *)(uintptr_t)p);
@@ -93,13 +119,38 @@ void eng_model_info_done(struct eng_model_info *info)
     free_const(info->name);
     free_const(info->arch);
     free_const(info->file_type);
+    free_const(info->tokenizer);
+    free_const(info->pretokenizer);
     *info = (struct eng_model_info){0};
 }
 
-/* What any GGUF can tell about itself; the dimensions are the caller's. */
+void eng_describe_shape(const struct eng_shape *s, struct eng_model_info *info)
+{
+    info->n_vocab = s->n_vocab;
+    info->n_ctx = s->n_ctx;
+    info->n_embd = s->n_embd;
+    info->n_layer = s->n_layer;
+    info->n_head = s->n_head;
+    info->n_head_kv = s->n_head_kv;
+    info->head_dim = s->head_dim;
+    info->n_ff = s->n_ff;
+    info->n_expert = s->n_expert;
+    info->n_expert_used = s->n_expert_used;
+    info->window = s->window;
+    info->n_cls = (uint32_t)(s->cls_out ? s->cls_out->dims[1] : s->cls ? s->cls->dims[1] : 0);
+    info->rope = s->rope_name;
+    info->rope_base = s->freq_base;
+    info->rope_factor = s->rope.factor;
+    info->n_ctx_orig = s->rope.n_ctx_orig;
+    info->attn_softcap = s->attn_softcap;
+    info->final_softcap = s->final_softcap;
+    info->pooling = s->pooling;
+}
+
+/* What any GGUF can tell about itself; what is in the shape is the caller's. */
 int eng_describe(const struct gguf *g, struct eng_model_info *info, struct pd_err *err)
 {
-    struct pd_str arch = PD_STR("unknown"), name = {0};
+    struct pd_str arch = PD_STR("unknown"), name = {0}, tokenizer = {0}, pretokenizer = {0};
     const char *slash = strrchr(g->path, '/');
 
     if (gguf_str(g, "general.architecture", &arch, err) < 0)
@@ -108,14 +159,20 @@ int eng_describe(const struct gguf *g, struct eng_model_info *info, struct pd_er
         return PD_EFORMAT;
     if (name.len == 0)
         name = pd_str_of(slash ? slash + 1 : g->path);
+    (void)gguf_str(g, "tokenizer.ggml.model", &tokenizer, NULL);
+    (void)gguf_str(g, "tokenizer.ggml.pre", &pretokenizer, NULL);
+    info->tokenizer = tokenizer.ptr ? pd_str_dup(tokenizer) : NULL;
+    info->pretokenizer = pretokenizer.ptr ? pd_str_dup(pretokenizer) : NULL;
     info->path = pd_str_dup(pd_str_of(g->path));
     info->name = pd_str_dup(name);
     info->arch = pd_str_dup(arch);
     info->file_type = pd_str_dup(pd_str_of(common_type(g)));
-    if (!info->path || !info->name || !info->arch || !info->file_type)
+    if (!info->path || !info->name || !info->arch || !info->file_type ||
+        (tokenizer.ptr && !info->tokenizer) || (pretokenizer.ptr && !info->pretokenizer))
         return pd_fail(err, PD_ENOMEM, "out of memory");
     info->file_bytes = g->map_bytes;
     count_work(g, arch, &info->work);
+    count_types(g, info);
     for (size_t i = 0; i < g->n_tensors; i++) {
         const struct gguf_tensor *t = &g->tensors[i];
 
@@ -247,6 +304,7 @@ int eng_model_peek(const char *path, struct eng_model_info *out, struct pd_buf *
                    struct pd_err *err)
 {
     struct eng_model_info info = {0};
+    struct eng_shape shape;
     struct gguf *g = NULL;
     int rc;
 
@@ -259,6 +317,10 @@ int eng_model_peek(const char *path, struct eng_model_info *out, struct pd_buf *
         goto out;
     }
     peek_dims(g, &info);
+    if (eng_shape_init(g, &shape, NULL) == 0) {
+        eng_describe_shape(&shape, &info);
+        eng_shape_done(&shape);
+    }
     if (kv) {
         for (size_t i = 0; i < g->n_kvs; i++)
             print_kv(kv, &g->kvs[i]);
@@ -275,4 +337,22 @@ out:
     eng_model_info_done(&info);
     gguf_close(g);
     return rc;
+}
+
+int eng_model_template(const char *path, struct pd_buf *out, struct pd_err *err)
+{
+    struct pd_str text = {0};
+    struct gguf *g;
+    int rc = gguf_open(path, &g, err);
+
+    if (rc < 0)
+        return rc;
+    rc = gguf_str(g, "tokenizer.chat_template", &text, err);
+    if (rc == 0)
+        rc = pd_fail(err, PD_ENOENT, "'%s' has no chat template", path);
+    else if (rc > 0 && pd_buf_adds(out, text) < 0)
+        rc = pd_fail(err, pd_buf_rc(out), "'%s': a chat template of %zu bytes is too long", path,
+                     text.len);
+    gguf_close(g);
+    return rc < 0 ? rc : 0;
 }

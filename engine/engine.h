@@ -24,22 +24,29 @@ struct eng_model;     /* immutable, reference-counted */
 struct eng_tokenizer; /* immutable, owned by its model or stand-alone */
 struct eng_ctx;       /* a token sequence with its KV: tail of a tree of segments */
 
+struct eng_model_info;
+
 enum eng_isa { ENG_ISA_SCALAR, ENG_ISA_AVX2, ENG_ISA_AVX512, ENG_N_ISA };
 
 struct eng_config {
     unsigned
-        n_threads;     /* compute threads; 0 = PONDER_THREADS, else the CPUs this process may use */
-    const char *isa;   /* scalar avx2 avx512; NULL = PONDER_ISA, else the best the CPU has */
-    uint64_t kv_bytes; /* ceiling of the page pool; 0 = 1 GiB */
-    const char *kv_type;    /* of K and V in the pages: f32 f16 q8_0; NULL = f16 */
+        n_threads;   /* compute threads; 0 = PONDER_THREADS, else the CPUs this process may use */
+    const char *isa; /* scalar avx2 avx512; NULL = PONDER_ISA, else the best the CPU has */
+    uint64_t memory_bytes; /* ceiling of models, their working space and pages together; 0 = none */
+    uint64_t kv_bytes;     /* ceiling of the page pool; 0 = 1 GiB, or what memory_bytes leaves */
+    const char *kv_type;   /* of K and V in the pages: f32 f16 q8_0; NULL = f16 */
     unsigned prefill_chunk; /* most prompt tokens of one request in one step; 0 = 128 */
     unsigned max_rows;      /* most rows in one step; 0 = 512 */
 };
 
 int eng_open(const struct eng_config *config, struct eng **out_eng, struct pd_err *err);
-void eng_close(struct eng *e); /* all requests done, all contexts freed; NULL is fine */
+/* All requests done, all contexts freed and, with memory_bytes, all models; NULL is fine. */
+void eng_close(struct eng *e);
 const char *eng_isa_name(const struct eng *e);
 unsigned eng_n_threads(const struct eng *e);
+const char *eng_kv_type_name(const struct eng *e);
+/* K and V of one position in all layers, as this engine keeps them. */
+uint64_t eng_kv_token_bytes(const struct eng *e, const struct eng_model_info *m);
 bool eng_isa_supported(enum eng_isa isa);
 
 struct eng_stats {
@@ -69,6 +76,8 @@ struct eng_work {
     uint32_t n_experts, n_experts_used;
 };
 
+#define ENG_MAX_TYPES 16
+
 struct eng_model_info {
     const char *path, *name, *arch,
         *file_type; /* file_type: "Q8_0", "F16", … (most common matrix type) */
@@ -78,15 +87,43 @@ struct eng_model_info {
     uint32_t
         window;     /* positions that some layers, or all, are limited to; 0: they see everything */
     uint32_t n_cls; /* values of the classification head; 0: none */
-    const char *rope;    /* how long contexts are reached: none linear yarn longrope llama3 */
+    const char *rope; /* how long contexts are reached: none linear yarn longrope llama3; NULL: a
+                         file that this build does not run, which leaves out all up to pooling */
+    float rope_base, rope_factor;      /* factor: of linear and yarn, else 1 */
+    uint32_t n_ctx_orig;               /* the context before it was made longer */
+    float attn_softcap, final_softcap; /* 0: none */
     const char *pooling; /* that a classification head was trained with: none mean cls last rank;
                             NULL: not said */
-    uint8_t sha256[32];  /* of the whole file */
+    const char *tokenizer, *pretokenizer; /* as the file calls them; NULL: not there */
+    struct {
+        const char *name;
+        uint32_t n_tensors;
+        uint64_t bytes;
+    } types[ENG_MAX_TYPES]; /* of the tensors, most bytes first */
+    uint32_t n_types;
+    uint8_t sha256[32]; /* of the whole file */
     struct eng_work work;
 };
 
-/* Maps and validates the file in full before use. PD_ENOENT, PD_EFORMAT with the reason, PD_ENOMEM.
- */
+/* What a model takes of memory in an engine. */
+struct eng_memory {
+    uint64_t weights_bytes; /* repacked */
+    uint64_t vocab_bytes;   /* the tokenizer, and the file's other keys */
+    uint64_t
+        mapped_bytes;    /* the embedding, whose rows are read in the file: at most so much of it */
+    uint64_t work_bytes; /* of a step, however many contexts take part */
+    uint64_t kv_token_bytes, kv_page_bytes; /* K and V of a position; pages are what is allocated */
+};
+/* Before loading anything but the vocabulary. */
+int eng_model_estimate(struct eng *e, const char *path, struct eng_memory *out, struct pd_err *err);
+/* All of it but K and V. */
+uint64_t eng_memory_fixed(const struct eng_memory *m);
+/* K and V of n branches of n_ctx tokens each, the first n_shared of which they have in common. */
+uint64_t eng_memory_kv(const struct eng_memory *m, uint64_t n_ctx, uint64_t n_branches,
+                       uint64_t n_shared);
+
+/* Maps and validates the file in full before use. PD_ENOENT, PD_EFORMAT with the reason, PD_ENOMEM:
+ * also when it would not fit below memory_bytes, before it is loaded. */
 int eng_model_open(struct eng *e, const char *path, struct eng_model **out_model,
                    struct pd_err *err);
 /* The same checks without the weights: whether this build runs the file. */
@@ -103,6 +140,8 @@ int eng_classify(const struct eng_model *m, const float *hidden, float *out, str
 int eng_model_peek(const char *path, struct eng_model_info *out, struct pd_buf *kv,
                    struct pd_err *err);
 void eng_model_info_done(struct eng_model_info *info); /* of eng_model_peek only */
+/* The file's chat template, whatever else is in it. PD_ENOENT: none. */
+int eng_model_template(const char *path, struct pd_buf *out, struct pd_err *err);
 
 /* ---- tokenizer ---------------------------------------------------------------------------------
  */

@@ -20,13 +20,15 @@
 #define GRAIN_MACS  32768u
 #define GRAIN_ELEMS 4096u
 
-void *fwd_scratch(size_t n, size_t elem)
+void *fwd_scratch(struct fwd *f, size_t n, size_t elem)
 {
     size_t bytes;
 
     if (__builtin_mul_overflow(n, elem, &bytes) || bytes > SIZE_MAX - 128)
         return NULL;
-    return aligned_alloc(64, (bytes + 127) & ~(size_t)63);
+    bytes = (bytes + 127) & ~(size_t)63;
+    f->n_bytes += bytes;
+    return aligned_alloc(64, bytes);
 }
 
 static size_t max_size(size_t a, size_t b)
@@ -92,25 +94,26 @@ int fwd_new(struct eng_model *m, const struct eng_kernels *k, struct eng_pool *p
     /* 64 bytes behind: vectors may read past the last V */
     f->cls =
         kv_pool_class(kv, (size_t)i->n_layer * i->n_head_kv * kv_type->bytes(i->head_dim) + 64);
-    f->x = fwd_scratch(n * i->n_embd, sizeof(float));
-    f->h = fwd_scratch(n * max_size(i->n_embd, n_q), sizeof(float));
-    f->q = fwd_scratch(n * n_q, sizeof(float));
-    f->kv_k = fwd_scratch(n * n_kv, sizeof(float));
-    f->kv_v = fwd_scratch(n * n_kv, sizeof(float));
-    f->att = fwd_scratch(n * n_q, sizeof(float));
-    f->gate = fwd_scratch(slots * i->n_ff, sizeof(float));
-    f->up = fwd_scratch(slots * i->n_ff, sizeof(float));
-    f->cosv = fwd_scratch(n * rot, sizeof(float));
-    f->sinv = fwd_scratch(n * rot, sizeof(float));
-    f->act_q = fwd_scratch(n_act, 1);
-    f->act_d = fwd_scratch(n_act / ENG_Q8_BLOCK + 1, sizeof(float));
-    f->act_s = fwd_scratch(n_act / ENG_Q8_HALF + 1, sizeof(int16_t));
-    f->reads = fwd_scratch(2 * n, sizeof(*f->reads));
-    f->logits = fwd_scratch((size_t)FWD_LOGIT_ROWS * i->n_vocab, sizeof(float));
-    f->mid = fwd_scratch(f->n_threads * m->head.dense.rows, sizeof(float));
+    f->x = fwd_scratch(f, n * i->n_embd, sizeof(float));
+    f->h = fwd_scratch(f, n * max_size(i->n_embd, n_q), sizeof(float));
+    f->q = fwd_scratch(f, n * n_q, sizeof(float));
+    f->kv_k = fwd_scratch(f, n * n_kv, sizeof(float));
+    f->kv_v = fwd_scratch(f, n * n_kv, sizeof(float));
+    f->att = fwd_scratch(f, n * n_q, sizeof(float));
+    f->gate = fwd_scratch(f, slots * i->n_ff, sizeof(float));
+    f->up = fwd_scratch(f, slots * i->n_ff, sizeof(float));
+    f->cosv = fwd_scratch(f, n * rot, sizeof(float));
+    f->sinv = fwd_scratch(f, n * rot, sizeof(float));
+    f->act_q = fwd_scratch(f, n_act, 1);
+    f->act_d = fwd_scratch(f, n_act / ENG_Q8_BLOCK + 1, sizeof(float));
+    f->act_s = fwd_scratch(f, n_act / ENG_Q8_HALF + 1, sizeof(int16_t));
+    f->reads = fwd_scratch(f, 2 * n, sizeof(*f->reads));
+    f->logits = fwd_scratch(f, (size_t)FWD_LOGIT_ROWS * i->n_vocab, sizeof(float));
+    f->mid = fwd_scratch(f, f->n_threads * m->head.dense.rows, sizeof(float));
     f->attn = attn_new(f);
     f->moe = m->n_expert ? moe_new(f) : NULL;
     f->sample = calloc(f->n_threads, sizeof(*f->sample));
+    f->n_bytes += f->n_threads * sample_scratch_bytes(i->n_vocab);
     if (!f->cls || !f->x || !f->h || !f->q || !f->kv_k || !f->kv_v || !f->att || !f->gate ||
         !f->up || !f->cosv || !f->sinv || !f->act_q || !f->act_d || !f->act_s || !f->reads ||
         !f->mid || !f->logits || !f->attn || !f->sample || (m->n_expert && !f->moe))

@@ -35,6 +35,7 @@ struct fwd {
     const struct eng_kv_type *kv_type;
     struct kv_class *cls;
     unsigned max_rows;
+    uint64_t n_bytes; /* of the scratch */
     /* scratch: [max_rows][…] */
     const struct fwd_row *rows;
     size_t n_rows;
@@ -89,8 +90,9 @@ void fwd_glu(const struct fwd *f, const struct eng_layer *w, float *gate, float 
 /* Items of about the same cost, elems element operations each. */
 void fwd_run(struct fwd *f, size_t n_items, size_t elems, eng_pool_fn fn, void *arg);
 
-/* 64-byte aligned, not initialised; NULL: out of memory or absurd. free() releases. */
-void *fwd_scratch(size_t n, size_t elem);
+/* 64-byte aligned, not initialised, counted in f->n_bytes; NULL: out of memory or absurd. free()
+ * releases. */
+void *fwd_scratch(struct fwd *f, size_t n, size_t elem);
 
 /* What the engine (sched.c) lends to contexts. */
 struct kv_pool *eng_kv(struct eng *e);

@@ -643,6 +643,17 @@ void gguf_close(struct gguf *g)
     free(f);
 }
 
+size_t gguf_bytes(const struct gguf *g)
+{
+    const struct file *f = (const struct file *)(const void *)g;
+    size_t n = sizeof(*f) + g->n_kvs * (sizeof(*g->kvs) + sizeof(*f->kv_index)) +
+               g->n_tensors * (sizeof(*g->tensors) + sizeof(*f->tensor_index));
+
+    for (size_t i = 0; i < g->n_kvs; i++)
+        n += g->kvs[i].strs ? (size_t)g->kvs[i].n * sizeof(*g->kvs[i].strs) : 0;
+    return n;
+}
+
 void gguf_drop(const struct gguf *g, const void *bytes, size_t n)
 {
     const struct file *f = (const struct file *)(const void *)g;

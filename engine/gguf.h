@@ -63,6 +63,7 @@ int gguf_open_bytes(const void *bytes, size_t n, struct gguf **out,
  * state then. Another file that took its name is no change. */
 int gguf_unchanged(const struct gguf *g, struct pd_err *err);
 void gguf_close(struct gguf *g);
+size_t gguf_bytes(const struct gguf *g); /* of memory beside the mapping */
 /* Bytes of the mapping that are not wanted soon: their pages need no memory until they are touched
  * again. Any thread; any range. Does nothing to borrowed bytes. */
 void gguf_drop(const struct gguf *g, const void *bytes, size_t n);

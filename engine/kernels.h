@@ -62,6 +62,9 @@ struct eng_mat { /* W[rows, cols], repacked */
     size_t rows, cols, n_tiles, tile_bytes;
     void *tiles; /* 64-byte aligned, n_tiles * tile_bytes */
 };
+/* All of m but the tiles: what eng_mat_init will allocate is n_tiles * tile_bytes. */
+int eng_mat_shape(struct eng_mat *m, const struct eng_quant *q, size_t rows, size_t cols,
+                  struct pd_err *err);
 int eng_mat_init(struct eng_mat *m, const struct eng_quant *q, const void *src, size_t rows,
                  size_t cols, struct pd_err *err); /* cols % block_elems == 0 */
 void eng_mat_done(struct eng_mat *m);

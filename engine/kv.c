@@ -8,10 +8,11 @@
 /* ---- pages
  * --------------------------------------------------------------------------------------- */
 
-int kv_pool_init(struct kv_pool *p, uint64_t max_bytes)
+int kv_pool_init(struct kv_pool *p, uint64_t max_bytes, uint64_t all_bytes)
 {
     memset(p, 0, sizeof(*p));
     p->max_bytes = max_bytes;
+    p->all_bytes = all_bytes;
     return pthread_mutex_init(&p->lock, NULL) == 0 ? 0 : PD_ENOMEM;
 }
 
@@ -41,6 +42,38 @@ void kv_pool_done(struct kv_pool *p)
     pthread_mutex_destroy(&p->lock);
 }
 
+/* Of the pages. */
+static uint64_t ceiling(const struct kv_pool *p)
+{
+    uint64_t left = p->all_bytes - p->other_bytes;
+
+    return p->max_bytes < left ? p->max_bytes : left;
+}
+
+bool kv_pool_reserve(struct kv_pool *p, uint64_t bytes, uint64_t *out_left)
+{
+    uint64_t left;
+    bool fits;
+
+    pthread_mutex_lock(&p->lock);
+    if (bytes > p->all_bytes - p->other_bytes - p->held_bytes)
+        drop_free(p, NULL);
+    left = p->all_bytes - p->other_bytes - p->held_bytes;
+    fits = bytes <= left;
+    if (fits)
+        p->other_bytes += bytes;
+    pthread_mutex_unlock(&p->lock);
+    *out_left = left;
+    return fits;
+}
+
+void kv_pool_release(struct kv_pool *p, uint64_t bytes)
+{
+    pthread_mutex_lock(&p->lock);
+    p->other_bytes -= bytes;
+    pthread_mutex_unlock(&p->lock);
+}
+
 struct kv_class *kv_pool_class(struct kv_pool *p, size_t n_bytes)
 {
     size_t bytes = (sizeof(struct kv_page) + n_bytes + 63) & ~(size_t)63;
@@ -68,9 +101,9 @@ struct kv_page *kv_page_new(struct kv_pool *p, struct kv_class *c)
         page = c->free;
         c->free = page->next_free;
     } else {
-        if (p->held_bytes + c->page_bytes > p->max_bytes)
+        if (p->held_bytes + c->page_bytes > ceiling(p))
             drop_free(p, c);
-        if (p->held_bytes + c->page_bytes <= p->max_bytes)
+        if (p->held_bytes + c->page_bytes <= ceiling(p))
             page = aligned_alloc(64, c->page_bytes);
         if (page)
             p->held_bytes += c->page_bytes;
@@ -296,8 +329,8 @@ out:
     if (rc < 0)
         return pd_fail(err, PD_ENOMEM,
                        "the KV cache is full (ceiling %llu MiB); use fewer or shorter branches or "
-                       "raise the ceiling",
-                       (unsigned long long)(c->pool->max_bytes >> 20));
+                       "raise the ceiling (--memory-limit)",
+                       (unsigned long long)(ceiling(c->pool) >> 20));
     return 0;
 }
 

@@ -41,11 +41,16 @@ struct kv_pool {
     pthread_mutex_t lock; /* guards all below; the counters may be read without it */
     struct kv_class *classes;
     uint64_t max_bytes, held_bytes; /* ceiling; used and free pages together */
+    uint64_t all_bytes,
+        other_bytes; /* ceiling of pages and of what else was reserved; the latter */
     atomic_uint_fast64_t pages_used, pages_peak, bytes_used;
 };
 
-int kv_pool_init(struct kv_pool *p, uint64_t max_bytes);
+int kv_pool_init(struct kv_pool *p, uint64_t max_bytes, uint64_t all_bytes);
 void kv_pool_done(struct kv_pool *p); /* no page may be in use */
+/* Takes bytes that are no pages from the ceiling of all. False: *out_left are left, too few. */
+bool kv_pool_reserve(struct kv_pool *p, uint64_t bytes, uint64_t *out_left);
+void kv_pool_release(struct kv_pool *p, uint64_t bytes);
 /* The class of pages with so many bytes of data; NULL: out of memory. Lives as long as the pool. */
 struct kv_class *kv_pool_class(struct kv_pool *p, size_t n_bytes);
 struct kv_page *kv_page_new(struct kv_pool *p,

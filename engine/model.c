@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "base/hash.h"
+#include "engine/kv.h"
 #include "engine/shape.h"
 
 #define MAX_FREQ     0x1p30f /* a base above 1 gives 1 at most; an angle must stay in 64 bits */
@@ -35,74 +36,119 @@ static void layer_done(struct eng_layer *y, uint32_t n_expert)
     free(y->experts);
 }
 
-static void model_free(struct eng_model *m)
+static void weights_done(struct eng_model *m)
 {
-    if (!m)
-        return;
     for (uint32_t l = 0; m->layers && l < m->info.n_layer; l++)
         layer_done(&m->layers[l], m->n_expert);
     free(m->layers);
+    m->layers = NULL;
     eng_mat_done(&m->output);
     free(m->output_norm);
+    m->output_norm = NULL;
     eng_mat_done(&m->head.dense);
     eng_mat_done(&m->head.out);
     free(m->head.dense_bias);
     free(m->head.out_bias);
-    free(m->rope[0].freq);
-    free(m->rope[1].freq);
+    m->head = (struct eng_head){0};
+    for (int i = 0; i < 2; i++) {
+        free(m->rope[i].freq);
+        m->rope[i].freq = NULL;
+    }
+}
+
+static void shape_done(struct eng_model *m)
+{
+    if (m->shape)
+        eng_shape_done(m->shape);
+    free(m->shape);
+    m->shape = NULL;
+}
+
+static void model_free(struct eng_model *m)
+{
+    if (!m)
+        return;
+    if (m->reserved_in)
+        kv_pool_release(m->reserved_in, m->reserved_bytes);
+    weights_done(m);
+    shape_done(m);
     eng_tokenizer_free(m->tok);
     eng_model_info_done(&m->info);
     gguf_close(m->gguf);
     free(m);
 }
 
-static int load_vector(const struct gguf_tensor *t, float **out, struct pd_err *err)
-{
-    float *v = aligned_alloc(64, ((size_t)t->bytes + 63) / 64 * 64);
+/* The weights are walked twice: measured, then loaded. */
+struct loader {
+    const struct gguf *g;
+    bool measure;     /* take no memory for weights, only count it */
+    uint64_t n_bytes; /* taken so far, or counted */
+    struct pd_err *err;
+};
 
+static int load_vector(struct loader *l, const struct gguf_tensor *t, float **out)
+{
+    size_t bytes = ((size_t)t->bytes + 63) / 64 * 64;
+    float *v;
+
+    l->n_bytes += bytes;
+    if (l->measure)
+        return 0;
+    v = aligned_alloc(64, bytes);
     if (!v)
-        return pd_fail(err, PD_ENOMEM, "out of memory for the weights");
+        return pd_fail(l->err, PD_ENOMEM, "out of memory for the weights");
     memcpy(v, t->data, (size_t)t->bytes);
     *out = v;
     return 0;
 }
 
+/* rows × cols of src (not read when it is measured). */
+static int load_mat(struct loader *l, const struct eng_quant *q, const void *src, size_t rows,
+                    size_t cols, struct eng_mat *out)
+{
+    int rc = l->measure ? eng_mat_shape(out, q, rows, cols, l->err)
+                        : eng_mat_init(out, q, src, rows, cols, l->err);
+
+    l->n_bytes += (uint64_t)out->n_tiles * out->tile_bytes;
+    return rc;
+}
+
 /* The rows of s, or of the e-th of its experts. The file's copy is dropped. */
-static int load_matrix(const struct gguf *g, const struct eng_slice *s, uint64_t e,
-                       struct eng_mat *out, struct pd_err *err)
+static int load_matrix(struct loader *l, const struct eng_slice *s, uint64_t e, struct eng_mat *out)
 {
     const struct gguf_tensor *t = s->t;
     uint64_t row_bytes = t->bytes / (t->dims[1] * t->dims[2] * t->dims[3]);
     const uint8_t *src = t->data + (s->row0 + e * s->rows) * row_bytes;
-    int rc =
-        eng_mat_init(out, eng_quant_find(t->type), src, (size_t)s->rows, (size_t)t->dims[0], err);
+    int rc = load_mat(l, eng_quant_find(t->type), src, (size_t)s->rows, (size_t)t->dims[0], out);
 
-    gguf_drop(g, src, (size_t)(s->rows * row_bytes));
+    if (!l->measure)
+        gguf_drop(l->g, src, (size_t)(s->rows * row_bytes));
     return rc;
 }
 
-static int load_experts(const struct gguf *g, const struct eng_layer_tensors *t, uint32_t n,
-                        struct eng_layer *y, struct pd_err *err)
+static int load_experts(struct loader *l, const struct eng_layer_tensors *t, uint32_t n,
+                        struct eng_layer *y)
 {
-    int rc = load_matrix(g, &t->router, 0, &y->router, err);
+    int rc = load_matrix(l, &t->router, 0, &y->router);
 
     if (rc < 0)
         return rc;
+    l->n_bytes += n * sizeof(*y->experts);
     y->experts = calloc(n, sizeof(*y->experts));
     if (!y->experts)
-        return pd_fail(err, PD_ENOMEM, "out of memory for %u experts", n);
+        return pd_fail(l->err, PD_ENOMEM, "out of memory for %u experts", n);
     for (uint32_t e = 0; e < n && rc == 0; e++) {
-        rc = load_matrix(g, &t->gate, e, &y->experts[e].gate, err);
+        rc = load_matrix(l, &t->gate, e, &y->experts[e].gate);
         if (rc == 0)
-            rc = load_matrix(g, &t->up, e, &y->experts[e].up, err);
+            rc = load_matrix(l, &t->up, e, &y->experts[e].up);
         if (rc == 0)
-            rc = load_matrix(g, &t->down, e, &y->experts[e].down, err);
+            rc = load_matrix(l, &t->down, e, &y->experts[e].down);
     }
     return rc;
 }
 
-static int load_layer(const struct gguf *g, const struct eng_layer_tensors *t, uint32_t n_expert,
-                      struct eng_layer *y, struct pd_err *err)
+static int load_layer(struct loader *l, const struct eng_layer_tensors *t, uint32_t n_expert,
+                      struct eng_layer *y)
 {
     const struct {
         const struct gguf_tensor *t;
@@ -134,43 +180,46 @@ static int load_layer(const struct gguf *g, const struct eng_layer_tensors *t, u
 
     for (size_t i = 0; i < sizeof(vectors) / sizeof(*vectors) && rc == 0; i++) {
         if (vectors[i].t)
-            rc = load_vector(vectors[i].t, vectors[i].v, err);
+            rc = load_vector(l, vectors[i].t, vectors[i].v);
     }
     for (size_t i = 0; i < n_mats && rc == 0; i++)
-        rc = load_matrix(g, mats[i].s, 0, mats[i].m, err);
+        rc = load_matrix(l, mats[i].s, 0, mats[i].m);
     if (rc == 0 && t->router.t)
-        rc = load_experts(g, t, n_expert, y, err);
+        rc = load_experts(l, t, n_expert, y);
     return rc;
 }
 
-static int load_f32(const struct gguf_tensor *t, struct eng_mat *out, struct pd_err *err)
+static int load_f32(struct loader *l, const struct gguf_tensor *t, struct eng_mat *out)
 {
+    const struct eng_quant *f32 = eng_quant_find(GGML_F32);
     size_t rows = (size_t)t->dims[1], cols = (size_t)t->dims[0];
-    float *f = malloc(rows * cols * sizeof(*f));
+    float *f;
     int rc;
 
+    if (l->measure)
+        return load_mat(l, f32, NULL, rows, cols, out);
+    f = malloc(rows * cols * sizeof(*f));
     if (!f)
-        return pd_fail(err, PD_ENOMEM, "out of memory for the weights");
+        return pd_fail(l->err, PD_ENOMEM, "out of memory for the weights");
     eng_quant_find(t->type)->dequant(t->data, f, rows * cols);
-    rc = eng_mat_init(out, eng_quant_find(GGML_F32), f, rows, cols, err);
+    rc = load_mat(l, f32, f, rows, cols, out);
     free(f);
     return rc;
 }
 
-static int load_head(struct eng_model *m, const struct eng_shape *s, struct pd_err *err)
+static int load_head(struct loader *l, struct eng_model *m, const struct eng_shape *s)
 {
     struct eng_head *h = &m->head;
     int rc = 0;
 
     if (s->cls)
-        rc = load_f32(s->cls, &h->dense, err);
+        rc = load_f32(l, s->cls, &h->dense);
     if (rc == 0 && s->cls_bias)
-        rc = load_vector(s->cls_bias, &h->dense_bias, err);
+        rc = load_vector(l, s->cls_bias, &h->dense_bias);
     if (rc == 0 && s->cls_out)
-        rc = load_f32(s->cls_out, &h->out, err);
+        rc = load_f32(l, s->cls_out, &h->out);
     if (rc == 0 && s->cls_out_bias)
-        rc = load_vector(s->cls_out_bias, &h->out_bias, err);
-    m->info.n_cls = (uint32_t)(h->out.rows ? h->out.rows : h->dense.rows);
+        rc = load_vector(l, s->cls_out_bias, &h->out_bias);
     return rc;
 }
 
@@ -252,14 +301,16 @@ static int load_ropes(struct eng_model *m, const struct eng_shape *s, struct pd_
     return 0;
 }
 
-static int load_weights(struct eng_model *m, const struct eng_shape *s, struct pd_err *err)
+static int load_weights(struct loader *l, struct eng_model *m)
 {
+    const struct eng_shape *s = m->shape;
     const struct gguf_tensor *output = s->output ? s->output : s->embd;
     int rc;
 
+    l->n_bytes += s->n_layer * sizeof(*m->layers);
     m->layers = calloc(s->n_layer, sizeof(*m->layers));
     if (!m->layers)
-        return pd_fail(err, PD_ENOMEM, "out of memory for %u layers", s->n_layer);
+        return pd_fail(l->err, PD_ENOMEM, "out of memory for %u layers", s->n_layer);
     m->embd = s->embd->data;
     m->embd_quant = eng_quant_find(s->embd->type);
     m->embd_row_bytes = s->n_embd / m->embd_quant->block_elems * (size_t)m->embd_quant->block_bytes;
@@ -272,22 +323,22 @@ static int load_weights(struct eng_model *m, const struct eng_shape *s, struct p
     m->n_expert_used = s->n_expert_used;
     m->neox = s->arch->neox;
     m->gelu = s->arch->gelu;
-    rc = load_ropes(m, s, err);
+    rc = load_ropes(m, s, l->err);
     if (rc == 0)
-        rc = load_vector(s->output_norm, &m->output_norm, err);
+        rc = load_vector(l, s->output_norm, &m->output_norm);
     if (rc == 0)
-        rc = load_head(m, s, err);
-    for (uint32_t l = 0; l < s->n_layer && rc == 0; l++) {
-        bool local = eng_shape_local(s, l);
+        rc = load_head(l, m, s);
+    for (uint32_t i = 0; i < s->n_layer && rc == 0; i++) {
+        bool local = eng_shape_local(s, i);
 
-        m->layers[l].window = local ? s->window : 0;
-        m->layers[l].rope = &m->rope[local && m->n_ropes > 1];
-        rc = load_layer(m->gguf, &s->layers[l], s->n_expert, &m->layers[l], err);
+        m->layers[i].window = local ? s->window : 0;
+        m->layers[i].rope = &m->rope[local && m->n_ropes > 1];
+        rc = load_layer(l, &s->layers[i], s->n_expert, &m->layers[i]);
         if (rc < 0)
-            pd_err_context(err, "layer %u", l);
+            pd_err_context(l->err, "layer %u", i);
     }
     if (rc == 0)
-        rc = load_matrix(m->gguf, &(struct eng_slice){output, 0, s->n_vocab}, 0, &m->output, err);
+        rc = load_matrix(l, &(struct eng_slice){output, 0, s->n_vocab}, 0, &m->output);
     return rc;
 }
 
@@ -310,8 +361,9 @@ static void *digest_main(void *arg)
 }
 
 /* The digest depends on nothing else, so it runs beside the repacking. */
-static int load_data(struct eng_model *m, const struct eng_shape *s, struct pd_err *err)
+static int load_data(struct eng_model *m, struct pd_err *err)
 {
+    struct loader l = {.g = m->gguf, .err = err};
     sigset_t all, old;
     pthread_t thread;
     void *hashed;
@@ -321,7 +373,7 @@ static int load_data(struct eng_model *m, const struct eng_shape *s, struct pd_e
     pthread_sigmask(SIG_BLOCK, &all, &old); /* signals are not for this thread */
     failed = pthread_create(&thread, NULL, digest_main, m);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
-    rc = load_weights(m, s, err);
+    rc = load_weights(&l, m);
     if (failed == 0)
         pthread_join(thread, &hashed);
     else
@@ -331,86 +383,96 @@ static int load_data(struct eng_model *m, const struct eng_shape *s, struct pd_e
     return rc;
 }
 
-/* All but the weights: the file is open and checked. On success the caller frees both. */
-static int open_checked(const char *path, struct eng_model **out, struct eng_shape *out_shape,
-                        struct pd_err *err)
+/* What the file says, checked, and the tokenizer. */
+static int open_checked(struct eng_model *m, const char *path, struct pd_err *err)
+{
+    struct eng_shape *s = calloc(1, sizeof(*s));
+    int rc;
+
+    if (!s)
+        return pd_fail(err, PD_ENOMEM, "out of memory for '%s'", path);
+    m->shape = s;
+    rc = gguf_open(path, &m->gguf, err);
+    if (rc == 0)
+        rc = eng_shape_init(m->gguf, s, err);
+    if (rc < 0)
+        return rc; /* both name the file */
+    rc = eng_describe(m->gguf, &m->info, err);
+    eng_describe_shape(s, &m->info);
+    if (rc == 0)
+        rc = eng_tokenizer_new(m->gguf, &m->tok, err);
+    if (rc == 0 && eng_n_vocab(m->tok) != s->n_vocab)
+        rc = pd_fail(err, PD_EFORMAT, "the tokenizer has %u tokens, the embedding %u",
+                     eng_n_vocab(m->tok), s->n_vocab);
+    if (rc < 0)
+        pd_err_context(err, "'%s'", path);
+    return rc;
+}
+
+int eng_model_begin(const char *path, struct eng_model **out, struct eng_memory *out_memory,
+                    struct pd_err *err)
 {
     struct eng_model *m = calloc(1, sizeof(*m));
-    struct eng_shape s = {0};
+    struct loader l = {.measure = true, .err = err};
     int rc;
 
     if (!m)
         return pd_fail(err, PD_ENOMEM, "out of memory for '%s'", path);
     atomic_init(&m->refs, 1);
-    rc = gguf_open(path, &m->gguf, err);
-    if (rc < 0)
-        goto out;
-    rc = eng_shape_init(m->gguf, &s, err);
-    if (rc < 0)
-        goto out;
-    rc = eng_describe(m->gguf, &m->info, err);
-    if (rc < 0)
-        goto context;
-    m->info.n_vocab = s.n_vocab;
-    m->info.n_ctx = s.n_ctx;
-    m->info.n_embd = s.n_embd;
-    m->info.n_layer = s.n_layer;
-    m->info.n_head = s.n_head;
-    m->info.n_head_kv = s.n_head_kv;
-    m->info.head_dim = s.head_dim;
-    m->info.n_ff = s.n_ff;
-    m->info.n_expert = s.n_expert;
-    m->info.n_expert_used = s.n_expert_used;
-    m->info.window = s.window;
-    m->info.rope = s.rope_name;
-    m->info.pooling = s.pooling;
-    rc = eng_tokenizer_new(m->gguf, &m->tok, err);
-    if (rc < 0)
-        goto context;
-    if (eng_n_vocab(m->tok) != s.n_vocab)
-        rc = pd_fail(err, PD_EFORMAT, "the tokenizer has %u tokens, the embedding %u",
-                     eng_n_vocab(m->tok), s.n_vocab);
-context:
-    if (rc < 0)
-        pd_err_context(err, "'%s'", path);
-out:
+    rc = open_checked(m, path, err);
+    if (rc == 0) {
+        rc = load_weights(&l, m);
+        if (rc < 0)
+            pd_err_context(err, "'%s'", path);
+    }
     if (rc < 0) {
-        eng_shape_done(&s);
         model_free(m);
         return rc;
     }
+    *out_memory =
+        (struct eng_memory){.weights_bytes = l.n_bytes,
+                            .vocab_bytes = eng_tokenizer_bytes(m->tok) + gguf_bytes(m->gguf),
+                            .mapped_bytes = m->shape->embd->bytes};
     *out = m;
-    *out_shape = s;
     return 0;
+}
+
+int eng_model_finish(struct eng_model *m, struct pd_err *err)
+{
+    int rc;
+
+    weights_done(m); /* measured only */
+    rc = load_data(m, err);
+    if (rc == 0)
+        rc = gguf_unchanged(m->gguf, err);
+    if (rc < 0)
+        pd_err_context(err, "'%s'", m->info.path);
+    shape_done(m);
+    return rc;
 }
 
 int eng_model_check(const char *path, struct pd_err *err)
 {
+    struct eng_memory memory;
     struct eng_model *m;
-    struct eng_shape s;
-    int rc = open_checked(path, &m, &s, err);
+    int rc = eng_model_begin(path, &m, &memory, err);
 
     if (rc < 0)
         return rc;
-    eng_shape_done(&s);
     model_free(m);
     return 0;
 }
 
 int eng_model_load(const char *path, struct eng_model **out, struct pd_err *err)
 {
+    struct eng_memory memory;
     struct eng_model *m;
-    struct eng_shape s;
-    int rc = open_checked(path, &m, &s, err);
+    int rc = eng_model_begin(path, &m, &memory, err);
 
     if (rc < 0)
         return rc;
-    rc = load_data(m, &s, err);
-    if (rc == 0)
-        rc = gguf_unchanged(m->gguf, err);
-    eng_shape_done(&s);
+    rc = eng_model_finish(m, err);
     if (rc < 0) {
-        pd_err_context(err, "'%s'", path);
         model_free(m);
         return rc;
     }

@@ -10,6 +10,9 @@
 #include "engine/kernels.h"
 #include "engine/tokenizer.h"
 
+struct eng_shape;
+struct kv_pool;
+
 struct eng_expert {
     struct eng_mat gate, up, down; /* [n_ff, n_embd] twice, [n_embd, n_ff] */
 };
@@ -43,6 +46,9 @@ struct eng_head {
 
 struct eng_model {
     atomic_uint refs;
+    struct kv_pool *reserved_in; /* whose ceiling the model counts for; NULL: none */
+    uint64_t reserved_bytes;
+    struct eng_shape *shape; /* of a model that is not loaded yet */
     struct eng_model_info info;
     struct gguf *gguf; /* kept mapped: embedding rows are read from it */
     struct eng_tokenizer *tok;
@@ -65,8 +71,15 @@ struct eng_model {
 void eng_head_run(const struct eng_model *m, const struct eng_kernels *k, const float *hidden,
                   float *mid, float *out);
 
-/* What any GGUF tells about itself (describe.c): all of out but the dimensions and the digest. */
+/* What any GGUF tells about itself (describe.c): all of out but the digest and what is in the
+ * shape. */
 int eng_describe(const struct gguf *g, struct eng_model_info *out, struct pd_err *err);
+void eng_describe_shape(const struct eng_shape *s, struct eng_model_info *out);
+/* Loading in two steps, so that what it takes is known before: the file opened and checked, and all
+ * that is not weights; then the weights. */
+int eng_model_begin(const char *path, struct eng_model **out, struct eng_memory *out_memory,
+                    struct pd_err *err);
+int eng_model_finish(struct eng_model *m, struct pd_err *err);
 /* Loads without an engine (tests, tools). */
 int eng_model_load(const char *path, struct eng_model **out, struct pd_err *err);
 

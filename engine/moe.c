@@ -53,16 +53,16 @@ struct moe *moe_new(struct fwd *f)
     x->f = f;
     x->n_expert = n_expert;
     x->k = k;
-    x->logits = fwd_scratch(n * n_expert, sizeof(*x->logits));
-    x->expert = fwd_scratch(n * k, sizeof(*x->expert));
-    x->weight = fwd_scratch(n * k, sizeof(*x->weight));
-    x->slot = fwd_scratch(n * k, sizeof(*x->slot));
-    x->row = fwd_scratch(n * k, sizeof(*x->row));
-    x->start = fwd_scratch(n_expert + 1, sizeof(*x->start));
-    x->in = fwd_scratch(n * k * n_embd, sizeof(*x->in));
-    x->out = fwd_scratch(n * k * n_embd, sizeof(*x->out));
-    x->x = fwd_scratch(n_expert, sizeof(*x->x));
-    x->mm = fwd_scratch(2 * n_expert, sizeof(*x->mm));
+    x->logits = fwd_scratch(f, n * n_expert, sizeof(*x->logits));
+    x->expert = fwd_scratch(f, n * k, sizeof(*x->expert));
+    x->weight = fwd_scratch(f, n * k, sizeof(*x->weight));
+    x->slot = fwd_scratch(f, n * k, sizeof(*x->slot));
+    x->row = fwd_scratch(f, n * k, sizeof(*x->row));
+    x->start = fwd_scratch(f, n_expert + 1, sizeof(*x->start));
+    x->in = fwd_scratch(f, n * k * n_embd, sizeof(*x->in));
+    x->out = fwd_scratch(f, n * k * n_embd, sizeof(*x->out));
+    x->x = fwd_scratch(f, n_expert, sizeof(*x->x));
+    x->mm = fwd_scratch(f, 2 * n_expert, sizeof(*x->mm));
     if (!x->logits || !x->expert || !x->weight || !x->slot || !x->row || !x->start || !x->in ||
         !x->out || !x->x || !x->mm) {
         moe_free(x);

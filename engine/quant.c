@@ -24,31 +24,51 @@ const struct eng_quant *eng_quant_find(uint32_t ggml_type)
 }
 
 /* src: [rows][cols / block_elems] blocks as stored in the file; it is copied. */
-int eng_mat_init(struct eng_mat *m, const struct eng_quant *q, const void *src, size_t rows,
-                 size_t cols, struct pd_err *err)
+int eng_mat_shape(struct eng_mat *m, const struct eng_quant *q, size_t rows, size_t cols,
+                  struct pd_err *err)
 {
-    size_t row_bytes = cols / q->block_elems * q->block_bytes;
-    size_t tile_bytes = q->tile_bytes(cols), n_tiles = (rows + ENG_TILE - 1) / ENG_TILE, bytes;
-    const char *from = src;
-    void *tiles;
+    size_t bytes;
 
     memset(m, 0, sizeof *m);
     if (rows == 0 || cols == 0 || cols % q->block_elems != 0)
         return pd_fail(err, PD_EINVAL, "a %s matrix cannot be %zu x %zu", q->name, rows, cols);
-    if (__builtin_mul_overflow(n_tiles, tile_bytes, &bytes))
+    *m = (struct eng_mat){.quant = q,
+                          .rows = rows,
+                          .cols = cols,
+                          .n_tiles = (rows + ENG_TILE - 1) / ENG_TILE,
+                          .tile_bytes = q->tile_bytes(cols)};
+    if (__builtin_mul_overflow(m->n_tiles, m->tile_bytes, &bytes)) {
+        memset(m, 0, sizeof *m);
         return pd_fail(err, PD_ENOMEM, "a %zu x %zu matrix is too large", rows, cols);
-    if (posix_memalign(&tiles, bytes < HUGE_PAGE ? 64 : HUGE_PAGE, bytes) != 0)
+    }
+    return 0;
+}
+
+int eng_mat_init(struct eng_mat *m, const struct eng_quant *q, const void *src, size_t rows,
+                 size_t cols, struct pd_err *err)
+{
+    size_t row_bytes = cols / q->block_elems * q->block_bytes, bytes;
+    const char *from = src;
+    void *tiles;
+    int rc = eng_mat_shape(m, q, rows, cols, err);
+
+    if (rc < 0)
+        return rc;
+    bytes = m->n_tiles * m->tile_bytes;
+    if (posix_memalign(&tiles, bytes < HUGE_PAGE ? 64 : HUGE_PAGE, bytes) != 0) {
+        memset(m, 0, sizeof *m);
         return pd_fail(err, PD_ENOMEM, "no memory for a matrix of %zu bytes", bytes);
+    }
     /* Only faster: far fewer faults while it is filled, fewer misses of the TLB later. */
     if (bytes >= HUGE_PAGE)
         (void)madvise(tiles, bytes, MADV_HUGEPAGE);
-    for (size_t t = 0; t < n_tiles; t++) {
+    for (size_t t = 0; t < m->n_tiles; t++) {
         size_t left = rows - t * ENG_TILE;
 
         q->repack(from + t * ENG_TILE * row_bytes, row_bytes, left < ENG_TILE ? left : ENG_TILE,
-                  cols, (char *)tiles + t * tile_bytes);
+                  cols, (char *)tiles + t * m->tile_bytes);
     }
-    *m = (struct eng_mat){q, rows, cols, n_tiles, tile_bytes, tiles};
+    m->tiles = tiles;
     return 0;
 }
 

@@ -13,6 +13,13 @@
 /* Below this, 1/T overflows the exponent long before a second token could have any weight. */
 #define MIN_TEMPERATURE 1e-6f
 
+size_t sample_scratch_bytes(size_t n_vocab)
+{
+    struct sample_scratch *s;
+
+    return n_vocab * (sizeof(*s->w) + sizeof(*s->heap) + sizeof(*s->keep));
+}
+
 int sample_scratch_init(struct sample_scratch *s, size_t n_vocab)
 {
     s->w = calloc(n_vocab, sizeof(*s->w));

@@ -11,6 +11,7 @@ struct sample_scratch { /* [n_vocab] each */
     int32_t *heap;
     uint8_t *keep;
 };
+size_t sample_scratch_bytes(size_t n_vocab);
 int sample_scratch_init(struct sample_scratch *s, size_t n_vocab);
 void sample_scratch_done(struct sample_scratch *s);
 

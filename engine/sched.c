@@ -69,6 +69,7 @@ struct eng {
     struct kv_pool kv;
     const struct eng_kv_type *kv_type;
     unsigned prefill_chunk, max_rows;
+    bool limited; /* kv.all_bytes is a ceiling that models count for */
     pthread_t thread;
     pthread_mutex_t lock; /* guards inbox, closing, fwds and their reference counts */
     pthread_cond_t wake;
@@ -139,6 +140,7 @@ int eng_open(const struct eng_config *config, struct eng **out_eng, struct pd_er
     enum eng_isa isa = ENG_ISA_SCALAR;
     const struct eng_kv_type *kv_type;
     unsigned n_threads = 1;
+    uint64_t kv_bytes;
     int rc;
 
     if ((rc = choose_isa(c->isa, &isa, err)) < 0 ||
@@ -156,11 +158,13 @@ int eng_open(const struct eng_config *config, struct eng **out_eng, struct pd_er
     e->kv_type = kv_type;
     e->prefill_chunk = c->prefill_chunk ? c->prefill_chunk : DEFAULT_PREFILL_CHUNK;
     e->max_rows = c->max_rows ? c->max_rows : DEFAULT_MAX_ROWS;
+    e->limited = c->memory_bytes > 0;
+    kv_bytes = c->kv_bytes ? c->kv_bytes : e->limited ? UINT64_MAX : DEFAULT_KV_BYTES;
     e->inbox_end = &e->inbox;
     e->rows = calloc(e->max_rows, sizeof(*e->rows));
     e->instant = calloc(e->max_rows, sizeof(struct run *));
     if (!e->rows || !e->instant ||
-        kv_pool_init(&e->kv, c->kv_bytes ? c->kv_bytes : DEFAULT_KV_BYTES) < 0) {
+        kv_pool_init(&e->kv, kv_bytes, e->limited ? c->memory_bytes : UINT64_MAX) < 0) {
         rc = pd_fail(err, PD_ENOMEM, "out of memory for the engine");
         goto fail;
     }
@@ -201,6 +205,7 @@ void eng_close(struct eng *e)
     pthread_mutex_unlock(&e->lock);
     pthread_join(e->thread, NULL);
     assert(!e->fwds && atomic_load(&e->kv.pages_used) == 0); /* a context outlived its engine */
+    assert(e->kv.other_bytes == 0);                          /* a model did */
     eng_pool_free(e->pool);
     kv_pool_done(&e->kv);
     pthread_cond_destroy(&e->wake);
@@ -220,6 +225,16 @@ unsigned eng_n_threads(const struct eng *e)
     return eng_pool_n_threads(e->pool);
 }
 
+const char *eng_kv_type_name(const struct eng *e)
+{
+    return e->kv_type->name;
+}
+
+uint64_t eng_kv_token_bytes(const struct eng *e, const struct eng_model_info *m)
+{
+    return (uint64_t)m->n_layer * m->n_head_kv * (e->kv_type->bytes(m->head_dim) / ENG_PAGE);
+}
+
 void eng_stats(const struct eng *e, struct eng_stats *out)
 {
     out->kv_pages_used = atomic_load(&e->kv.pages_used);
@@ -229,12 +244,105 @@ void eng_stats(const struct eng *e, struct eng_stats *out)
     out->rows = atomic_load(&e->n_rows);
 }
 
+/* ---- models and the memory they take
+ * ------------------------------------------------------------ */
+
+/* What a session takes and what its pages are: one is made and thrown away, untouched. */
+static int measure_session(struct eng *e, struct eng_model *m, struct eng_memory *out,
+                           struct pd_err *err)
+{
+    struct fwd *f;
+    int rc = fwd_new(m, e->k, e->pool, &e->kv, e->kv_type, e->max_rows, &f, err);
+
+    if (rc < 0)
+        return rc;
+    out->work_bytes = f->n_bytes;
+    out->kv_token_bytes = eng_kv_token_bytes(e, &m->info);
+    out->kv_page_bytes = f->cls->page_bytes;
+    fwd_free(f);
+    return 0;
+}
+
+int eng_model_estimate(struct eng *e, const char *path, struct eng_memory *out, struct pd_err *err)
+{
+    struct eng_memory memory = {0};
+    struct eng_model *m;
+    int rc = eng_model_begin(path, &m, &memory, err);
+
+    if (rc < 0)
+        return rc;
+    rc = measure_session(e, m, &memory, err);
+    eng_model_unref(m);
+    if (rc == 0)
+        *out = memory;
+    return rc;
+}
+
+uint64_t eng_memory_fixed(const struct eng_memory *m)
+{
+    return m->weights_bytes + m->vocab_bytes + m->mapped_bytes + m->work_bytes;
+}
+
+/* A branch begins on the page that the shared part ends in: it has its own copy of that. */
+uint64_t eng_memory_kv(const struct eng_memory *m, uint64_t n_ctx, uint64_t n_branches,
+                       uint64_t n_shared)
+{
+    uint64_t n_pages = (n_shared + ENG_PAGE - 1) / ENG_PAGE;
+
+    if (n_ctx > n_shared)
+        n_pages += n_branches * ((n_ctx + ENG_PAGE - 1) / ENG_PAGE - n_shared / ENG_PAGE);
+    return n_pages * m->kv_page_bytes;
+}
+
+static double megabytes(uint64_t bytes)
+{
+    return (double)bytes / 1e6;
+}
+
+/* Counts m's memory, or refuses it. */
+static int reserve(struct eng *e, struct eng_model *m, struct eng_memory *memory,
+                   struct pd_err *err)
+{
+    uint64_t need, left;
+    int rc = measure_session(e, m, memory, err);
+
+    if (rc < 0)
+        return rc;
+    need = eng_memory_fixed(memory);
+    if (!kv_pool_reserve(&e->kv, need, &left))
+        return pd_fail(
+            err, PD_ENOMEM,
+            "loading '%s' takes %.1f MB (weights %.1f, vocabulary %.1f, embedding %.1f, working "
+            "space %.1f), and %.1f kB for each token of a context, but of the memory limit of %.1f "
+            "MB %.1f MB are left: raise the limit or take a smaller model",
+            m->info.path, megabytes(need), megabytes(memory->weights_bytes),
+            megabytes(memory->vocab_bytes), megabytes(memory->mapped_bytes),
+            megabytes(memory->work_bytes), (double)memory->kv_token_bytes / 1e3,
+            megabytes(e->kv.all_bytes), megabytes(left));
+    m->reserved_in = &e->kv;
+    m->reserved_bytes = need;
+    return 0;
+}
+
 int eng_model_open(struct eng *e, const char *path, struct eng_model **out_model,
                    struct pd_err *err)
 {
-    (void)e; /* a model is immutable and belongs to no engine; its working space comes with its
-                contexts */
-    return eng_model_load(path, out_model, err);
+    struct eng_memory memory;
+    struct eng_model *m;
+    int rc = eng_model_begin(path, &m, &memory, err);
+
+    if (rc < 0)
+        return rc;
+    if (e->limited)
+        rc = reserve(e, m, &memory, err);
+    if (rc == 0)
+        rc = eng_model_finish(m, err);
+    if (rc < 0) {
+        eng_model_unref(m);
+        return rc;
+    }
+    *out_model = m;
+    return 0;
 }
 
 /* ---- sessions

@@ -7,5 +7,6 @@
 
 /* Copies what it needs: g may be closed afterwards. */
 int eng_tokenizer_new(const struct gguf *g, struct eng_tokenizer **out, struct pd_err *err);
+size_t eng_tokenizer_bytes(const struct eng_tokenizer *t); /* of memory */
 
 #endif

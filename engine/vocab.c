@@ -5,6 +5,7 @@
  */
 #include "engine/tokenizer_int.h"
 
+#include <malloc.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -624,6 +625,18 @@ int eng_tokenizer_open(const char *path, struct eng_tokenizer **out, struct pd_e
         pd_err_context(err, "in '%s'", path);
     gguf_close(g);
     return rc;
+}
+
+size_t eng_tokenizer_bytes(const struct eng_tokenizer *t)
+{
+    void *const blocks[] = {t->text,          t->offsets,       t->types,        t->ends,
+                            t->by_text.slots, t->by_pair.slots, t->merges,       t->ranks,
+                            t->user.ids,      t->all.ids,       t->chat_template};
+    size_t n = sizeof(*t);
+
+    for (size_t i = 0; i < sizeof(blocks) / sizeof(*blocks); i++)
+        n += malloc_usable_size(blocks[i]);
+    return n;
 }
 
 void eng_tokenizer_free(struct eng_tokenizer *t)

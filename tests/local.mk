@@ -30,6 +30,7 @@ UNIT_TESTS = \
 	tests/unit/test_engine_ctx \
 	tests/unit/test_engine_jinja \
 	tests/unit/test_engine_kernels \
+	tests/unit/test_engine_memory \
 	tests/unit/test_engine_models \
 	tests/unit/test_engine_quants \
 	tests/unit/test_engine_pool \
@@ -65,6 +66,7 @@ SCRIPT_TESTS = \
 	tests/cli/bench.sh \
 	tests/cli/errors.sh \
 	tests/cli/kill9.sh \
+	tests/cli/locks.sh \
 	tests/cli/model.sh \
 	tests/cli/verbs.sh \
 	tests/docs/strategies.sh \

@@ -16,16 +16,13 @@ int app_open(const struct app_config *c, struct app **out, struct pd_err *err)
                   : pd_fail(err, PD_ENOMEM, "out of memory");
         free(path);
     }
-    if (rc == 0 && !c->no_engine) {
-        struct eng_config ec = {
-            .n_threads = c->n_threads, .kv_bytes = c->kv_bytes, .prefill_chunk = c->prefill_chunk};
-
-        rc = eng_open(&ec, &a->eng, err);
-    }
     if (rc < 0) {
         app_close(a);
         return rc;
     }
+    a->config = (struct eng_config){.n_threads = c->n_threads,
+                                    .memory_bytes = c->memory_bytes,
+                                    .prefill_chunk = c->prefill_chunk};
     *out = a;
     return 0;
 }
@@ -52,6 +49,20 @@ struct store *app_store(const struct app *a)
 struct eng *app_engine(const struct app *a)
 {
     return a->eng;
+}
+
+int app_start_engine(struct app *a, const char *kv_type, struct pd_err *err)
+{
+    struct eng_config c = a->config;
+
+    c.kv_type = kv_type ? kv_type : "f16";
+    if (!a->eng)
+        return eng_open(&c, &a->eng, err);
+    if (strcmp(eng_kv_type_name(a->eng), c.kv_type) != 0)
+        return pd_fail(err, PD_EINVAL,
+                       "a job wants the KV cache type %s, but the engine runs with %s", c.kv_type,
+                       eng_kv_type_name(a->eng));
+    return 0;
 }
 
 int app_model(struct app *a, const char *path, struct eng_model **out, struct pd_err *err)

@@ -44,6 +44,8 @@ void app_model_record_done(struct app_model_record *r);
  * file. */
 int app_add_model(const char *file, const char *name, bool link, struct app_model_record *out,
                   struct pd_err *err);
+/* SHA-256 of a model's file. */
+int app_hash_model(const char *path, char hex[PD_SHA256_HEX], struct pd_err *err);
 /* Hashes it again: the caller compares out->sha256 with now. PD_ENOENT: no such record or file. */
 int app_verify_model(const char *name, struct app_model_record *out, char now[PD_SHA256_HEX],
                      struct pd_err *err);
@@ -74,6 +76,7 @@ struct app_request {
     const char *scorer;
     const char *truth;          /* of a bundled problem, or NULL */
     const char *strategy;       /* NULL: best_of_n */
+    const char *kv_type;        /* how K and V are kept: f32 f16 q8_0; NULL: f16 */
     const char *const *options; /* "key=value": the strategy's or the common ones */
     size_t n_options;
     uint64_t seed;
@@ -82,19 +85,18 @@ struct app_request {
     uint64_t budget_samples; /* 0: the strategy's own; else its option "samples" */
 };
 
-struct app; /* an engine with its loaded models, and the open database */
+struct app; /* the open database; an engine with its loaded models as soon as a job needs one */
 struct app_config {
     unsigned n_threads, prefill_chunk;
-    uint64_t kv_bytes;
+    uint64_t memory_bytes; /* ceiling of models, working space and KV together; 0: none */
     const char *data_dir;
     bool no_trace;  /* record nothing */
-    bool no_engine; /* replay from records */
     bool read_only; /* nothing is recorded: the database must exist and is not written */
 };
 int app_open(const struct app_config *c, struct app **out, struct pd_err *err);
 void app_close(struct app *a);
 struct store *app_store(const struct app *a); /* NULL with no_trace */
-struct eng *app_engine(const struct app *a);  /* NULL with no_engine */
+struct eng *app_engine(const struct app *a);  /* NULL: no job has needed one */
 
 struct app_job;
 /* Parses, validates, loads the models, stores the job (durable on return). */

@@ -10,7 +10,8 @@ struct app_model {
 };
 
 struct app {
-    struct eng *eng;
+    struct eng_config config; /* of the engine, but for kv_type */
+    struct eng *eng;          /* NULL: not needed so far */
     struct store *store;
     struct app_model *models; /* loaded, one reference each */
     size_t n_models;
@@ -23,6 +24,8 @@ char *app_join(const char *a, const char *between, const char *b);
 enum { APP_FOLDER_NAMED, APP_FOLDER_USER, APP_FOLDER_BUNDLED };
 char *app_data_folder(const char *kind, int i);
 
+/* Opens the engine the first time; PD_EINVAL when it is open with another kv_type (NULL: f16). */
+int app_start_engine(struct app *a, const char *kv_type, struct pd_err *err);
 /* The loaded model of this file; loads it the first time. Borrowed: lives as long as the app. */
 int app_model(struct app *a, const char *path, struct eng_model **out, struct pd_err *err);
 

@@ -35,6 +35,7 @@ struct app_job {
     int rc;
     pthread_t thread;
     const char *chat_template, *chat_template_name; /* of base and draft; NULL: their own */
+    const char *kv_type;                            /* NULL: f16 */
     char *paths[N_MODELS];                          /* NULL: not wanted */
     struct eng_model *models[N_MODELS];
     int lock_fd; /* the right to run this job; -1: none */
@@ -265,6 +266,8 @@ static int build_request(struct app_job *j, const struct app_request *r, struct 
     put_text(&w, "expect", r->expect);
     put_model(&w, "model", j->core.model, j->paths[MODEL_BASE], j->models[MODEL_BASE]);
     put_template(&w, j);
+    if (j->kv_type && strcmp(j->kv_type, "f16") != 0)
+        put_text(&w, "kv_type", j->kv_type); /* what is not said is f16 */
     if (j->core.draft)
         put_model(&w, "draft", j->core.draft, j->paths[MODEL_DRAFT], j->models[MODEL_DRAFT]);
     if (j->core.verifier)
@@ -383,7 +386,7 @@ static int load_models(struct app_job *j, const char *const names[N_MODELS], str
 {
     struct pd_generator **gens[N_MODELS] = {&j->core.gen, &j->core.scorer_gen, &j->core.draft_gen};
     const char *called[N_MODELS] = {j->core.model, j->core.scorer, j->core.draft};
-    int rc = 0;
+    int rc = app_start_engine(j->app, j->kv_type, err);
 
     for (int i = 0; i < N_MODELS && rc == 0; i++) {
         if (!names[i])
@@ -445,6 +448,7 @@ int app_job_new(struct app *a, const struct app_request *r, struct app_job **out
         if (j->core.strategy->needs_draft)
             j->core.draft = copy(j, r->draft ? r->draft : app_default_draft);
         j->core.created_ms = pd_clock_unix_ms();
+        j->kv_type = copy(j, r->kv_type);
         rc = set_scorer(j, scorer, r->truth, err);
         if (rc == 0)
             rc = set_template(j, r->chat_template, err);
@@ -610,6 +614,7 @@ int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct 
         j->core.budget_json = copy(j, rec->budget);
         j->chat_template =
             copy(j, pd_json_string(pd_json_get(pd_json_get(q, "chat_template"), "text")));
+        j->kv_type = copy(j, pd_json_string(pd_json_get(q, "kv_type")));
         rc = set_scorer(j, rec->scorer, stored_truth(j, q), err);
         if (rc == 0 && (!r.question || !mf || (scored_by_model(j) && !sf) || lacks_truth(j)))
             rc = pd_fail(err, PD_EFORMAT, "the stored request of %s is not complete", rec->id);

@@ -291,7 +291,7 @@ void app_model_record_done(struct app_model_record *r)
     *r = (struct app_model_record){0};
 }
 
-static int hash(const char *path, char hex[PD_SHA256_HEX], struct pd_err *err)
+int app_hash_model(const char *path, char hex[PD_SHA256_HEX], struct pd_err *err)
 {
     uint8_t sum[PD_SHA256_BYTES];
     int rc = pd_sha256_file(path, sum, err);
@@ -321,7 +321,7 @@ int app_verify_model(const char *name, struct app_model_record *out, char now[PD
     if (rc == 0)
         rc = r.path ? read_record(record, &r, err) : no_memory(err);
     if (rc == 0)
-        rc = hash(r.path, now, err);
+        rc = app_hash_model(r.path, now, err);
     free(record);
     if (rc < 0)
         app_model_record_done(&r);
@@ -384,7 +384,7 @@ int app_add_model(const char *file, const char *name, bool link, struct app_mode
     }
     /* The copy, so that the record is of the bytes that are kept. */
     if (rc == 0)
-        rc = hash(link ? r.source : d.part, r.sha256, err);
+        rc = app_hash_model(link ? r.source : d.part, r.sha256, err);
     if (rc == 0 && stat(link ? r.source : d.part, &st) < 0)
         rc = pd_fail_errno(err, errno, "cannot look at '%s'", r.source);
     if (rc == 0) {

@@ -45,7 +45,7 @@ struct point {
 struct bench {
     const struct cli *cli;
     uint64_t n_threads, n_rounds, n_gen;
-    const char *model_name;
+    const char *model_name, *kv_type;
     struct cli_numbers prefill, branches, prompts;
     struct eng *eng;
     struct eng_model *model;
@@ -336,7 +336,7 @@ static void set_roofline(const struct bench *b, struct point *p)
     double own = (n + 1) / 2, before = p->prompt ? p->prompt->n_tokens : 0;
     double attended = rows * (before + own), read = p->prompt ? before + rows * own : n;
     double qk = (double)m->n_layer * m->n_head * m->head_dim;
-    double kv_bytes = 4.0 * m->n_layer * m->n_head_kv * m->head_dim; /* binary16 */
+    double kv_bytes = (double)eng_kv_token_bytes(b->eng, m);
     double bytes, i8, f32, memory_s, compute_s;
 
     bytes = (double)(w->body_bytes + w->head_bytes) + read * kv_bytes;
@@ -393,8 +393,8 @@ static void show_text(const struct bench *b)
            (unsigned long long)b->n_rounds);
     printf("machine  ");
     cli_text(stdout, pd_str_of(cpu), -1);
-    printf(", %u thread%s, kernels %s\n", eng_n_threads(b->eng),
-           eng_n_threads(b->eng) == 1 ? "" : "s", eng_isa_name(b->eng));
+    printf(", %u thread%s, kernels %s, KV in %s\n", eng_n_threads(b->eng),
+           eng_n_threads(b->eng) == 1 ? "" : "s", eng_isa_name(b->eng), eng_kv_type_name(b->eng));
     print_spread("  read", &b->read_bytes_s, 1e9, "GB/s");
     print_spread("  int8", &b->i8_ops_s, 1e9, "Gop/s");
     print_spread("  fp32", &b->f32_ops_s, 1e9, "Gop/s");
@@ -491,6 +491,7 @@ static int show_json(const struct bench *b, struct pd_err *err)
     put_text(&w, "cpu", cpu);
     put_uint(&w, "threads", eng_n_threads(b->eng));
     put_text(&w, "isa", eng_isa_name(b->eng));
+    put_text(&w, "kv_type", eng_kv_type_name(b->eng));
     put_series(&w, "read_bytes_s", &b->read_bytes_s);
     put_series(&w, "i8_ops_s", &b->i8_ops_s);
     put_series(&w, "f32_ops_s", &b->f32_ops_s);
@@ -522,7 +523,8 @@ static int show_json(const struct bench *b, struct pd_err *err)
 
 static int run(struct bench *b, struct pd_err *err)
 {
-    const struct eng_config config = {.n_threads = (unsigned)b->n_threads, .kv_bytes = NO_CEILING};
+    const struct eng_config config = {
+        .n_threads = (unsigned)b->n_threads, .kv_type = b->kv_type, .kv_bytes = NO_CEILING};
     char *path = NULL;
     int rc = app_find_model(b->model_name ? b->model_name : app_default_model, &path, err);
 
@@ -581,6 +583,8 @@ int cli_bench(struct cli *cli, int argc, char **argv, struct pd_err *err)
         {"model", 'm', CLI_TEXT, &b->model_name, "MODEL", "name or GGUF file", 0, 0, false, false},
         {"threads", 0, CLI_NUMBER, &b->n_threads, "N", "compute threads (default: all CPUs)", 1,
          1024, false, false},
+        {"kv-type", 0, CLI_CHOICE, &b->kv_type, "f32|f16|q8_0",
+         "how the KV cache keeps numbers (f16)", 0, 0, false, false},
         {"prefill", 0, CLI_NUMBERS, &b->prefill, "N,…", "lengths of prompts to evaluate", 1,
          1u << 24, false, false},
         {"branches", 0, CLI_NUMBERS, &b->branches, "N,…", "branches that decode together", 1, 4096,

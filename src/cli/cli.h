@@ -100,6 +100,7 @@ void cli_text_line(FILE *f, struct pd_str text, size_t max);
 void cli_message(const struct cli *cli, const char *level,
                  const char *text);    /* ponder: … on stderr */
 void cli_print_json(struct pd_buf *b); /* a line on stdout */
+void cli_print_bytes(struct pd_str s); /* exact, unless stdout is a terminal */
 /* The operand's text, else -f's, else standard input's when it is not a terminal; PD_EINVAL: none.
  */
 int cli_input(const char *operand, const char *file, struct pd_buf *out, struct pd_err *err);

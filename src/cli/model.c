@@ -2,21 +2,65 @@
 
 #include <stdlib.h>
 
+#define TEMPLATE_MAX_BYTES (1u << 20)
+
 struct model {
-    const char *name;
-    bool link;
+    const char *name, *kv_type;
+    bool link, template, estimate;
+    uint64_t ctx, prompt_shared, threads;
+    struct cli_numbers branches;
 };
 
 static const struct cli_usage usage_text = {
     "model ls | show MODEL | add FILE | verify [NAME…] | alias NAME MODEL | rm NAME",
-    "Lists models, shows one or any GGUF file; checks and adds a file to your own, hashes them "
-    "again,\ngives another name to one, removes one.",
+    "Lists models, shows one or any GGUF file, or what memory it takes; checks and adds a file to "
+    "your\nown, hashes them again, gives another name to one, removes one.",
 };
 
 static void put_text(struct pd_jw *w, const char *key, const char *text)
 {
     pd_jw_key(w, key);
     pd_jw_strz(w, text);
+}
+
+static void put_uint(struct pd_jw *w, const char *key, uint64_t value)
+{
+    pd_jw_key(w, key);
+    pd_jw_uint(w, value);
+}
+
+static void put_float(struct pd_jw *w, const char *key, float value)
+{
+    pd_jw_key(w, key);
+    pd_jw_double(w, (double)value);
+}
+
+/* What most models have none of, or what only a model that runs has. */
+static void more_json(struct pd_jw *w, const struct eng_model_info *m)
+{
+    pd_jw_key(w, "types");
+    pd_jw_array(w);
+    for (uint32_t i = 0; i < m->n_types; i++) {
+        pd_jw_object(w);
+        put_text(w, "type", m->types[i].name);
+        put_uint(w, "tensors", m->types[i].n_tensors);
+        put_uint(w, "bytes", m->types[i].bytes);
+        pd_jw_end_object(w);
+    }
+    pd_jw_end_array(w);
+    put_text(w, "tokenizer", m->tokenizer);
+    put_text(w, "pretokenizer", m->pretokenizer);
+    put_uint(w, "experts", m->n_expert);
+    put_uint(w, "experts_used", m->n_expert_used);
+    put_text(w, "rope", m->rope);
+    put_float(w, "rope_base", m->rope_base);
+    put_float(w, "rope_factor", m->rope_factor);
+    put_uint(w, "ctx_original", m->n_ctx_orig);
+    put_uint(w, "window", m->window);
+    put_float(w, "attn_softcap", m->attn_softcap);
+    put_float(w, "final_softcap", m->final_softcap);
+    put_uint(w, "classes", m->n_cls);
+    put_text(w, "pooling", m->pooling);
 }
 
 static void info_json(struct pd_jw *w, const char *name, const char *path,
@@ -133,54 +177,258 @@ static void metadata_json(struct pd_jw *w, struct pd_str kv)
     pd_jw_end_object(w);
 }
 
-static void show_text(const char *path, const struct eng_model_info *m, const char *sha256,
-                      struct pd_str kv)
+static void line(const char *label, const char *text)
 {
-    printf("file     %s\n", path);
-    printf("sha256   %s\n", sha256);
-    printf("name     ");
-    cli_text(stdout, pd_str_of(m->name), -1);
-    printf("\nkind     %s, mostly %s\n", m->arch, m->file_type);
+    printf("%-8s ", label);
+    cli_text(stdout, pd_str_of(text), -1);
+    putchar('\n');
+}
+
+static void print_types(const struct eng_model_info *m)
+{
+    printf("types    ");
+    for (uint32_t i = 0; i < m->n_types; i++)
+        printf("%s%s %.1f MB in %u tensor%s", i > 0 ? ", " : "", m->types[i].name,
+               (double)m->types[i].bytes / 1e6, m->types[i].n_tensors,
+               m->types[i].n_tensors == 1 ? "" : "s");
+    puts(m->n_types == 0 ? "no tensors: a vocabulary" : "");
+}
+
+/* Of a model that runs. */
+static void print_more(const struct eng_model_info *m)
+{
+    if (m->n_expert > 0)
+        printf("experts  %u, of which %u are used for a token\n", m->n_expert, m->n_expert_used);
+    printf("rope     %s, base %g", m->rope, (double)m->rope_base);
+    if (m->rope_factor > 1)
+        printf(", times %g", (double)m->rope_factor);
+    if (m->n_ctx_orig != m->n_ctx)
+        printf(", trained on %u tokens", m->n_ctx_orig);
+    putchar('\n');
+    if (m->window > 0)
+        printf("window   some layers, or all, see %u tokens only\n", m->window);
+    if (m->attn_softcap > 0 || m->final_softcap > 0)
+        printf("caps     attention %g, logits %g (0: none)\n", (double)m->attn_softcap,
+               (double)m->final_softcap);
+    if (m->n_cls > 0)
+        printf("head     %u class%s, pooling: %s\n", m->n_cls, m->n_cls == 1 ? "" : "es",
+               m->pooling ? m->pooling : "not said");
+}
+
+/* problem: why it does not run here; NULL: it does. */
+static void show_text(const char *path, const struct eng_model_info *m, const char *sha256,
+                      const char *problem, bool has_template, struct pd_str kv)
+{
+    line("file", path);
+    line("sha256", sha256);
+    line("name", m->name);
+    printf("kind     ");
+    cli_text(stdout, pd_str_of(m->arch), -1);
+    printf(", mostly %s\n", m->file_type);
+    printf("runs     %s", problem ? "no: " : "yes\n");
+    if (problem) {
+        cli_text(stdout, pd_str_of(problem), -1);
+        putchar('\n');
+    }
     printf("size     %.1f M parameters, %.1f MB\n", (double)m->n_params / 1e6,
            (double)m->file_bytes / 1e6);
+    print_types(m);
     printf("shape    %u layers, %u wide, %u heads (%u for keys) of %u, feed-forward %u\n",
            m->n_layer, m->n_embd, m->n_head, m->n_head_kv, m->head_dim, m->n_ff);
-    printf("text     vocabulary %u, context %u\n\n", m->n_vocab, m->n_ctx);
+    if (m->rope)
+        print_more(m);
+    printf("text     vocabulary %u, context %u, tokenizer ", m->n_vocab, m->n_ctx);
+    cli_text(stdout, pd_str_of(m->tokenizer ? m->tokenizer : "none"), -1);
+    if (m->pretokenizer) {
+        fputs(" with pre-tokenizer ", stdout);
+        cli_text(stdout, pd_str_of(m->pretokenizer), -1);
+    }
+    printf("\nchat     %s\n\n", has_template
+                                    ? "the file has a template (show --template prints it)"
+                                    : "the file has no template: solve needs --chat-template");
     cli_text(stdout, kv, 0);
 }
 
 static int show(const struct cli *cli, const char *name, struct pd_err *err)
 {
-    struct pd_buf kv = PD_BUF_INIT(16u << 20), b = PD_BUF_INIT(32u << 20);
+    struct pd_buf kv = PD_BUF_INIT(16u << 20), b = PD_BUF_INIT(32u << 20),
+                  template = PD_BUF_INIT(TEMPLATE_MAX_BYTES);
     struct eng_model_info m;
-    uint8_t sha256[PD_SHA256_BYTES];
+    struct pd_err problem = {0};
     char hex[PD_SHA256_HEX], *path = NULL;
+    bool runs, has_template;
     struct pd_jw w;
     int rc = app_find_model(name, &path, err);
 
     if (rc == 0)
-        rc = pd_sha256_file(path, sha256, err);
+        rc = app_hash_model(path, hex, err);
     if (rc == 0)
         rc = eng_model_peek(path, &m, &kv, err);
     if (rc == 0) {
-        pd_hex(sha256, sizeof(sha256), hex);
+        runs = eng_model_check(path, &problem) == 0;
+        has_template = eng_model_template(path, &template, NULL) != PD_ENOENT;
         if (cli->json) {
             pd_jw_init(&w, &b);
             pd_jw_object(&w);
             info_json(&w, m.name, path, &m);
             put_text(&w, "sha256", hex);
+            more_json(&w, &m);
+            pd_jw_key(&w, "runs");
+            pd_jw_bool(&w, runs);
+            put_text(&w, "problem", runs ? NULL : problem.text);
+            pd_jw_key(&w, "has_chat_template");
+            pd_jw_bool(&w, has_template);
             metadata_json(&w, pd_buf_str(&kv));
             pd_jw_end_object(&w);
             rc = print_json(&b, err);
         } else {
-            show_text(path, &m, hex, pd_buf_str(&kv));
+            show_text(path, &m, hex, runs ? NULL : problem.text, has_template, pd_buf_str(&kv));
         }
         eng_model_info_done(&m);
     }
+    pd_buf_done(&template);
     pd_buf_done(&kv);
     free(path);
     return rc;
 }
+
+static int show_template(const struct cli *cli, const char *name, struct pd_err *err)
+{
+    struct pd_buf text = PD_BUF_INIT(TEMPLATE_MAX_BYTES), b = PD_BUF_INIT(8 * TEMPLATE_MAX_BYTES);
+    char *path = NULL;
+    struct pd_jw w;
+    int rc = app_find_model(name, &path, err);
+
+    if (rc == 0)
+        rc = eng_model_template(path, &text, err);
+    if (rc == 0 && cli->json) {
+        pd_jw_init(&w, &b);
+        pd_jw_object(&w);
+        put_text(&w, "path", path);
+        pd_jw_key(&w, "chat_template");
+        pd_jw_str(&w, pd_buf_str(&text));
+        pd_jw_end_object(&w);
+        rc = print_json(&b, err);
+    } else if (rc == 0) {
+        cli_print_bytes(pd_buf_str(&text));
+    }
+    pd_buf_done(&text);
+    free(path);
+    return rc;
+}
+
+/* ---- what memory a model takes --------------------------------------------------------------- */
+
+static void estimate_text(const struct eng *e, const struct model *o, const char *path,
+                          const struct eng_memory *m)
+{
+    const struct {
+        const char *what;
+        uint64_t bytes;
+        const char *remark;
+    } parts[] = {
+        {"weights", m->weights_bytes, "repacked for the kernels"},
+        {"vocabulary", m->vocab_bytes, "tokenizer and keys"},
+        {"embedding", m->mapped_bytes, "rows are read in the file: at most so much"},
+        {"work", m->work_bytes, "of a step, whatever takes part in it"},
+    };
+
+    line("file", path);
+    printf("memory   with %u thread%s\n", eng_n_threads(e), eng_n_threads(e) == 1 ? "" : "s");
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+        printf("  %-12s %10.1f MB   %s\n", parts[i].what, (double)parts[i].bytes / 1e6,
+               parts[i].remark);
+    printf("  %-12s %10.1f MB\n", "together", (double)eng_memory_fixed(m) / 1e6);
+    printf("KV       %llu bytes a token in %s; branches of %llu tokens",
+           (unsigned long long)m->kv_token_bytes, eng_kv_type_name(e), (unsigned long long)o->ctx);
+    if (o->prompt_shared > 0)
+        printf(", the first %llu shared", (unsigned long long)o->prompt_shared);
+    printf("\n  %-12s %13s %13s\n", "branches", "KV", "total");
+    for (size_t i = 0; i < o->branches.n; i++) {
+        uint64_t kv = eng_memory_kv(m, o->ctx, o->branches.v[i], o->prompt_shared);
+
+        printf("  %-12llu %10.1f MB %10.1f MB\n", (unsigned long long)o->branches.v[i],
+               (double)kv / 1e6, (double)(eng_memory_fixed(m) + kv) / 1e6);
+    }
+}
+
+static int estimate_json(const struct eng *e, const struct model *o, const char *path,
+                         const struct eng_memory *m, struct pd_err *err)
+{
+    struct pd_buf b = PD_BUF_INIT(1u << 20);
+    struct pd_jw w;
+
+    pd_jw_init(&w, &b);
+    pd_jw_object(&w);
+    put_text(&w, "path", path);
+    put_uint(&w, "threads", eng_n_threads(e));
+    put_uint(&w, "weights_bytes", m->weights_bytes);
+    put_uint(&w, "vocab_bytes", m->vocab_bytes);
+    put_uint(&w, "embedding_bytes", m->mapped_bytes);
+    put_uint(&w, "work_bytes", m->work_bytes);
+    put_text(&w, "kv_type", eng_kv_type_name(e));
+    put_uint(&w, "kv_token_bytes", m->kv_token_bytes);
+    put_uint(&w, "ctx", o->ctx);
+    put_uint(&w, "prompt_shared", o->prompt_shared);
+    pd_jw_key(&w, "estimates");
+    pd_jw_array(&w);
+    for (size_t i = 0; i < o->branches.n; i++) {
+        uint64_t kv = eng_memory_kv(m, o->ctx, o->branches.v[i], o->prompt_shared);
+
+        pd_jw_object(&w);
+        put_uint(&w, "branches", o->branches.v[i]);
+        put_uint(&w, "kv_bytes", kv);
+        put_uint(&w, "total_bytes", eng_memory_fixed(m) + kv);
+        pd_jw_end_object(&w);
+    }
+    pd_jw_end_array(&w);
+    pd_jw_end_object(&w);
+    return print_json(&b, err);
+}
+
+/* The options of the estimate against the model; ctx 0: all that it has. */
+static int check_lengths(struct model *o, const struct eng_model_info *m, struct pd_err *err)
+{
+    if (o->ctx > m->n_ctx)
+        return pd_fail(err, PD_EINVAL, "--ctx: %llu tokens are more than the %u of this model",
+                       (unsigned long long)o->ctx, m->n_ctx);
+    if (o->ctx == 0)
+        o->ctx = m->n_ctx;
+    if (o->prompt_shared > o->ctx)
+        return pd_fail(err, PD_EINVAL,
+                       "--prompt-shared: %llu tokens are more than the %llu of a branch (--ctx)",
+                       (unsigned long long)o->prompt_shared, (unsigned long long)o->ctx);
+    return 0;
+}
+
+static int estimate(const struct cli *cli, struct model *o, const char *name, struct pd_err *err)
+{
+    const struct eng_config config = {.n_threads = (unsigned)o->threads, .kv_type = o->kv_type};
+    struct eng_model_info m = {0};
+    struct eng_memory memory;
+    struct eng *e = NULL;
+    char *path = NULL;
+    int rc = app_find_model(name, &path, err);
+
+    if (rc == 0)
+        rc = eng_open(&config, &e, err);
+    if (rc == 0)
+        rc = eng_model_estimate(e, path, &memory, err);
+    if (rc == 0)
+        rc = eng_model_peek(path, &m, NULL, err);
+    if (rc == 0)
+        rc = check_lengths(o, &m, err);
+    if (rc == 0 && cli->json)
+        rc = estimate_json(e, o, path, &memory, err);
+    else if (rc == 0)
+        estimate_text(e, o, path, &memory);
+    eng_model_info_done(&m);
+    eng_close(e);
+    free(path);
+    return rc;
+}
+
+/* ---- the user's own -------------------------------------------------------------------------- */
 
 /* Whether the file's chat template can be used: most files are fine for scoring without. */
 static int try_template(const char *path, struct pd_err *out_problem, struct pd_err *err)
@@ -332,22 +580,42 @@ static int remove_one(const struct cli *cli, const char *name, struct pd_err *er
     return print_json(&b, err);
 }
 
-/* An option's help begins with the verb that it is for. */
-static int check_options(const struct cli_option *table, const char *verb, struct pd_err *err)
+/* An option's help begins with the verb that it is for; some are of the estimate only. */
+static int check_options(const struct cli_option *table, const char *verb, bool estimate,
+                         struct pd_err *err)
 {
     size_t n = strlen(verb);
 
-    for (; table->name; table++)
-        if (table->given && (strncmp(table->help, verb, n) != 0 || table->help[n] != ':'))
+    for (; table->name; table++) {
+        if (!table->given)
+            continue;
+        if (strncmp(table->help, verb, n) != 0 || (table->help[n] != ':' && table->help[n] != ' '))
             return pd_fail(err, PD_EINVAL, "model %s has no option --%s (see ponder model --help)",
                            verb, table->name);
+        if (!estimate && strstr(table->help, "--estimate"))
+            return pd_fail(err, PD_EINVAL, "--%s is of --estimate: give both", table->name);
+    }
     return 0;
 }
 
 int cli_model(struct cli *cli, int argc, char **argv, struct pd_err *err)
 {
-    struct model o = {0};
+    struct model o = {.branches = {{1}, 1}};
     struct cli_option table[] = {
+        {"estimate", 0, CLI_FLAG, &o.estimate, NULL, "show: what memory it takes, loading nothing",
+         0, 0, false, false},
+        {"ctx", 0, CLI_NUMBER, &o.ctx, "N", "show --estimate: tokens of a branch (the model's)", 1,
+         UINT32_MAX, false, false},
+        {"branches", 0, CLI_NUMBERS, &o.branches, "N,…", "show --estimate: how many (1)", 1, 65536,
+         false, false},
+        {"prompt-shared", 0, CLI_NUMBER, &o.prompt_shared, "N",
+         "show --estimate: first tokens that they have in common (0)", 0, UINT32_MAX, false, false},
+        {"kv-type", 0, CLI_CHOICE, &o.kv_type, "f32|f16|q8_0",
+         "show --estimate: how the KV cache keeps numbers (f16)", 0, 0, false, false},
+        {"threads", 0, CLI_NUMBER, &o.threads, "N", "show --estimate: compute threads (all CPUs)",
+         0, 1024, false, false},
+        {"template", 0, CLI_FLAG, &o.template, NULL, "show: its chat template and nothing else", 0,
+         0, false, false},
         {"name", 0, CLI_TEXT, &o.name, "NAME", "add: instead of the file's own name", 0, 0, false,
          false},
         {"link", 0, CLI_FLAG, &o.link, NULL, "add: point to the file where it is, copy nothing", 0,
@@ -361,13 +629,15 @@ int cli_model(struct cli *cli, int argc, char **argv, struct pd_err *err)
     if (n < 0 || cli->help)
         return rc;
     if (n > 0)
-        rc = check_options(table, verb, err);
+        rc = check_options(table, verb, o.estimate, err);
     if (rc < 0)
         return rc;
     if (n == 1 && strcmp(verb, "ls") == 0)
         return list(cli, err);
     if (n == 2 && strcmp(verb, "show") == 0)
-        return show(cli, argv[2], err);
+        return o.estimate   ? estimate(cli, &o, argv[2], err)
+               : o.template ? show_template(cli, argv[2], err)
+                            : show(cli, argv[2], err);
     if (n == 2 && strcmp(verb, "add") == 0)
         return add(cli, &o, argv[2], err);
     if (strcmp(verb, "verify") == 0)

@@ -66,9 +66,8 @@ static int replay(const struct cli *cli, const struct replay *o, const char *id,
     const struct app_config config = {
         .n_threads = (unsigned)o->threads,
         .prefill_chunk = (unsigned)o->prefill_chunk,
-        .kv_bytes = o->memory_limit,
+        .memory_bytes = o->memory_limit,
         .data_dir = o->data_dir,
-        .no_engine = !o->live,
         .read_only = true,
     };
     const struct pd_result *r = NULL;
@@ -114,8 +113,9 @@ int cli_replay(struct cli *cli, int argc, char **argv, struct pd_err *err)
          false, false},
         {"prefill-chunk", 0, CLI_NUMBER, &o.prefill_chunk, "N", "prompt tokens a step (128)", 1,
          4096, false, false},
-        {"memory-limit", 0, CLI_SIZE, &o.memory_limit, "SIZE", "ceiling of the KV cache (1GiB)", 1,
-         INT64_MAX, false, false},
+        {"memory-limit", 0, CLI_SIZE, &o.memory_limit, "SIZE",
+         "models, working space and KV cache together (KV alone: 1GiB)", 1, INT64_MAX, false,
+         false},
         {NULL, 0, CLI_FLAG, NULL, NULL, NULL, 0, 0, false, false},
     };
     int n = cli_options(cli, argc, argv, table, &usage_text, err);

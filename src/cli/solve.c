@@ -7,8 +7,8 @@
 #define THREADS_MAX 1024
 
 struct solve {
-    const char *file, *problem, *model, *draft, *chat_template, *strategy, *scorer, *wrap_up,
-        *system, *show, *expect, *data_dir, *resume;
+    const char *file, *problem, *model, *draft, *chat_template, *kv_type, *strategy, *scorer,
+        *wrap_up, *system, *show, *expect, *data_dir, *resume;
     struct cli_list options;
     uint64_t budget_tokens, budget_nodes, budget_samples, seed, repeat, threads, prefill_chunk,
         memory_limit;
@@ -114,6 +114,7 @@ static int new_job(const struct solve *o, struct app *a, struct app_job **out, s
         .model = o->model,
         .draft = o->draft,
         .chat_template = o->chat_template,
+        .kv_type = o->kv_type,
         .scorer = o->scorer,
         .truth = o->truth,
         .strategy = o->strategy,
@@ -182,7 +183,9 @@ static void say_more(const struct app *a, const struct pd_job *job)
 {
     const struct eng *e = app_engine(a);
 
-    fprintf(stderr, "ponder: engine %s kernels, %u threads\n", eng_isa_name(e), eng_n_threads(e));
+    if (e) /* a job that is done needs none */
+        fprintf(stderr, "ponder: engine %s kernels, %u threads, KV in %s\n", eng_isa_name(e),
+                eng_n_threads(e), eng_kv_type_name(e));
     fprintf(stderr, "ponder: request %s\n", job->request);
     fprintf(stderr, "ponder: database %s\n", app_store(a) ? store_path(app_store(a)) : "none");
 }
@@ -192,7 +195,7 @@ static int solve(struct cli *cli, const struct solve *o, struct pd_err *err)
     const struct app_config config = {
         .n_threads = (unsigned)o->threads,
         .prefill_chunk = (unsigned)o->prefill_chunk,
-        .kv_bytes = o->memory_limit,
+        .memory_bytes = o->memory_limit,
         .data_dir = o->data_dir,
         .no_trace = o->no_trace && !o->resume,
     };
@@ -248,6 +251,8 @@ int cli_solve(struct cli *cli, int argc, char **argv, struct pd_err *err)
          false},
         {"chat-template", 0, CLI_TEXT, &o.chat_template, "NAME|FILE",
          "of the prompt, in place of the model's (none: the question as it is)", 0, 0, true, false},
+        {"kv-type", 0, CLI_CHOICE, &o.kv_type, "f32|f16|q8_0",
+         "how the KV cache keeps numbers (f16); other types give other results", 0, 0, true, false},
         {"strategy", 's', CLI_TEXT, &o.strategy, "NAME", "how to search (best_of_n)", 0, 0, true,
          false},
         {"option", 'o', CLI_LIST, &o.options, "KEY=VALUE", "option of the strategy (repeatable)", 0,
@@ -283,8 +288,9 @@ int cli_solve(struct cli *cli, int argc, char **argv, struct pd_err *err)
          false, false},
         {"prefill-chunk", 0, CLI_NUMBER, &o.prefill_chunk, "N", "prompt tokens a step (128)", 1,
          4096, false, false},
-        {"memory-limit", 0, CLI_SIZE, &o.memory_limit, "SIZE", "ceiling of the KV cache (1GiB)", 1,
-         INT64_MAX, false, false},
+        {"memory-limit", 0, CLI_SIZE, &o.memory_limit, "SIZE",
+         "models, working space and KV cache together (KV alone: 1GiB)", 1, INT64_MAX, false,
+         false},
         {"strategies", 0, CLI_FLAG, &o.strategies, NULL, "list strategies and their options", 0, 0,
          false, false},
         {NULL, 0, CLI_FLAG, NULL, NULL, NULL, 0, 0, false, false},

@@ -2,7 +2,6 @@
 #include "cli/cli.h"
 
 #include <stdlib.h>
-#include <unistd.h>
 
 #define PIECE_MAX_BYTES (1u << 20)
 #define ID_SEPARATORS   " ,\t\r\n[]"
@@ -171,11 +170,8 @@ static void print_text(const struct cli *cli, struct pd_str text)
         pd_jw_end_object(&w);
         cli_print_json(&b);
         pd_buf_done(&b);
-    } else if (isatty(STDOUT_FILENO)) {
-        cli_text(stdout, text, 0);
-        putchar('\n');
     } else {
-        fwrite(text.ptr, 1, text.len, stdout); /* exact bytes */
+        cli_print_bytes(text);
     }
 }
 

@@ -153,6 +153,16 @@ void cli_print_json(struct pd_buf *b)
     putchar('\n');
 }
 
+void cli_print_bytes(struct pd_str s)
+{
+    if (isatty(STDOUT_FILENO)) {
+        cli_text(stdout, s, 0);
+        putchar('\n');
+    } else {
+        fwrite(s.ptr, 1, s.len, stdout);
+    }
+}
+
 int cli_input(const char *operand, const char *file, struct pd_buf *out, struct pd_err *err)
 {
     *out = PD_BUF_INIT(INPUT_MAX_BYTES);

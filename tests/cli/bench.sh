@@ -25,7 +25,7 @@ run() { "$ponder" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null; }
 run bench --reps 2 --prefill 40 --branches 1,3 --prompt 16,33 --gen 4
 point 'bench' $?
 status=0
-for line in '^machine  .*, 2 threads, kernels [a-z0-9]*$' '^  read .* GB/s (' '^  int8 .* Gop/s (' \
+for line in '^machine  .*, 2 threads, kernels [a-z0-9]*, KV in f16$' '^  read .* GB/s (' '^  int8 .* Gop/s (' \
     '^  fp32 .* Gop/s (' '^model    tiny-base: llama, mostly Q8_0, ' '^  load .* ms (' \
     '^memory .* MB resident' '^fork .* ns (' '^prefill  *1  *-  *40 .* % .* \(memory\|compute\) ' \
     '^decode  *1  *16  *4 ' '^decode  *3  *16  *4 ' '^decode  *1  *33  *4 ' \

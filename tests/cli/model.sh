@@ -98,6 +98,38 @@ fails 3 'nothere.gguf' model add "$tmp/nothere.gguf"
 [ -z "$(ls -A "$own")" ]
 point 'what was refused left nothing behind' $?
 
+# ---- what a model is and takes
+run model show tiny-base && grep -q '^runs     yes$' "$tmp/out" &&
+    grep -q '^types    Q8_0 .* in 36 tensors, F32 ' "$tmp/out" && grep -q '^rope     none, base 10000$' "$tmp/out" &&
+    grep -q 'tokenizer gpt2 with pre-tokenizer qwen2$' "$tmp/out" && ! grep -q '^experts' "$tmp/out"
+point 'show: what the model is made of' $?
+run model show --json tiny-base && grep -q '"runs":true,"problem":null' "$tmp/out" &&
+    grep -q '"types":\[{"type":"Q8_0","tensors":36,' "$tmp/out" && grep -q '"rope":"none"' "$tmp/out"
+point 'show --json' $?
+run model show --template tiny-base && grep -q '^{% for message in messages %}' "$tmp/out" &&
+    cp "$tmp/out" "$tmp/own.jinja" &&
+    run solve --no-trace --json -s single -p dev-0001 && sum=$(sed 's/.*"digest":"\([^"]*\)".*/\1/' "$tmp/out") &&
+    run solve --no-trace --json -s single -p dev-0001 --chat-template "$tmp/own.jinja" && grep -q "$sum" "$tmp/out"
+point 'show --template prints what --chat-template takes' $?
+run model show --template --json tiny-base && grep -q '"chat_template":"{% for' "$tmp/out"
+point 'show --template --json' $?
+run model show tiny-base --estimate --ctx 256 --branches 1,64 --prompt-shared 100 --threads 2 --json &&
+    total=$(sed 's/.*"branches":64,.*"total_bytes":\([0-9]*\)}.*/\1/' "$tmp/out") && [ "$total" -gt 5000000 ] &&
+    grep -q '"kv_token_bytes":1280,"ctx":256,"prompt_shared":100' "$tmp/out"
+point 'show --estimate --json' $?
+run model show tiny-base --estimate --branches 1,64 --kv-type q8_0 && grep -q '^  64  .* MB .* MB$' "$tmp/out" &&
+    grep -q '680 bytes a token in q8_0; branches of 512 tokens$' "$tmp/out"
+point 'show --estimate' $?
+run solve --no-trace -m tiny-base -s self_consistency -o samples=64 -p dev-0001 --memory-limit "$total"
+point 'what was estimated is enough' $?
+fails 8 'loading .*tiny-base.* MB (weights .* for each token .*memory limit of 2.0 MB' \
+    solve --no-trace -s single -p dev-0001 --memory-limit 2000000
+fails 2 'ctx: 513 tokens are more than the 512' model show tiny-base --estimate --ctx 513
+fails 2 'prompt-shared: 65 tokens are more than the 64' model show tiny-base --estimate --ctx 64 --prompt-shared 65
+fails 2 'ctx is of --estimate' model show tiny-base --ctx 64
+fails 2 'model ls has no option --estimate' model ls --estimate
+fails 3 "no model 'nothere'" model show nothere --estimate
+
 mkdir -p "$own"
 cp "$bundle/tiny-draft-Q8_0.gguf" "$own/broken.gguf"
 echo '{"ponder_model":1,"sha256":"no"}' >"$own/broken.json"

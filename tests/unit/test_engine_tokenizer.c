@@ -677,6 +677,55 @@ static void test_spm(void **state)
 
 /* As the definition says: of all neighbours that make a word the best one, of these the leftmost,
  * until there is none; over the whole text. */
+/* A blank goes before the first text of a prompt, be it the template's or a message's, and behind
+ * each special token: as for the rendered text as a whole. */
+static void test_spm_chat(void **state)
+{
+    static const struct {
+        const char *template, *content;
+        int32_t ids[6];
+        size_t n;
+    } cases[] = {
+        {"{{ messages[0].content }}", "ab", {WORD(8)}, 1},
+        {"a{{ messages[0].content }}", "b", {WORD(8)}, 1},
+        {"{{ bos_token }}{{ messages[0].content }}", "ab", {1, WORD(8)}, 2},
+        {"ab</s>{{ messages[0].content }}", "ab", {WORD(8), 2, WORD(8)}, 3},
+        {"{{ messages[0].content }}</s>", "<u>a", {WORD(10), WORD(7), 2}, 3},
+        {"{{ messages[0].content }}", "<s>", {WORD(0), BYTE('<'), BYTE('s'), BYTE('>')}, 4},
+    };
+    struct vocabulary v;
+    struct eng_tokenizer *t = NULL;
+
+    (void)state;
+    init_spm(&v, true);
+    ok(vocabulary_open(&v, &t, &err));
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct eng_message m = {"user", pd_str_of(cases[i].content)};
+        int32_t *ids = NULL;
+        size_t n = 0;
+
+        ok(eng_chat(t, cases[i].template, &m, 1, &ids, &n, &err));
+        if (n != cases[i].n || memcmp(ids, cases[i].ids, n * sizeof(*ids)) != 0)
+            fail_msg("case %zu: %zu ids, the first is %d", i, n, n > 0 ? ids[0] : -1);
+        free(ids);
+    }
+    eng_tokenizer_free(t);
+    init_spm(&v, true);
+    gb_bool(&v.gb, "tokenizer.ggml.add_space_prefix", 0);
+    ok(vocabulary_open(&v, &t, &err));
+    {
+        struct eng_message m = {"user", PD_STR("ab")};
+        int32_t *ids = NULL;
+        size_t n = 0;
+
+        ok(eng_chat(t, "{{ messages[0].content }}", &m, 1, &ids, &n, &err));
+        assert_int_equal(n, 1);
+        assert_int_equal(ids[0], WORD(4));
+        free(ids);
+    }
+    eng_tokenizer_free(t);
+}
+
 static void test_spm_order(void **state)
 {
     static const char *const inner[] = {NULL, "b" BLANK "a"}; /* words merge apart, or not */
@@ -1120,16 +1169,27 @@ static int tear_down(void **state)
 int main(void)
 {
     struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_vocab_gpt2),        cmocka_unit_test(test_vocab_llama),
-        cmocka_unit_test(test_vocab_qwen2),       cmocka_unit_test(test_reference_prompts),
-        cmocka_unit_test(test_reference_rewards), cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_merge_order),       cmocka_unit_test(test_cuts),
-        cmocka_unit_test(test_other_names),       cmocka_unit_test(test_spm),
-        cmocka_unit_test(test_spm_order),         cmocka_unit_test(test_spm_refused),
-        cmocka_unit_test(test_ignore_merges),     cmocka_unit_test(test_special),
-        cmocka_unit_test(test_lookups),           cmocka_unit_test(test_large),
-        cmocka_unit_test(test_refused),           cmocka_unit_test(test_chat_known),
-        cmocka_unit_test(test_chat_refused),      cmocka_unit_test(test_chat_injection),
+        cmocka_unit_test(test_vocab_gpt2),
+        cmocka_unit_test(test_vocab_llama),
+        cmocka_unit_test(test_vocab_qwen2),
+        cmocka_unit_test(test_reference_prompts),
+        cmocka_unit_test(test_reference_rewards),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_merge_order),
+        cmocka_unit_test(test_cuts),
+        cmocka_unit_test(test_other_names),
+        cmocka_unit_test(test_spm),
+        cmocka_unit_test(test_spm_chat),
+        cmocka_unit_test(test_spm_order),
+        cmocka_unit_test(test_spm_refused),
+        cmocka_unit_test(test_ignore_merges),
+        cmocka_unit_test(test_special),
+        cmocka_unit_test(test_lookups),
+        cmocka_unit_test(test_large),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_chat_known),
+        cmocka_unit_test(test_chat_refused),
+        cmocka_unit_test(test_chat_injection),
         cmocka_unit_test(test_chat_builtin),
     };
 
