@@ -28,20 +28,15 @@ TGT static void quantize_q8(const float *x, size_t n, int8_t *q, float *d, int16
     for (size_t b = 0; b < n / ENG_Q8_BLOCK; b++, x += ENG_Q8_BLOCK, q += ENG_Q8_BLOCK) {
         VT lo = V(load)(x), hi = V(load)(x + 16), inv;
         float scale = V(hmax)(V(max)(V(abs)(lo), V(abs)(hi))) / 127.0f;
-        int sum[2] = {0};
 
         if (scale < FLT_MIN)
             scale = 0;
         inv = V(set1)(scale > 0 ? 1.0f / scale : 0);
         V(store_i8)(q, V(mul)(lo, inv));
         V(store_i8)(q + 16, V(mul)(hi, inv));
-        for (int i = 0; i < ENG_Q8_HALF; i++) {
-            sum[0] += q[i];
-            sum[1] += q[ENG_Q8_HALF + i];
-        }
         d[b] = scale;
-        s[2 * b] = (int16_t)sum[0];
-        s[2 * b + 1] = (int16_t)sum[1];
+        s[2 * b] = a2_sum16_i8(q);
+        s[2 * b + 1] = a2_sum16_i8(q + ENG_Q8_HALF);
     }
 }
 

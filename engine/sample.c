@@ -1,6 +1,6 @@
 /* Sampling. Order of the filters: temperature, top-k, top-p over what is left, min-p relative to
  * the most probable token; then one categorical draw in id order. Ties in the filters go to the
- * lower id. Sums are double, in index order; the uniform is a pure function of (branch key,
+ * lower id. Sums are double, in a fixed order; the uniform is a pure function of (branch key,
  * absolute position). */
 #include "engine/sample.h"
 
@@ -12,6 +12,7 @@
 
 /* Below this, 1/T overflows the exponent long before a second token could have any weight. */
 #define MIN_TEMPERATURE 1e-6f
+#define PICK_BLOCKS     256
 
 size_t sample_scratch_bytes(size_t n_vocab)
 {
@@ -139,6 +140,49 @@ static void filter(const struct eng_sampling *s, const float *x, const float *w,
     } while (m > 0 && sum < (double)s->top_p * total);
 }
 
+/* Σ w[n] in 16 partial sums, which do not wait for each other. */
+static double sum_weights(const float *w, size_t n)
+{
+    double p[16] = {0};
+    size_t i = 0;
+
+    for (; i + 16 <= n; i += 16)
+        for (size_t j = 0; j < 16; j++)
+            p[j] += (double)w[i + j];
+    for (; i < n; i++)
+        p[i % 16] += (double)w[i];
+    for (size_t h = 8; h > 0; h /= 2)
+        for (size_t j = 0; j < h; j++)
+            p[j] += p[j + h];
+    return p[0];
+}
+
+/* The id at which the sum of the weights passes u times their total: first the block of ids, then
+ * the id in it. If rounding leaves the target above all sums it is the last positive weight. */
+static int32_t pick(const float *w, size_t n, double u)
+{
+    double sums[PICK_BLOCKS], total = 0.0, sum = 0.0;
+    size_t block = (n + PICK_BLOCKS - 1) / PICK_BLOCKS, last = 0, b = 0;
+    int32_t id = 0;
+
+    for (size_t i = 0; i * block < n; i++) {
+        sums[i] = sum_weights(w + i * block, n - i * block < block ? n - i * block : block);
+        total += sums[i];
+        last = sums[i] > 0.0 ? i : last;
+    }
+    for (; b < last && u * total >= sum + sums[b]; b++)
+        sum += sums[b];
+    for (size_t i = b * block; i < n && i < (b + 1) * block; i++) {
+        if (!(w[i] > 0.0f))
+            continue;
+        id = (int32_t)i;
+        sum += (double)w[i];
+        if (u * total < sum)
+            break;
+    }
+    return id;
+}
+
 int sample_token(const struct eng_kernels *k, const float *logits, size_t n,
                  const struct eng_sampling *s, uint64_t key, uint64_t pos,
                  struct sample_scratch *scratch, int32_t *out_id, float *out_logprob)
@@ -150,11 +194,10 @@ int sample_token(const struct eng_kernels *k, const float *logits, size_t n,
     if (rc < 0)
         return rc;
     if (s->temperature < MIN_TEMPERATURE) {
-        for (size_t i = 1; i < n; i++)
-            id = logits[i] > logits[id] ? (int32_t)i : id;
+        while (logits[id] != max)
+            id++;
     } else {
         bool filtered = (s->top_k && s->top_k < n) || s->top_p < 1.0f;
-        double total = 0.0, sum = 0.0, target;
 
         if (s->temperature != 1.0f)
             k->exp_sum(logits, n, max, 1.0f / s->temperature, w);
@@ -167,17 +210,7 @@ int sample_token(const struct eng_kernels *k, const float *logits, size_t n,
             for (size_t i = 0; i < n; i++)
                 w[i] = w[i] >= s->min_p ? w[i] : 0.0f;
         }
-        for (size_t i = 0; i < n; i++)
-            total += (double)w[i];
-        target = pd_rng_uniform(key, pos, 0) * total;
-        for (size_t i = 0; i < n; i++) {
-            if (!(w[i] > 0.0f))
-                continue;
-            id = (int32_t)i; /* the last positive one if rounding leaves the target above */
-            sum += (double)w[i];
-            if (target < sum)
-                break;
-        }
+        id = pick(w, n, pd_rng_uniform(key, pos, 0));
     }
     *out_id = id;
     *out_logprob = (logits[id] - max) - log_sum;

@@ -278,6 +278,15 @@ A5 void a5_pow2_halves(struct a5_v t, int32_t magic_bits, struct a5_v *out_s1, s
     out_s2->x =
         _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_sub_epi32(n, h), bias), 23));
 }
+/* Σ p[16] */
+A2 int16_t a2_sum16_i8(const int8_t *p)
+{
+    __m128i u = _mm_xor_si128(_mm_loadu_si128((const __m128i *)(const void *)p),
+                              _mm_set1_epi8((char)0x80)); /* p + 128 */
+    __m128i t = _mm_sad_epu8(u, _mm_setzero_si128());
+
+    return (int16_t)(_mm_cvtsi128_si32(t) + _mm_extract_epi16(t, 4) - 16 * 128);
+}
 /* Nearest-even integers of 16 values in [-127, 127] as bytes. */
 A2 void a2_store_i8(int8_t *p, struct a2_v v)
 {
