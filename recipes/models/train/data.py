@@ -7,12 +7,18 @@ import torch
 from model import CONTEXT
 
 
+def width(doc):
+    """The length a document is padded to. Few widths mean few shapes of matrices, for each of
+    which the library makes and keeps a kernel."""
+    return -(-len(doc[0]) // 16) * 16
+
+
 def pack(docs, budget, r):
     """Batches of at most `budget` tokens (padding counts), in random order."""
     docs = sorted(docs, key=lambda d: len(d[0]))
     out, cur = [], []
     for d in docs:
-        if cur and (len(cur) + 1) * len(d[0]) > budget:
+        if cur and (len(cur) + 1) * width(d) > budget:
             out.append(cur)
             cur = []
         cur.append(d)
@@ -24,7 +30,7 @@ def pack(docs, budget, r):
 
 def tensors(batch, pad, device):
     """(ids, flat positions that are learnt, their targets, their weights)."""
-    T = max(len(d[0]) for d in batch)
+    T = width(batch[-1])
     ids = torch.tensor([d[0] + [pad] * (T - len(d[0])) for d in batch])
     y = torch.tensor([d[1] + [pad] * (T - len(d[1])) for d in batch]).flatten()
     w = torch.tensor([d[2] + [0.0] * (T - len(d[2])) for d in batch]).flatten()
