@@ -1,7 +1,7 @@
 """Procedural word problems whose every step is a checkable equation.
 
 A problem is a list of sentences and a list of symbolic steps `a op b = c`, where a and b are given
-numbers or results of earlier steps. Ten families share two parts: `relate`, one quantity told by
+numbers or results of earlier steps. The families share two parts: `relate`, one quantity told by
 another, and `walk`, what happens to a quantity in the course of a story.
 
 A *trap* is the step a careless reader would make instead: the wrong direction of a comparison, the
