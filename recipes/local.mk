@@ -26,6 +26,8 @@ EXTRA_DIST += \
 	recipes/models/reference/rewards-prm-Q8_0.json \
 	recipes/models/train/README.md \
 	recipes/models/train/bpe.py \
+	recipes/models/train/collect.py \
+	recipes/models/train/data.py \
 	recipes/models/train/evaluate.py \
 	recipes/models/train/export_gguf.py \
 	recipes/models/train/make_sets.py \
@@ -34,8 +36,7 @@ EXTRA_DIST += \
 	recipes/models/train/run_all.sh \
 	recipes/models/train/runtime.py \
 	recipes/models/train/sample.py \
-	recipes/models/train/search.py \
-	recipes/models/train/selfscore.py \
 	recipes/models/train/tokenizer.json \
+	recipes/models/train/traces.py \
 	recipes/models/train/train.py \
 	recipes/models/train/train_prm.py

@@ -70,7 +70,8 @@ SCRIPT_TESTS = \
 	tests/cli/model.sh \
 	tests/cli/verbs.sh \
 	tests/docs/strategies.sh \
-	tests/include_direction.sh
+	tests/include_direction.sh \
+	tests/recipes/problems.sh
 
 # The example of docs/adding-a-strategy.md, as it stands there.
 tests/docs/adding-a-strategy.inc: $(srcdir)/docs/adding-a-strategy.md
@@ -90,7 +91,8 @@ TESTS = $(SCRIPT_TESTS)
 EXTRA_DIST += $(SCRIPT_TESTS) $(FUZZ_TESTS:=.in)
 EXTRA_DIST += tests/gguf_builder.h tests/vocabulary.h tests/unit/engine_fixture.h \
 	tests/unit/engine_tolerance.h
-EXTRA_DIST += tests/reference/forward.py \
+EXTRA_DIST += tests/recipes/problems.py \
+	tests/reference/forward.py \
 	tests/reference/bundled.json \
 	tests/reference/tiny-gemma.json \
 	tests/reference/tiny-gemma2.json \

@@ -1,6 +1,6 @@
 /* oracle: the perfect verifier of the papers, and the imperfect one with known error rates. It
  * knows the problem's own equations and judges without a model. Label of a step (as in
- * recipes/models/train/problems.py, label_steps, by which the bundled reward model was trained): is
+ * recipes/models/train/traces.py, label_steps, by which the bundled reward model was trained): is
  * the line on track after it? An error stays until a step that starts with "Wait," redoes a right
  * equation. Two differences: a step that only states the answer, which is no step there, is right
  * when the line is on track and the answer is the problem's; and digits are the ASCII ones.

@@ -117,12 +117,13 @@ class Tokenizer:
 
 
 def main():
-    """Train a tokenizer on generated traces and print how well it compresses."""
-    from problems import make_problem, render, solve
+    """Train a tokenizer on generated documents and print how well it compresses."""
+    import traces
+    from problems import make_problem
 
     ap = argparse.ArgumentParser(description="Train the tokenizer on generated traces.")
     ap.add_argument("out", nargs="?", default=TOKENIZER, help="file for the merges (JSON)")
-    ap.add_argument("--merges", type=int, default=768, help="at most this many merges")
+    ap.add_argument("--merges", type=int, default=762, help="at most this many merges")
     ap.add_argument("--documents", type=int, default=12000)
     ap.add_argument("--seed", type=int, default=1)
     args = ap.parse_args()
@@ -130,8 +131,9 @@ def main():
     texts = []
     for _ in range(args.documents):
         p = make_problem(r)
-        a, b = render(p.text, *solve(p, r))
-        texts.append(a + b)
+        steps, ans = traces.solve(p, r)
+        ask = r.choices(["", traces.GRADE, traces.RESTART], [8, 1, 1])[0]
+        texts.append(traces.prompt(p.text) + "\n\n".join(steps) + "\n" + traces.close(ans) + ask)
     t = Tokenizer(train(texts, args.merges))
     t.save(args.out)
     n = [len(t.encode(x)) for x in texts[:2000]]
@@ -139,7 +141,6 @@ def main():
     chars = sum(map(len, texts[:2000])) / sum(n)
     print(f"{len(t.tokens)} tokens; {sum(n) / len(n):.1f} per document, longest {max(n)}")
     print(f"{chars:.2f} characters per token")
-    print("|".join(t.decode([i]) for i in t.encode(texts[0])))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from runtime import TOKENIZER
 import numpy as np
 import torch
 from bpe import Tokenizer, SPECIALS
+from model import CONTEXT
 
 TEMPLATE = (
     "{% for message in messages %}"
@@ -59,7 +60,7 @@ def export(ckpt, tokfile, out, typ, name):
     """Write checkpoint `ckpt` as `out`; norms have no gain in training, so they are ones here."""
     d = torch.load(ckpt)
     c = d["cfg"]
-    st = d["state"]
+    st = d["mean"]
     tok = Tokenizer.load(tokfile)
     gt, ft = TYPES[typ]
     hd = c["dim"] // c["heads"]
@@ -87,7 +88,7 @@ def export(ckpt, tokfile, out, typ, name):
         kv("general.quantization_version", U32, 2),
         kv("general.license", STR, "apache-2.0"),
         kv("llama.vocab_size", U32, c["vocab"]),
-        kv("llama.context_length", U32, 512),
+        kv("llama.context_length", U32, CONTEXT),
         kv("llama.embedding_length", U32, c["dim"]),
         kv("llama.block_count", U32, c["layers"]),
         kv("llama.feed_forward_length", U32, c["ff"]),

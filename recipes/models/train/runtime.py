@@ -1,4 +1,4 @@
-"""Settings of the run.  Import this before torch: OpenBLAS reads its environment only once."""
+"""Settings of the run. Import this before torch: OpenBLAS reads its environment only once."""
 import os
 from pathlib import Path
 
@@ -20,10 +20,12 @@ def _core_type():
 if _core_type():
     os.environ.setdefault("OPENBLAS_CORETYPE", _core_type())
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Threads that wait by spinning take the CPU from others, and from each other.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
-def one_thread():
-    """Keep torch on one core, so that CPU seconds are seconds of training."""
+def threads(n):
+    """Let torch use n cores."""
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(n)

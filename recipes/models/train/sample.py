@@ -1,212 +1,134 @@
-"""Batched KV-cached sampling and PRM scoring in torch (CPU)."""
-import argparse
-import random
-import time
-
-import runtime
-
+"""Batched sampling with a KV cache, rewards of a PRM, and reading single tokens."""
 import torch
 import torch.nn.functional as F
 
-from bpe import Tokenizer
-from model import Model, norm
-from problems import EQ, judged, label_steps, make_problem, parse_answer, truths
-
-runtime.one_thread()
-PROMPT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n<think>\n"
+from model import CONTEXT, Norm
+from traces import judged
 
 
 @torch.no_grad()
-def generate(net, tok, prompts, n, temp, seed=0, limit=330, rows=512, stop=()):
-    """n samples for each prompt (token lists).
+def generate(net, tok, prompts, n, temp, seed=0, rows=512):
+    """n samples for each prompt (token lists), greedy for temp 0.
 
-    Returns for each prompt n token lists, without <|im_end|> but with a token of `stop`, if one
-    ended the sample.
+    Returns for each prompt n token lists without the end token; a sample that fills the context is
+    cut off there.
     """
-    gen = torch.Generator().manual_seed(seed)
-    per = max(1, rows // n)
+    gen = torch.Generator(device=net.emb.weight.device).manual_seed(seed)
     out = [None] * len(prompts)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    per = max(1, rows // n)
     for s in range(0, len(order), per):
         idx = order[s : s + per]
-        for i, r in zip(
-            idx, _chunk(net, tok, [prompts[i] for i in idx], n, temp, gen, limit, stop)
-        ):
+        for i, r in zip(idx, _batch(net, tok, [prompts[i] for i in idx], n, temp, gen)):
             out[i] = r
     return out
 
 
-def _chunk(net, tok, prompts, n, temp, gen, limit, stop):
-    """Sample one batch of prompts; the keys and values of a prompt are shared by its samples."""
-    P = max(map(len, prompts))
-    L = torch.tensor([len(p) for p in prompts])
-    ids = torch.tensor([p + [tok.eot] * (P - len(p)) for p in prompts])
-    U = len(prompts)
-    cols = 64
+def _batch(net, tok, prompts, n, temp, gen):
+    """Sample one batch of prompts; a prompt is computed once for all its samples."""
+    dev, fast = net.emb.weight.device, net.fast
+    b0 = net.blocks[0]
+    g, kv, hd = b0.h // b0.kv, b0.kv, b0.hd
+    U, P, grow = len(prompts), max(map(len, prompts)), 64
+    L = torch.tensor([len(p) for p in prompts], device=dev)
+    ids = torch.tensor([p + [tok.eot] * (P - len(p)) for p in prompts], device=dev)
+    mask = torch.full((P, P), -1e9, device=dev).triu(1).repeat(g, 1)[None].to(fast)
     K, V = [], []
-    mask = torch.full((P, P), -1e9).triu(1)
-    g = net.blocks[0].h // net.blocks[0].kv
-    kv, hd = net.blocks[0].kv, net.blocks[0].hd
     x = net.emb(ids)
-    for b in net.blocks:  # prefill once per prompt
-        q, k, v = b.qkv(norm(x), net.c[:P])
-        q = q.reshape(U, P, kv, g, hd).permute(0, 2, 3, 1, 4).reshape(U * kv, g * P, hd)
-        k = k.permute(0, 2, 1, 3).reshape(U * kv, P, hd)
-        v = v.permute(0, 2, 1, 3).reshape(U * kv, P, hd)
-        a = torch.baddbmm(mask.repeat(g, 1)[None], q, k.transpose(1, 2), alpha=hd**-0.5).softmax(
-            -1
-        )
-        y = torch.bmm(a, v).view(U, kv, g, P, hd).permute(0, 3, 1, 2, 4).reshape(U, P, -1)
-        x = x + b.o(y)
-        x = x + b.mlp(norm(x))
+    for b in net.blocks:
+        h = Norm.apply(x, fast)
+        _, k, v = b.qkv(h, net.c[:P])
         for C, t in ((K, k), (V, v)):
-            t = F.pad(t.view(U, kv, P, hd), (0, 0, 0, cols)).repeat_interleave(n, 0)
-            C.append(t.contiguous())
-    h = norm(x)[torch.arange(U), L - 1].repeat_interleave(n, 0)
-    B = U * n
+            t = F.pad(t.permute(0, 2, 1, 3), (0, 0, 0, grow))
+            C.append(t.repeat_interleave(n, 0).contiguous())
+        x = x + b.attend(h, net.c[:P], mask)
+        x = x + b.mlp(Norm.apply(x, fast))
+    h = Norm.apply(x, fast)[torch.arange(U, device=dev), L - 1].repeat_interleave(n, 0)
     lens = L.repeat_interleave(n)
-    rowid = torch.arange(B)
-    outs = [[] for _ in range(B)]
-    att = (
-        torch.arange(P)[None] >= lens[:, None]
-    ).float() * -1e9  # additive mask over prompt columns
-    done = torch.zeros(B, dtype=torch.bool)
+    row = torch.arange(U * n, device=dev)
+    outs = [[] for _ in range(U * n)]
+    att = (torch.arange(P, device=dev)[None] >= lens[:, None]) * -1e9  # hides the padding
+    done = torch.zeros(U * n, dtype=torch.bool, device=dev)
     T = P
-    for t in range(limit):
-        logits = F.linear(h, net.emb.weight)
-        if temp == 0:
-            nxt = logits.argmax(-1)
-        else:
-            nxt = (
-                logits / temp - torch.empty_like(logits).exponential_(generator=gen).log_()
-            ).argmax(-1)
+    for t in range(CONTEXT - P):
+        logits = net.logits(h)
+        if temp:  # Gumbel's trick
+            logits = logits / temp - torch.empty_like(logits).exponential_(generator=gen).log_()
+        nxt = logits.argmax(-1)
         done |= (nxt == tok.im_end) | (nxt == tok.eot)
-        for r, o, d in zip(rowid.tolist(), nxt.tolist(), done.tolist()):
+        for i, o, d in zip(row.tolist(), nxt.tolist(), done.tolist()):
             if not d:
-                outs[r].append(o)
-        if stop:
-            done |= torch.isin(nxt, torch.tensor(stop))
+                outs[i].append(o)
         if done.all():
             break
-        if t % 12 == 11 and done.sum() > 0.1 * len(done):  # drop finished rows
+        if t % 8 == 7 and done.sum() > 0.1 * len(done):  # drop finished rows
             keep = (~done).nonzero().squeeze(1)
-            K = [c[keep] for c in K]
-            V = [c[keep] for c in V]
-            rowid, lens, att, nxt, done = rowid[keep], lens[keep], att[keep], nxt[keep], done[keep]
+            K, V = [c[keep] for c in K], [c[keep] for c in V]
+            row, lens, att, nxt, done = row[keep], lens[keep], att[keep], nxt[keep], done[keep]
         if T == K[0].shape[2]:
-            K = [F.pad(c, (0, 0, 0, 64)) for c in K]
-            V = [F.pad(c, (0, 0, 0, 64)) for c in V]
-        B = len(rowid)
-        c = net.c[lens + t]
+            K, V = [[F.pad(c, (0, 0, 0, grow)) for c in C] for C in (K, V)]
+        B = len(row)
+        c = net.c[lens + t][:, None]
+        m = F.pad(att, (0, T + 1 - P)).to(fast).repeat_interleave(kv, 0)[:, None]
         x = net.emb(nxt)[:, None]
-        m = F.pad(att, (0, T + 1 - P)).repeat_interleave(kv, 0)[:, None]
         for i, b in enumerate(net.blocks):
-            q, k, v = b.qkv(norm(x), c[:, None])
+            q, k, v = b.qkv(Norm.apply(x, fast), c)
             K[i][:, :, T] = k[:, 0]
             V[i][:, :, T] = v[:, 0]
             kk = K[i].view(B * kv, -1, hd)[:, : T + 1]
             vv = V[i].view(B * kv, -1, hd)[:, : T + 1]
-            a = torch.baddbmm(
-                m, q.reshape(B * kv, g, hd), kk.transpose(1, 2), alpha=hd**-0.5
-            ).softmax(-1)
-            x = x + b.o(torch.bmm(a, vv).view(B, 1, -1))
-            x = x + b.mlp(norm(x))
-        h = norm(x)[:, 0]
+            q = q.reshape(B * kv, g, hd)
+            a = torch.baddbmm(m, q, kk.transpose(1, 2), alpha=hd**-0.5).softmax(-1)
+            x = x + b.out(torch.bmm(a, vv).view(B, 1, -1))
+            x = x + b.mlp(Norm.apply(x, fast))
+        h = Norm.apply(x, fast)[:, 0]
         T += 1
     return [outs[i * n : (i + 1) * n] for i in range(U)]
 
 
-def parse_trace(text):
-    """-> (steps, answer or None)"""
-    body, _, tail = text.partition("</think>")
-    return [s.strip() for s in body.split("\n\n") if s.strip()], parse_answer(tail)
+def in_batches(docs, budget=16000):
+    """Lists of indices of docs (token lists) of like length, at most budget tokens each."""
+    cur = []
+    for i in sorted(range(len(docs)), key=lambda i: len(docs[i])):
+        if cur and (len(cur) + 1) * len(docs[i]) > budget:
+            yield cur
+            cur = []
+        cur.append(i)
+    if cur:
+        yield cur
 
 
 @torch.no_grad()
-def prm_scores(net, tok, items, batch=8000):
-    """items: (question, steps, answer) -> list of P('+') after each step and the answer."""
-    docs = [(judged(tok, q, s, a, [])[0], i) for i, (q, s, a) in enumerate(items)]
-    docs.sort(key=lambda d: len(d[0]))
-    out = [None] * len(items)
-    cur = []
-
-    def flush():
-        """Score the batch collected in cur."""
-        T = len(cur[-1][0])
-        ids = torch.tensor([d + [tok.eot] * (T - len(d)) for d, _ in cur])
-        pos = (ids == tok.step).nonzero()
-        h = net.hidden(ids)[pos[:, 0], pos[:, 1]]
-        p = torch.sigmoid(h @ (net.emb.weight[tok.plus] - net.emb.weight[tok.minus]))
-        for _, i in cur:
-            out[i] = []
-        for r, v in zip(pos[:, 0].tolist(), p.tolist()):
-            out[cur[r][1]].append(v)
-        cur.clear()
-
-    for d in docs:
-        if cur and (len(cur) + 1) * len(d[0]) > batch:
-            flush()
-        cur.append(d)
-    if cur:
-        flush()
+def read(net, tok, docs, labels):
+    """Probabilities of the labels (token ids), among themselves, behind each of docs (id lists)."""
+    dev = net.emb.weight.device
+    out = [None] * len(docs)
+    for part in in_batches(docs):
+        T = max(len(docs[i]) for i in part)
+        ids = torch.tensor([docs[i] + [tok.eot] * (T - len(docs[i])) for i in part], device=dev)
+        last = torch.tensor([len(docs[i]) - 1 for i in part], device=dev)
+        h = net.hidden(ids)[torch.arange(len(part), device=dev), last]
+        for i, p in zip(part, net.logits(h)[:, labels].softmax(-1).tolist()):
+            out[i] = p
     return out
 
 
-def main():
-    """Accuracy, arithmetic and self-judgement by difficulty."""
-    ap = argparse.ArgumentParser(description="Sample fresh problems; let the model judge itself.")
-    ap.add_argument("model")
-    ap.add_argument("--temp", type=float, default=0.8)
-    ap.add_argument("--problems", type=int, default=40, help="problems of each difficulty")
-    ap.add_argument("--n", type=int, default=4, help="samples of each problem")
-    ap.add_argument("--tok", default=runtime.TOKENIZER)
-    ap.add_argument("--seed", type=int, default=77)
-    args = ap.parse_args()
-    tok = Tokenizer.load(args.tok)
-    net = Model.load(args.model)
-    temp, n = args.temp, args.n
-    r = random.Random(args.seed)
-    t = time.time()
-    nt = 0
-    for lv in (1, 2, 3):
-        ps = [make_problem(r, lv) for _ in range(args.problems)]
-        res = generate(net, tok, [tok.encode(PROMPT.format(p.text)) for p in ps], n, temp)
-        ok = al = sk = 0
-        items = []
-        labs = []
-        for p, rs in zip(ps, res):
-            tr = truths(p)
-            for o in rs:
-                st, a = parse_trace(tok.decode(o))
-                nt += len(o)
-                ok += a == p.answer
-                lab = label_steps(tr, st) + [a == p.answer]
-                items.append((p.text, st, a))
-                labs.append(lab)
-                for s in st:
-                    for x, op, y, z in EQ.findall(s)[-1:]:
-                        sk += 1
-                        x, y, z = int(x), int(y), int(z)
-                        al += {
-                            "+": x + y == z,
-                            "-": x - y == z,
-                            "*": x * y == z,
-                            "/": y and x == y * z,
-                        }[op]
-        sc = prm_scores(net, tok, items)
-        hit = sum((s > 0.5) == l for S, Lb in zip(sc, labs) for s, l in zip(S, Lb)) / sum(
-            map(len, labs)
-        )
-        rate = sum(map(sum, labs)) / sum(map(len, labs))
-        print(
-            f"level {lv}: accuracy {ok / len(ps) / n:.3f}, equations right {al / max(1, sk):.3f},"
-        )
-        print(f"    own judgement right {hit:.3f}, base rate {rate:.3f}")
-    print(f"{nt/(time.time()-t):.0f} tokens/s")
-    print(ps[0].text)
-    print(tok.decode(res[0][0]))
-    print(ps[0].answer, sc[0])
-
-
-if __name__ == "__main__":
-    main()
+@torch.no_grad()
+def rewards(prm, tok, items):
+    """items: (question, steps, answer or None) -> P('+') after each step and the answer; nothing
+    for one that is longer than the context."""
+    dev = prm.emb.weight.device
+    docs = [judged(tok, q, s, a, [True] * (len(s) + 1)).ids for q, s, a in items]
+    out = [[] for _ in items]
+    w = prm.emb.weight[tok.plus] - prm.emb.weight[tok.minus]
+    for part in in_batches([d if len(d) <= CONTEXT else [] for d in docs]):
+        part = [i for i in part if len(docs[i]) <= CONTEXT]
+        if not part:
+            continue
+        T = max(len(docs[i]) for i in part)
+        ids = torch.tensor([docs[i] + [tok.eot] * (T - len(docs[i])) for i in part], device=dev)
+        at = (ids == tok.step).nonzero()
+        h = prm.hidden(ids)[at[:, 0], at[:, 1]].float()
+        for k, p in zip(at[:, 0].tolist(), torch.sigmoid(h @ w).tolist()):
+            out[part[k]].append(p)
+    return out

@@ -1,11 +1,10 @@
-"""Train a language model on freshly generated traces.
+"""Train a language model on freshly generated traces; goes on from OUT if that is there.
 
-The schedule runs on CPU seconds, so that a busy machine costs nothing.
-train.py OUT --model base --cpu 2400
+The schedule counts steps, so that a busy machine changes nothing but the time. Log lines are
+JSON. train.py OUT --model base --steps 20000
 """
 import argparse
 import json
-import random
 import time
 
 import runtime
@@ -13,129 +12,78 @@ import runtime
 import torch
 import torch.nn.functional as F
 
+import traces
 from bpe import Tokenizer
-from model import CONFIGS, AdamW, Model, Muon
-from problems import judged, label_steps, make_problem, render, solve, truths
-
-runtime.one_thread()
-
-ap = argparse.ArgumentParser()
-ap.add_argument("out")
-ap.add_argument("--model", default="base", choices=list(CONFIGS))
-ap.add_argument("--tok", default=runtime.TOKENIZER)
-ap.add_argument("--cpu", type=float, default=2400, help="length of the schedule in CPU seconds")
-ap.add_argument("--lr", type=float, default=6e-3)
-ap.add_argument("--opt", default="muon", choices=["muon", "adamw"])
-ap.add_argument("--batch", type=int, default=5000)
-ap.add_argument("--resume", help="checkpoint to start from")
-ap.add_argument("--start", type=float, default=0, help="CPU seconds already done (--resume)")
-ap.add_argument("--tagged", type=float, default=0.25, help="share of traces with judgements")
-ap.add_argument("--seed", type=int, default=1000)
-ap.add_argument("--cap", type=float, default=1e9, help="stop after this many seconds of real time")
-A = ap.parse_args()
-tok = Tokenizer.load(A.tok)
-rng = random.Random(A.seed)
-torch.manual_seed(A.seed)
-net = Model.load(A.resume) if A.resume else Model(len(tok.tokens), **CONFIGS[A.model])
-opt = {"muon": Muon, "adamw": AdamW}[A.opt](net, A.lr)
-print(A.model, sum(p.numel() for p in net.parameters()), "parameters", flush=True)
+from data import batches, tensors
+from model import CONFIGS, Model, Run, schedule
+from problems import LEVELS
 
 
-def batches(frac):
-    """Batches of documents of similar length; an early share of easy problems."""
-    while True:
-        docs = []
-        easy = max(0.0, 0.6 - 3 * frac())
-        for _ in range(3000):
-            p = make_problem(
-                rng, 1 if rng.random() < easy else rng.choices([1, 2, 3], [3, 4, 4])[0]
-            )
-            steps, ans = solve(p, rng)
-            if rng.random() < A.tagged:  # same text with a judgement after each step
-                doc = judged(
-                    tok, p.text, steps, ans, label_steps(truths(p), steps) + [ans == p.answer]
-                )
-            else:
-                a, b = render(p.text, steps, ans)
-                a, b = tok.encode(a), tok.encode(b)
-                x = a + b
-                doc = (x, x[1:] + [tok.eot], len(a))
-            if len(doc[0]) <= 448:
-                docs.append(doc)
-        docs.sort(key=lambda d: len(d[0]) + 4 * rng.random())
-        cur, out = [], []
-        for d in docs:
-            if cur and (len(cur) + 1) * len(d[0]) > A.batch:
-                out.append(cur)
-                cur = []
-            cur.append(d)
-        rng.shuffle(out)
-        for b in out:
-            T = max(len(d[0]) for d in b)
-            ids = torch.tensor([d[0] + [tok.eot] * (T - len(d[0])) for d in b])
-            y = torch.tensor([d[1] + [tok.eot] * (T - len(d[1])) for d in b])
-            w = torch.tensor(
-                [
-                    [float(n - 3 <= i < len(x) - 1 and x[i + 1] != tok.step) for i in range(T)]
-                    for x, _, n in b
-                ]
-            )
-            yield ids, y, w.flatten().nonzero().squeeze(1), sum(len(d[0]) for d in b)
+def main():
+    ap = argparse.ArgumentParser(description=__doc__)
+    ap.add_argument("out")
+    ap.add_argument("--model", default="base", choices=list(CONFIGS))
+    ap.add_argument("--tok", default=runtime.TOKENIZER)
+    ap.add_argument("--steps", type=int, default=20000, help="length of the whole schedule")
+    ap.add_argument("--stop", type=int, help="stop after this step, as if interrupted")
+    ap.add_argument("--lr", type=float, default=6e-3)
+    ap.add_argument("--batch", type=int, default=8192, help="tokens a step, with padding")
+    ap.add_argument("--noise", default="", help='of the authors, as "unsure=0.4 slip=0.05,0.2"')
+    ap.add_argument("--mix", default="", help='kinds of documents, as "plain=1 judged=0"')
+    ap.add_argument("--levels", default="3,4,4,4", help="weights of the difficulties")
+    ap.add_argument("--seed", type=int, default=1000)
+    ap.add_argument("--device", default="cpu")
+    ap.add_argument("--threads", type=int, default=1)
+    ap.add_argument("--keep", type=int, default=0, help="keep a copy every so many steps")
+    a = ap.parse_args()
+    runtime.threads(a.threads)
+    torch.manual_seed(a.seed)
+    tok = Tokenizer.load(a.tok)
+    noise = traces.Noise.parse(a.noise)
+    mix = dict(traces.MIX)
+    mix.update((k, float(v)) for k, v in (x.split("=") for x in a.mix.split()))
+    weights = [float(x) for x in a.levels.split(",")]
+    run = Run(a.out, lambda: Model(len(tok.tokens), **CONFIGS[a.model]), a.lr, a.device)
+    net, at = run.net, run.at
+    n_weights = sum(p.numel() for p in net.parameters())
+    print(
+        json.dumps(dict(model=a.model, parameters=n_weights, fast=str(net.fast), start=at)),
+        flush=True,
+    )
+
+    def make(r):
+        """Easy problems first."""
+        easy = 0.6 - at["step"] / 2000
+        level = 1 if r.random() < easy else r.choices(LEVELS, weights)[0]
+        return traces.document(tok, r, level, noise, mix=mix)
+
+    loss_sum = n_sum = 0.0
+    saved, cpu = time.time(), time.process_time()
+    for batch in batches(make, a.seed, a.batch, at):
+        if at["step"] >= min(a.steps, a.stop or a.steps):
+            break
+        ids, pos, y, w = tensors(batch, tok.eot, a.device)
+        h = net.hidden(ids).flatten(0, 1)[pos]
+        loss = F.cross_entropy(net.logits(h), y, reduction="none")
+        (loss @ w / w.sum()).backward()
+        run.step(schedule(at["step"], a.steps))
+        text = loss.detach()[w == 1]
+        loss_sum, n_sum = loss_sum + text.sum().item(), n_sum + len(text)
+        at["tokens"] += sum(len(d[0]) for d in batch)
+        at["documents"] += len(batch)
+        if at["step"] % 50 == 0:
+            at["cpu_s"] += time.process_time() - cpu
+            cpu = time.process_time()
+            at["loss"] = loss_sum / n_sum
+            loss_sum = n_sum = 0.0
+            print(json.dumps(at), flush=True)
+        if time.time() - saved > 180:
+            run.save()
+            saved = time.time()
+        if a.keep and at["step"] % a.keep == 0:
+            run.save(f"{a.out}.{at['step']}")
+    run.save()
 
 
-t0 = time.process_time() - A.start
-w0 = time.time()
-toks = atoks = docs = 0
-step = 0
-avg = None
-last = save = t0
-
-
-def frac():
-    """How much of the schedule is done."""
-    return min(1.0, max((time.process_time() - t0) / A.cpu, (time.time() - w0) / A.cap))
-
-
-for ids, y, sel, n in batches(frac):
-    f = frac()
-    if f >= 1 or time.time() - w0 > A.cap:
-        break
-    h = net.hidden(ids).flatten(0, 1)[sel]
-    target = y.flatten()[sel]
-    loss = F.cross_entropy(F.linear(h, net.emb.weight), target)
-    loss.backward()
-    scale = min(1, (step + 1) / 60) * (1 if f < 0.35 else max(0.02, 1 - (f - 0.35) / 0.65))
-    opt.step(scale)
-    step += 1
-    toks += n
-    atoks += len(sel)
-    docs += len(ids)
-    l = loss.item()
-    avg = l if avg is None else 0.98 * avg + 0.02 * l
-    now = time.process_time()
-    if now - last > 15:
-        last = now
-        print(
-            f"{now - t0:.0f}s cpu {time.time() - w0:.0f}s wall step {step} docs {docs}",
-            f"toks {toks / 1e6:.2f}M ({toks / (now - t0):.0f}/s) loss {avg:.4f} scale {scale:.3f}",
-            flush=True,
-        )
-    if now - save > 240:
-        save = now
-        net.save(A.out, docs=docs, toks=toks)
-net.save(A.out, docs=docs, toks=toks)
-print(
-    json.dumps(
-        dict(
-            model=A.model,
-            cpu_s=time.process_time() - t0,
-            wall_s=time.time() - w0,
-            steps=step,
-            docs=docs,
-            tokens=toks,
-            answer_tokens=atoks,
-            loss=avg,
-        )
-    ),
-    flush=True,
-)
+if __name__ == "__main__":
+    main()

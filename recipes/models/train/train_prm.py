@@ -1,12 +1,12 @@
-"""Fine-tune the base model into a process reward model: P('+') at <|step|> after every step.
+"""Train a process reward model, from the base's weights, all layers; goes on from OUT if there.
 
-Samples from the base model first, then trains on the samples and on generated traces.
-train_prm.py BASE OUT --cpu 480
+It must know whether a result is right, not how hard a problem is. So: every problem comes with
+several traces, right ones and wrong ones, near each other; the label stands right after each result;
+and a third of the documents are a right trace up to a step in which exactly one number was changed
+(the same trace unchanged is in the batch too). train_prm.py BASE OUT --samples own.jsonl
 """
 import argparse
 import json
-import os
-import random
 import time
 
 import runtime
@@ -14,160 +14,144 @@ import runtime
 import torch
 import torch.nn.functional as F
 
+import traces
 from bpe import Tokenizer
-from model import Model, Muon
-from problems import judged, label_steps, make_problem, solve, truths
-from sample import PROMPT, generate, parse_trace
-
-runtime.one_thread()
-
-ap = argparse.ArgumentParser()
-ap.add_argument("base")
-ap.add_argument("out")
-ap.add_argument("--tok", default=runtime.TOKENIZER)
-ap.add_argument("--cpu", type=float, default=480, help="length of the schedule in CPU seconds")
-ap.add_argument("--sample-cpu", type=float, default=150, help="CPU seconds of sampling")
-ap.add_argument("--lr", type=float, default=2e-3)
-ap.add_argument("--per", type=int, default=4, help="samples of each problem")
-ap.add_argument("--synthetic", type=float, default=0.3, help="share of generated traces")
-ap.add_argument("--batch", type=int, default=5000)
-ap.add_argument("--seed", type=int, default=2000)
-ap.add_argument("--extra", type=int, default=3, help="new blocks on top of the base")
-ap.add_argument("--cache", help="file to keep the samples in")
-ap.add_argument(
-    "--trunk", type=int, default=-1, help="blocks to keep frozen, when BASE is already a PRM"
-)
-ap.add_argument("--wall", type=float, default=1e9, help="stop after this many seconds of real time")
-A = ap.parse_args()
-w0 = time.time()
-tok = Tokenizer.load(A.tok)
-net = Model.load(A.base)
-rng = random.Random(A.seed)
-torch.manual_seed(A.seed)
-
-t0 = time.process_time()
-data = []
-right = total = 0
-if A.cache and os.path.exists(A.cache):
-    data = json.load(open(A.cache))
-while not (A.cache and os.path.exists(A.cache)) and time.process_time() - t0 < A.sample_cpu:
-    ps = [make_problem(rng, rng.choices([1, 2, 3], [2, 4, 4])[0]) for _ in range(128)]
-    for p, rs in zip(
-        ps,
-        generate(
-            net,
-            tok,
-            [tok.encode(PROMPT.format(p.text)) for p in ps],
-            A.per,
-            rng.choice([0.8, 1.0]),
-            seed=rng.randrange(1 << 30),
-        ),
-    ):
-        for o in rs:
-            st, a = parse_trace(tok.decode(o))
-            if not st or a is None:
-                continue
-            right += a == p.answer
-            total += 1
-            d = judged(tok, p.text, st, a, label_steps(truths(p), st) + [a == p.answer])
-            if len(d[0]) <= 480:
-                data.append(d)
-print(
-    f"{len(data)} samples from the base model in {time.process_time() - t0:.0f} s cpu,",
-    f"{right / max(1, total):.3f} right",
-    flush=True,
-)
-if not data and A.synthetic < 1:
-    ap.error("the base model finished no trace; train it for longer, or use --synthetic 1")
-if A.cache:
-    json.dump(data, open(A.cache, "w"))
-rng.shuffle(data)
-own = 0
+from data import batches, tensors
+from model import Model, Run, schedule
+from problems import LEVELS, LIMIT, make_problem
 
 
-def docs(n):
-    """n judged documents: samples of the base model and a share of generated traces."""
-    global own
-    out = []
-    for _ in range(n):
-        if rng.random() < A.synthetic:
-            p = make_problem(rng, rng.choices([1, 2, 3], [2, 4, 4])[0])
-            st, a = solve(p, rng)
-            d = judged(tok, p.text, st, a, label_steps(truths(p), st) + [a == p.answer])
-            if len(d[0]) <= 480:
-                out.append(d)
-        else:
-            out.append(data[own % len(data)])
-            own += 1
-    return out
+def corrupt(r, step, truth):
+    """The step with exactly one number of its equation changed, or None."""
+    m = list(traces.EQ.finditer(step))
+    if not m:
+        return None
+    e = m[-1]
+    k = r.choice([1, 3, 4, 4, 4, 4])
+    x = [int(e[1]), e[2], int(e[3]), int(e[4])]
+    try:
+        new = traces.slip(r, x[1], x[0], x[2], x[k - 1])
+    except traces.Bad:
+        return None
+    x[k - 1] = new
+    if not 0 < new <= LIMIT or tuple(x) in truth:
+        return None
+    return step[: e.start(k)] + str(new) + step[e.end(k) :]
 
 
-# A step can be judged once the model's own prediction of each token is known, which is only so
-# after the last block: so the PRM is the base, frozen, with new blocks on top that compare
-# prediction and text.
-trunk = A.trunk if A.trunk >= 0 else net.cfg["layers"] if A.extra else 0
-if A.extra:
-    net = net.grow(A.extra)
-opt = Muon(net, A.lr, blocks=net.blocks[trunk:] if trunk else None)
-t0 = time.process_time()
-step = toks = 0
-avg = None
-last = t0
-seen = 0
-w1 = time.time()
+class Source:
+    """Groups of traces of one problem: (question, equations, answer, [(steps, answer)])."""
+
+    def __init__(self, files, noise, synthetic, per, levels):
+        self.rows = [json.loads(line) for f in files for line in open(f)]
+        self.noise, self.per, self.levels = noise, per, levels
+        self.synthetic = synthetic if self.rows else 1.0
+
+    def group(self, r):
+        if r.random() < self.synthetic:
+            p = make_problem(r, r.choices(LEVELS, self.levels)[0])
+            samples = [traces.solve(p, r, self.noise) for _ in range(self.per)]
+            return p.text, [s.equation() for s in p.steps], p.answer, samples
+        row = r.choice(self.rows)
+        right = [s for s in row["samples"] if s[1] == row["answer"]]
+        wrong = [s for s in row["samples"] if s[1] != row["answer"] and s[0]]
+        half = self.per // 2
+        pick = r.sample(right, min(half, len(right))) + r.sample(wrong, min(half, len(wrong)))
+        return row["question"], row["equations"], row["answer"], pick
 
 
-def prog():
-    """How much of the schedule is done."""
-    return max((time.process_time() - t0) / A.cpu, (time.time() - w1) / (A.wall - (w1 - w0)))
-
-
-while prog() < 1:
-    pool = sorted(docs(1200), key=lambda d: len(d[0]))
-    bs, cur = [], []
-    for d in pool:
-        if cur and (len(cur) + 1) * len(d[0]) > A.batch:
-            bs.append(cur)
-            cur = []
-        cur.append(d)
-    rng.shuffle(bs)
-    for b in bs:
-        f = prog()
-        if f >= 1:
-            break
-        T = max(len(d[0]) for d in b)
-        ids = torch.tensor([d[0] + [tok.eot] * (T - len(d[0])) for d in b])
-        y = torch.tensor([d[1] + [tok.eot] * (T - len(d[1])) for d in b])
-        pos = ids == tok.step
-        h = net.hidden(ids, trunk)[pos]
-        z = h @ (net.emb.weight[tok.plus] - net.emb.weight[tok.minus])
-        loss = F.binary_cross_entropy_with_logits(z, (y[pos] == tok.plus).float())
-        loss.backward()
-        opt.step(min(1, (step + 1) / 20) * max(0.03, 1 - f))
-        step += 1
-        seen += len(b)
-        toks += sum(len(d[0]) for d in b)
-        l = loss.item()
-        avg = l if avg is None else 0.97 * avg + 0.03 * l
-        if time.process_time() - last > 15:
-            last = time.process_time()
-            print(
-                f"{last - t0:.0f}s step {step} docs {seen} toks {toks / 1e6:.2f}M loss {avg:.4f}",
-                f"own epoch {own / max(1, len(data)):.2f}",
-                flush=True,
-            )
-net.save(A.out)
-print(
-    json.dumps(
-        dict(
-            prm=True,
-            cpu_s=time.process_time() - t0,
-            steps=step,
-            docs=seen,
-            tokens=toks,
-            own_samples=len(data),
-            own_epochs=own / max(1, len(data)),
-            loss=avg,
+def documents(tok, r, group, pairs, text):
+    """The documents of a group."""
+    q, equations, answer, samples = group
+    truth = traces.truths(equations)
+    for steps, ans in samples:
+        labels = traces.label_steps(truth, steps)
+        yield traces.judged(
+            tok, q, steps, ans, labels + [ans == answer], text * (ans == answer), 1.0
         )
-    )
-)
+        good = [k for k, ok in enumerate(labels) if ok and (k == 0 or labels[k - 1])]
+        if good and r.random() < pairs:
+            k = r.choice(good)
+            bad = corrupt(r, steps[k], truth)
+            if bad:
+                yield traces.judged(tok, q, steps[:k] + [bad], None, labels[:k] + [False], 0.0, 1.0)
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__)
+    ap.add_argument("base", help="checkpoint to begin with")
+    ap.add_argument("out")
+    ap.add_argument("--samples", nargs="*", default=[], help="files written by collect.py")
+    ap.add_argument("--tok", default=runtime.TOKENIZER)
+    ap.add_argument("--steps", type=int, default=3000)
+    ap.add_argument("--stop", type=int, help="stop after this step, as if interrupted")
+    ap.add_argument("--lr", type=float, default=2e-3)
+    ap.add_argument("--batch", type=int, default=8192)
+    ap.add_argument("--extra", type=int, default=0, help="new blocks on top")
+    ap.add_argument("--per", type=int, default=6, help="traces of a problem")
+    ap.add_argument("--pairs", type=float, default=0.5, help="P(a corrupted twin) of a trace")
+    ap.add_argument("--synthetic", type=float, default=0.4, help="share of generated groups")
+    ap.add_argument("--text", type=float, default=0.1, help="weight of the text of right traces")
+    ap.add_argument("--noise", default="slip=0.12,0.22 hard=0.5,0.5 mild=0.2,0.3")
+    ap.add_argument("--levels", default="2,3,3,3", help="weights of the difficulties")
+    ap.add_argument("--seed", type=int, default=2000)
+    ap.add_argument("--device", default="cpu")
+    ap.add_argument("--threads", type=int, default=1)
+    a = ap.parse_args()
+    runtime.threads(a.threads)
+    torch.manual_seed(a.seed)
+    tok = Tokenizer.load(a.tok)
+    levels = [float(x) for x in a.levels.split(",")]
+    source = Source(a.samples, traces.Noise.parse(a.noise), a.synthetic, a.per, levels)
+    run = Run(a.out, lambda: Model.load(a.base).grow(a.extra), a.lr, a.device)
+    net, at = run.net, run.at
+    queue = []
+
+    def make(r):
+        """One document; the groups of a chunk are drawn whole."""
+        if make.r is not r:  # a new chunk: nothing is left over from the last one
+            make.r = r
+            queue.clear()
+        while not queue:
+            queue.extend(documents(tok, r, source.group(r), a.pairs, a.text))
+        return queue.pop()
+
+    make.r = None
+    sums = [0.0, 0, 0]
+    saved, cpu = time.time(), time.process_time()
+    for batch in batches(make, a.seed, a.batch, at):
+        if at["step"] >= min(a.steps, a.stop or a.steps):
+            break
+        ids, pos, y, w = tensors(batch, tok.eot, a.device)
+        h = net.hidden(ids).flatten(0, 1)[pos]
+        tag = ids.flatten()[pos] == tok.step
+        z = h[tag].float() @ (net.emb.weight[tok.plus] - net.emb.weight[tok.minus])
+        good = y[tag] == tok.plus
+        loss = F.binary_cross_entropy_with_logits(z, good.float())
+        total = loss
+        if a.text and not tag.all():
+            words = F.cross_entropy(net.logits(h[~tag]), y[~tag])
+            total = loss + a.text * words
+        total.backward()
+        run.step(schedule(at["step"], a.steps, hold=0.3))
+        sums = [
+            sums[0] + loss.item() * len(z),
+            sums[1] + len(z),
+            sums[2] + ((z > 0) == good).sum().item(),
+        ]
+        at["tokens"] += sum(len(d[0]) for d in batch)
+        at["documents"] += len(batch)
+        if at["step"] % 25 == 0:
+            at["cpu_s"] += time.process_time() - cpu
+            cpu = time.process_time()
+            at["loss"], at["right"] = sums[0] / sums[1], sums[2] / sums[1]
+            sums = [0.0, 0, 0]
+            print(json.dumps(at), flush=True)
+        if time.time() - saved > 180:
+            run.save()
+            saved = time.time()
+    run.save()
+
+
+if __name__ == "__main__":
+    main()
