@@ -19,6 +19,7 @@
 /* Least work worth waking another thread for, in multiply-adds or comparable element operations. */
 #define GRAIN_MACS  32768u
 #define GRAIN_ELEMS 4096u
+#define FEW_ROWS    4 /* so few wait for memory in a product of matrices */
 
 void *fwd_scratch(struct fwd *f, size_t n, size_t elem)
 {
@@ -179,13 +180,16 @@ static void mm_tiles(void *arg, size_t begin, size_t end, unsigned thread)
 void fwd_mm(struct fwd *f, const struct fwd_mm *parts, size_t n)
 {
     struct mm_job j = {parts, n, f->k->isa};
-    size_t n_tiles = 0, macs = 0;
+    size_t n_tiles = 0, macs = 0, grain;
 
     for (size_t i = 0; i < n; i++) {
         n_tiles += parts[i].w->n_tiles;
         macs += parts[i].w->n_tiles * parts[i].x->n_rows * parts[i].x->cols * ENG_TILE;
     }
-    eng_pool_run(f->pool, n_tiles, GRAIN_MACS / (macs / n_tiles) + 1, mm_tiles, &j);
+    grain = GRAIN_MACS / (macs / n_tiles) + 1;
+    if (parts[0].x->n_rows <= FEW_ROWS)
+        grain += grain % 2; /* the products take tiles in pairs */
+    eng_pool_run(f->pool, n_tiles, grain, mm_tiles, &j);
 }
 
 void fwd_glu(const struct fwd *f, const struct eng_layer *w, float *gate, float *up, size_t n)

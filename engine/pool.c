@@ -68,7 +68,7 @@ static void take_items(struct eng_pool *p, unsigned thread)
     while (begin < p->n_items) {
         size_t n = (p->n_items - begin) / (2 * (size_t)p->n_threads), end;
 
-        n = n < p->grain ? p->grain : n;
+        n = n < p->grain ? p->grain : n - n % p->grain;
         end = p->n_items - begin < n ? p->n_items : begin + n;
         if (!atomic_compare_exchange_weak_explicit(&p->next, &begin, end, memory_order_relaxed,
                                                    memory_order_relaxed))
