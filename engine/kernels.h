@@ -32,6 +32,7 @@ struct eng_act {
 
 struct eng_mat; /* below */
 struct eng_kernels;
+struct eng_pool;
 
 /* A tensor type: one row of the table in quant.c. */
 struct eng_quant {
@@ -65,8 +66,9 @@ struct eng_mat { /* W[rows, cols], repacked */
 /* All of m but the tiles: what eng_mat_init will allocate is n_tiles * tile_bytes. */
 int eng_mat_shape(struct eng_mat *m, const struct eng_quant *q, size_t rows, size_t cols,
                   struct pd_err *err);
+/* cols % block_elems == 0. The pool repacks; NULL: the caller alone. */
 int eng_mat_init(struct eng_mat *m, const struct eng_quant *q, const void *src, size_t rows,
-                 size_t cols, struct pd_err *err); /* cols % block_elems == 0 */
+                 size_t cols, struct eng_pool *pool, struct pd_err *err);
 void eng_mat_done(struct eng_mat *m);
 
 /* ---- attention over one page
@@ -172,7 +174,6 @@ void eng_rope_angles(uint32_t pos, const float *freq, float scale, size_t n, flo
 
 /* ---- compute pool (pool.c): n_threads - 1 workers and the caller --------------------------------
  */
-struct eng_pool;
 int eng_pool_new(unsigned n_threads, struct eng_pool **out, struct pd_err *err);
 void eng_pool_free(struct eng_pool *p);
 unsigned eng_pool_n_threads(const struct eng_pool *p);

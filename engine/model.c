@@ -81,6 +81,7 @@ static void model_free(struct eng_model *m)
 /* The weights are walked twice: measured, then loaded. */
 struct loader {
     const struct gguf *g;
+    struct eng_pool *pool;
     bool measure;     /* take no memory for weights, only count it */
     uint64_t n_bytes; /* taken so far, or counted */
     struct pd_err *err;
@@ -107,7 +108,7 @@ static int load_mat(struct loader *l, const struct eng_quant *q, const void *src
                     size_t cols, struct eng_mat *out)
 {
     int rc = l->measure ? eng_mat_shape(out, q, rows, cols, l->err)
-                        : eng_mat_init(out, q, src, rows, cols, l->err);
+                        : eng_mat_init(out, q, src, rows, cols, l->pool, l->err);
 
     l->n_bytes += (uint64_t)out->n_tiles * out->tile_bytes;
     return rc;
@@ -361,14 +362,16 @@ static void *digest_main(void *arg)
 }
 
 /* The digest depends on nothing else, so it runs beside the repacking. */
-static int load_data(struct eng_model *m, struct pd_err *err)
+static int load_data(struct eng_model *m, unsigned n_threads, struct pd_err *err)
 {
     struct loader l = {.g = m->gguf, .err = err};
     sigset_t all, old;
     pthread_t thread;
     void *hashed;
-    int rc, failed;
+    int rc = eng_pool_new(n_threads, &l.pool, err), failed;
 
+    if (rc < 0)
+        return rc;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &old); /* signals are not for this thread */
     failed = pthread_create(&thread, NULL, digest_main, m);
@@ -378,6 +381,7 @@ static int load_data(struct eng_model *m, struct pd_err *err)
         pthread_join(thread, &hashed);
     else
         hashed = digest_main(m);
+    eng_pool_free(l.pool);
     if (rc == 0 && !hashed)
         rc = pd_fail(err, PD_ENOMEM, "out of memory for the file's digest");
     return rc;
@@ -437,12 +441,12 @@ int eng_model_begin(const char *path, struct eng_model **out, struct eng_memory 
     return 0;
 }
 
-int eng_model_finish(struct eng_model *m, struct pd_err *err)
+int eng_model_finish(struct eng_model *m, unsigned n_threads, struct pd_err *err)
 {
     int rc;
 
     weights_done(m); /* measured only */
-    rc = load_data(m, err);
+    rc = load_data(m, n_threads, err);
     if (rc == 0)
         rc = gguf_unchanged(m->gguf, err);
     if (rc < 0)
@@ -471,7 +475,7 @@ int eng_model_load(const char *path, struct eng_model **out, struct pd_err *err)
 
     if (rc < 0)
         return rc;
-    rc = eng_model_finish(m, err);
+    rc = eng_model_finish(m, 1, err);
     if (rc < 0) {
         model_free(m);
         return rc;

@@ -79,7 +79,7 @@ void eng_describe_shape(const struct eng_shape *s, struct eng_model_info *out);
  * that is not weights; then the weights. */
 int eng_model_begin(const char *path, struct eng_model **out, struct eng_memory *out_memory,
                     struct pd_err *err);
-int eng_model_finish(struct eng_model *m, struct pd_err *err);
+int eng_model_finish(struct eng_model *m, unsigned n_threads, struct pd_err *err);
 /* Loads without an engine (tests, tools). */
 int eng_model_load(const char *path, struct eng_model **out, struct pd_err *err);
 

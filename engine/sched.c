@@ -336,7 +336,7 @@ int eng_model_open(struct eng *e, const char *path, struct eng_model **out_model
     if (e->limited)
         rc = reserve(e, m, &memory, err);
     if (rc == 0)
-        rc = eng_model_finish(m, err);
+        rc = eng_model_finish(m, eng_pool_n_threads(e->pool), err);
     if (rc < 0) {
         eng_model_unref(m);
         return rc;

@@ -103,7 +103,7 @@ static void check_mm(const struct eng_quant *q, size_t rows, size_t cols, size_t
     fill_weights(q, src, rows * cols);
     for (size_t i = 0; i < cols && n > 1; i++)
         f[i] = rnd() % 3 ? 3.0f : -3.0f; /* q = ±127 throughout a row */
-    assert_int_equal(eng_mat_init(&m, q, src, rows, cols, NULL), 0);
+    assert_int_equal(eng_mat_init(&m, q, src, rows, cols, NULL, NULL), 0);
     eng_kernels(ENG_ISA_SCALAR)->quantize_q8(f, n * cols, xq, d, s);
     q->mm[ENG_ISA_SCALAR](&m, 0, m.n_tiles, &x, want, y_stride);
 
@@ -224,10 +224,10 @@ static void mm_any_cols(void **state) /* float types take any number of columns 
             check_mm(*q, 37, 33, 6);
             check_mm(*q, 3, 1, 1);
         } else {
-            assert_int_equal(eng_mat_init(&m, *q, src, 1, 33, &err), PD_EINVAL);
+            assert_int_equal(eng_mat_init(&m, *q, src, 1, 33, NULL, &err), PD_EINVAL);
         }
-        assert_int_equal(eng_mat_init(&m, *q, src, 0, 32, &err), PD_EINVAL);
-        assert_int_equal(eng_mat_init(&m, *q, src, SIZE_MAX / 2, 1 << 20, &err),
+        assert_int_equal(eng_mat_init(&m, *q, src, 0, 32, NULL, &err), PD_EINVAL);
+        assert_int_equal(eng_mat_init(&m, *q, src, SIZE_MAX / 2, 1 << 20, NULL, &err),
                          (*q)->block_elems ? PD_ENOMEM : 0);
     }
 }

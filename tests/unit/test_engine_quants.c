@@ -264,7 +264,7 @@ static void non_finite_scales(void **state)
                 f.u[i] = rnd_bits(k->u_bits, false);
             write_block(type, &f, src + o * q->block_bytes);
         }
-        assert_int_equal(eng_mat_init(&m, q, src, ROWS, N, NULL), 0);
+        assert_int_equal(eng_mat_init(&m, q, src, ROWS, N, NULL, NULL), 0);
         for (int isa = 0; isa < ENG_N_ISA; isa++) {
             float *y = isa == ENG_ISA_SCALAR ? want : got;
 

@@ -16,7 +16,7 @@ static void exact_mat(const struct eng_model *m, struct eng_mat *w, const char *
     assert_non_null(t);
     eng_quant_find(t->type)->dequant(t->data, f, rows * cols);
     eng_mat_done(w);
-    fx_ok(eng_mat_init(w, eng_quant_find(GGML_F32), f, rows, cols, &err), &err);
+    fx_ok(eng_mat_init(w, eng_quant_find(GGML_F32), f, rows, cols, NULL, &err), &err);
     free(f);
 }
 
