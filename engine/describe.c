@@ -170,7 +170,7 @@ int eng_describe(const struct gguf *g, struct eng_model_info *info, struct pd_er
     if (!info->path || !info->name || !info->arch || !info->file_type ||
         (tokenizer.ptr && !info->tokenizer) || (pretokenizer.ptr && !info->pretokenizer))
         return pd_fail(err, PD_ENOMEM, "out of memory");
-    info->file_bytes = g->map_bytes;
+    info->file_bytes = gguf_file_bytes(g);
     count_work(g, arch, &info->work);
     count_types(g, info);
     for (size_t i = 0; i < g->n_tensors; i++) {

@@ -101,7 +101,7 @@ struct eng_model_info {
         uint64_t bytes;
     } types[ENG_MAX_TYPES]; /* of the tensors, most bytes first */
     uint32_t n_types;
-    uint8_t sha256[32]; /* of the whole file */
+    uint8_t sha256[32]; /* of the whole file; of all parts in a row */
     struct eng_work work;
 };
 
@@ -140,6 +140,14 @@ int eng_classify(const struct eng_model *m, const float *hidden, float *out, str
 int eng_model_peek(const char *path, struct eng_model_info *out, struct pd_buf *kv,
                    struct pd_err *err);
 void eng_model_info_done(struct eng_model_info *info); /* of eng_model_peek only */
+/* A split model is files NAME-00001-of-00003.gguf and so on, of which the first is opened. Whether
+ * the path is called like one of them; stem points into it. */
+struct eng_part {
+    struct pd_str stem;
+    unsigned no, count; /* from 1 on */
+};
+bool eng_model_part(const char *path, struct eng_part *out);
+char *eng_model_part_path(const struct eng_part *p, unsigned no); /* malloc'ed; NULL: no memory */
 /* The file's chat template, whatever else is in it. PD_ENOENT: none. */
 int eng_model_template(const char *path, struct pd_buf *out, struct pd_err *err);
 

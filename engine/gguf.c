@@ -3,7 +3,10 @@
  * the mapping. Any thread may read an open gguf; open and close are the owner's.
  *
  * A file that another process truncates while it is mapped ends this process (SIGBUS), as with
- * every mapped file: model files are replaced by rename, not rewritten. */
+ * every mapped file: model files are replaced by rename, not rewritten.
+ *
+ * A split model is several files: the first has all keys, each some tensors and split.no,
+ * split.count and split.tensors.count. */
 #include "engine/gguf.h"
 
 #include <assert.h>
@@ -16,11 +19,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/engine.h"
 #include "engine/kernels.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "GGUF values are read in place");
 
 #define NAME_MAX_BYTES    65535u /* the format's limit for keys */
+#define PARTS_MAX         500u   /* each keeps a descriptor, of which a process has 1,024 */
 #define ALIGNMENT_DEFAULT 32u
 #define ALIGNMENT_MIN     8u
 #define ALIGNMENT_MAX     (1u << 20) /* beyond, padding would be all the file */
@@ -388,6 +393,32 @@ static int read_alignment(struct gguf *g, struct pd_err *err)
     return 0;
 }
 
+static int index_tensors(struct file *f, struct pd_err *err)
+{
+    size_t n = f->g.n_tensors;
+
+    f->tensor_index = calloc(n, sizeof(*f->tensor_index));
+    if (!f->tensor_index)
+        return pd_fail(err, PD_ENOMEM, "out of memory for %zu tensors", n);
+    for (size_t i = 0; i < n; i++)
+        f->tensor_index[i] = &f->g.tensors[i];
+    return 0;
+}
+
+/* Sorts the index by name. */
+static int check_names(struct file *f, struct pd_err *err)
+{
+    char shown[SHOW_BUF];
+
+    qsort(f->tensor_index, f->g.n_tensors, sizeof(*f->tensor_index), compare_tensors);
+    for (size_t i = 1; i < f->g.n_tensors; i++) {
+        if (pd_str_eq(f->tensor_index[i - 1]->name, f->tensor_index[i]->name))
+            return pd_fail(err, PD_EFORMAT, "tensor '%s' is there twice; the file is damaged",
+                           show(f->tensor_index[i]->name, shown));
+    }
+    return 0;
+}
+
 /* Offsets become pointers once each tensor is known to lie inside the file, then names are indexed
  * and the places checked against each other. */
 static int place_tensors(struct file *f, const uint64_t *offsets, size_t header_bytes,
@@ -397,6 +428,7 @@ static int place_tensors(struct file *f, const uint64_t *offsets, size_t header_
     size_t n = g->n_tensors, pad = (g->alignment - header_bytes % g->alignment) % g->alignment,
            base;
     char a[SHOW_BUF], b[SHOW_BUF];
+    int rc;
 
     if (n == 0)
         return 0; /* a vocabulary: the padding may be missing too */
@@ -423,11 +455,9 @@ static int place_tensors(struct file *f, const uint64_t *offsets, size_t header_
                            (unsigned long long)t->bytes, room);
         t->data = g->map + base + (size_t)offsets[i];
     }
-    f->tensor_index = calloc(n, sizeof(*f->tensor_index));
-    if (!f->tensor_index)
-        return pd_fail(err, PD_ENOMEM, "out of memory for %zu tensors", n);
-    for (size_t i = 0; i < n; i++)
-        f->tensor_index[i] = &g->tensors[i];
+    rc = index_tensors(f, err);
+    if (rc < 0)
+        return rc;
     qsort(f->tensor_index, n, sizeof(*f->tensor_index), compare_places);
     for (size_t i = 1; i < n; i++) {
         const struct gguf_tensor *prev = f->tensor_index[i - 1], *t = f->tensor_index[i];
@@ -437,13 +467,7 @@ static int place_tensors(struct file *f, const uint64_t *offsets, size_t header_
                            "tensors '%s' and '%s' overlap at byte %zu; the file is damaged",
                            show(prev->name, a), show(t->name, b), (size_t)(t->data - g->map));
     }
-    qsort(f->tensor_index, n, sizeof(*f->tensor_index), compare_tensors);
-    for (size_t i = 1; i < n; i++) {
-        if (pd_str_eq(f->tensor_index[i - 1]->name, f->tensor_index[i]->name))
-            return pd_fail(err, PD_EFORMAT, "tensor '%s' is there twice; the file is damaged",
-                           show(f->tensor_index[i]->name, a));
-    }
-    return 0;
+    return check_names(f, err);
 }
 
 static int read_header(struct reader *r, struct gguf *g, uint64_t *out_n_tensors,
@@ -560,7 +584,7 @@ static int open_common(const char *path, void *mapping, int fd, const void *byte
     return 0;
 }
 
-int gguf_open(const char *path, struct gguf **out, struct pd_err *err)
+static int open_file(const char *path, struct gguf **out, struct pd_err *err)
 {
     struct stat st;
     void *mapping;
@@ -603,63 +627,280 @@ out:
 
 int gguf_unchanged(const struct gguf *g, struct pd_err *err)
 {
-    const struct file *f = (const struct file *)(const void *)g;
-    struct stat now;
+    for (; g; g = g->next) {
+        const struct file *f = (const struct file *)(const void *)g;
+        struct stat now;
 
-    if (f->fd < 0)
-        return 0;
-    if (fstat(f->fd, &now) < 0)
-        return pd_fail_errno(err, errno, "cannot stat '%s'", g->path);
-    if (now.st_size != f->stat.st_size || now.st_mtim.tv_sec != f->stat.st_mtim.tv_sec ||
-        now.st_mtim.tv_nsec != f->stat.st_mtim.tv_nsec)
-        return pd_fail(err, PD_EIO,
-                       "the file was written to while it was read; put a new model in place by "
-                       "renaming it, and try again");
+        if (f->fd < 0)
+            continue;
+        if (fstat(f->fd, &now) < 0)
+            return pd_fail_errno(err, errno, "cannot stat '%s'", g->path);
+        if (now.st_size != f->stat.st_size || now.st_mtim.tv_sec != f->stat.st_mtim.tv_sec ||
+            now.st_mtim.tv_nsec != f->stat.st_mtim.tv_nsec)
+            return pd_fail(err, PD_EIO,
+                           "the file was written to while it was read; put a new model in place by "
+                           "renaming it, and try again");
+    }
     return 0;
+}
+
+/* ---- split models
+ * -------------------------------------------------------------------------------- */
+
+struct split {
+    uint32_t no, count, n_tensors; /* n_tensors: of all parts; 0: not said */
+};
+
+static int read_split(const struct gguf *g, struct split *out, struct pd_err *err)
+{
+    struct split s = {.count = 1};
+    int rc = gguf_u32(g, "split.count", &s.count, err);
+
+    if (rc >= 0)
+        rc = gguf_u32(g, "split.no", &s.no, err);
+    if (rc >= 0)
+        rc = gguf_u32(g, "split.tensors.count", &s.n_tensors, err);
+    if (rc < 0)
+        pd_err_context(err, "'%s'", g->path);
+    *out = s;
+    return rc < 0 ? rc : 0;
+}
+
+/* That the first part, at path, is named so that the others can be found. */
+static int check_first(const char *path, const struct split *s, struct eng_part *out,
+                       struct pd_err *err)
+{
+    bool named = eng_model_part(path, out) && out->count == s->count;
+    char *first;
+    int rc;
+
+    if (s->count > PARTS_MAX)
+        return pd_fail(err, PD_EFORMAT, "'%s' is one of %u parts; at most %u are possible", path,
+                       s->count, PARTS_MAX);
+    if (s->no == 0 && named && out->no == 1)
+        return 0;
+    if (s->no == 0 || !named)
+        return pd_fail(err, PD_EFORMAT,
+                       "'%s' is part %u of %u of a split model, but its name does not end in "
+                       "-%05u-of-%05u.gguf: give the parts their names again",
+                       path, s->no + 1, s->count, s->no + 1, s->count);
+    first = eng_model_part_path(out, 1);
+    rc = pd_fail(err, PD_EFORMAT, "'%s' is part %u of %u of a split model: give the first, '%s'",
+                 path, s->no + 1, s->count, first ? first : "");
+    free(first);
+    return rc;
+}
+
+static int open_part(const struct gguf *first, const struct split *s, const struct eng_part *name,
+                     uint32_t no, struct gguf **out, struct pd_err *err)
+{
+    char *path = eng_model_part_path(name, no + 1);
+    struct gguf *g = NULL;
+    struct split t;
+    int rc = path ? open_file(path, &g, err) : pd_fail(err, PD_ENOMEM, "out of memory");
+
+    if (rc == PD_ENOENT)
+        rc = pd_fail(err, PD_ENOENT,
+                     "part %u of %u of the model is missing: there is no '%s' beside the first",
+                     no + 1, s->count, path);
+    free(path);
+    if (rc == 0)
+        rc = read_split(g, &t, err);
+    if (rc == 0 && (t.no != no || t.count != s->count || t.n_tensors != s->n_tensors))
+        rc = pd_fail(err, PD_EFORMAT,
+                     "'%s' is part %u of %u with %u tensors in all, where part %u of %u with %u of "
+                     "the same model as '%s' is needed",
+                     g->path, t.no + 1, t.count, t.n_tensors, no + 1, s->count, s->n_tensors,
+                     first->path);
+    if (rc < 0) {
+        gguf_close(g);
+        return rc;
+    }
+    *out = g;
+    return 0;
+}
+
+/* The first part's tensors become those of all. */
+static int join_tensors(struct file *f, const struct split *s, struct pd_err *err)
+{
+    struct gguf *g = &f->g;
+    struct gguf_tensor *all;
+    size_t n = 0, at = 0;
+    int rc;
+
+    for (const struct gguf *p = g; p; p = p->next)
+        n += p->n_tensors;
+    if (s->n_tensors != 0 && n != s->n_tensors)
+        return pd_fail(err, PD_EFORMAT,
+                       "the %u parts have %zu tensors, split.tensors.count says %u: they are not "
+                       "of one model",
+                       s->count, n, s->n_tensors);
+    all = calloc(n + 1, sizeof(*all));
+    if (!all)
+        return pd_fail(err, PD_ENOMEM, "out of memory for %zu tensors", n);
+    for (struct gguf *p = g; p; p = p->next) {
+        struct file *part = (struct file *)(void *)p;
+
+        if (p->n_tensors)
+            memcpy(all + at, p->tensors, p->n_tensors * sizeof(*all));
+        at += p->n_tensors;
+        free(p->tensors);
+        free(part->tensor_index);
+        p->tensors = NULL;
+        part->tensor_index = NULL;
+        p->n_tensors = 0;
+    }
+    g->tensors = all;
+    g->n_tensors = n;
+    rc = n ? index_tensors(f, err) : 0;
+    if (rc == 0 && n)
+        rc = check_names(f, err);
+    return rc;
+}
+
+/* The other parts of a split model, which are where the first really is: it may be a link. */
+static int open_parts(struct gguf *g, struct pd_err *err)
+{
+    struct gguf **next = &g->next;
+    struct eng_part name;
+    struct split s;
+    char *real = NULL;
+    int rc = read_split(g, &s, err);
+
+    if (rc < 0 || s.count <= 1)
+        return rc;
+    if (!eng_model_part(g->path, &name))
+        real = realpath(g->path, NULL);
+    rc = check_first(real ? real : g->path, &s, &name, err);
+    for (uint32_t no = 1; rc == 0 && no < s.count; no++) {
+        rc = open_part(g, &s, &name, no, next, err);
+        if (rc == 0)
+            next = &(*next)->next;
+    }
+    free(real); /* name points into it */
+    if (rc == 0) {
+        rc = join_tensors((struct file *)(void *)g, &s, err);
+        if (rc < 0)
+            pd_err_context(err, "'%s'", g->path);
+    }
+    return rc;
+}
+
+bool eng_model_part(const char *path, struct eng_part *out)
+{
+    static const char form[] = "-00000-of-00000.gguf";
+    size_t n = strlen(path), n_form = sizeof(form) - 1;
+    const char *end = path + n - n_form;
+    unsigned v[2] = {0}, k = 0;
+
+    if (n <= n_form)
+        return false;
+    for (size_t i = 0; i < n_form; i++) {
+        if (form[i] != '0' && end[i] != form[i])
+            return false;
+        if (form[i] == '0' && (end[i] < '0' || end[i] > '9'))
+            return false;
+        if (form[i] == '0')
+            v[k] = 10 * v[k] + (unsigned)(end[i] - '0');
+        k += i == 5; /* behind the first number */
+    }
+    if (v[0] < 1 || v[0] > v[1])
+        return false;
+    *out = (struct eng_part){{path, n - n_form}, v[0], v[1]};
+    return true;
+}
+
+char *eng_model_part_path(const struct eng_part *p, unsigned no)
+{
+    char *path = malloc(p->stem.len + 64);
+
+    if (path)
+        snprintf(path, p->stem.len + 64, "%.*s-%05u-of-%05u.gguf", (int)p->stem.len, p->stem.ptr,
+                 no, p->count);
+    return path;
+}
+
+static int with_parts(int rc, struct gguf *g, struct gguf **out, struct pd_err *err)
+{
+    if (rc == 0)
+        rc = open_parts(g, err);
+    if (rc == 0)
+        *out = g;
+    else
+        gguf_close(g);
+    return rc;
+}
+
+int gguf_open(const char *path, struct gguf **out, struct pd_err *err)
+{
+    struct gguf *g = NULL;
+    int rc = open_file(path, &g, err);
+
+    return with_parts(rc, g, out, err);
 }
 
 int gguf_open_bytes(const void *bytes, size_t n, struct gguf **out, struct pd_err *err)
 {
-    return open_common("(memory)", NULL, -1, bytes, n, out, err);
+    struct gguf *g = NULL;
+    int rc = open_common("(memory)", NULL, -1, bytes, n, &g, err);
+
+    return with_parts(rc, g, out, err);
 }
 
 void gguf_close(struct gguf *g)
 {
-    struct file *f = (struct file *)(void *)g;
+    while (g) {
+        struct file *f = (struct file *)(void *)g;
+        struct gguf *next = g->next;
 
-    if (!f)
-        return;
-    for (size_t i = 0; i < g->n_kvs; i++)
-        free(g->kvs[i].strs);
-    free(g->kvs);
-    free(g->tensors);
-    free(g->path);
-    free(f->kv_index);
-    free(f->tensor_index);
-    if (f->mapping)
-        munmap(f->mapping, g->map_bytes);
-    if (f->fd >= 0)
-        close(f->fd);
-    free(f);
+        for (size_t i = 0; i < g->n_kvs; i++)
+            free(g->kvs[i].strs);
+        free(g->kvs);
+        free(g->tensors);
+        free(g->path);
+        free(f->kv_index);
+        free(f->tensor_index);
+        if (f->mapping)
+            munmap(f->mapping, g->map_bytes);
+        if (f->fd >= 0)
+            close(f->fd);
+        free(f);
+        g = next;
+    }
+}
+
+uint64_t gguf_file_bytes(const struct gguf *g)
+{
+    uint64_t n = 0;
+
+    for (; g; g = g->next)
+        n += g->map_bytes;
+    return n;
 }
 
 size_t gguf_bytes(const struct gguf *g)
 {
-    const struct file *f = (const struct file *)(const void *)g;
-    size_t n = sizeof(*f) + g->n_kvs * (sizeof(*g->kvs) + sizeof(*f->kv_index)) +
-               g->n_tensors * (sizeof(*g->tensors) + sizeof(*f->tensor_index));
+    size_t n = 0;
 
-    for (size_t i = 0; i < g->n_kvs; i++)
-        n += g->kvs[i].strs ? (size_t)g->kvs[i].n * sizeof(*g->kvs[i].strs) : 0;
+    for (; g; g = g->next) {
+        n += sizeof(struct file) + g->n_kvs * (sizeof(*g->kvs) + sizeof(void *)) +
+             g->n_tensors * (sizeof(*g->tensors) + sizeof(void *));
+        for (size_t i = 0; i < g->n_kvs; i++)
+            n += g->kvs[i].strs ? (size_t)g->kvs[i].n * sizeof(*g->kvs[i].strs) : 0;
+    }
     return n;
 }
 
 void gguf_drop(const struct gguf *g, const void *bytes, size_t n)
 {
-    const struct file *f = (const struct file *)(const void *)g;
+    const struct file *f;
     size_t page = (size_t)sysconf(_SC_PAGESIZE), begin, end;
 
-    if (!f->mapping)
+    while (g &&
+           ((const uint8_t *)bytes < g->map || (const uint8_t *)bytes >= g->map + g->map_bytes))
+        g = g->next; /* the part that they are in */
+    f = (const struct file *)(const void *)g;
+    if (!f || !f->mapping)
         return;
     /* Whole pages only: the neighbours' bytes may be in use. Failing costs memory, nothing else. */
     begin = ((size_t)((const uint8_t *)bytes - g->map) + page - 1) / page * page;

@@ -45,8 +45,9 @@ struct gguf_tensor {
     uint64_t bytes;
 };
 
-struct gguf {
+struct gguf { /* a file; of a split model the first, with the tensors of all */
     char *path;
+    struct gguf *next; /* the next part of a split model, NULL: the last */
     const uint8_t *map;
     size_t map_bytes;
     uint32_t version, alignment;
@@ -56,6 +57,7 @@ struct gguf {
     size_t n_tensors;
 };
 
+/* Of a split model (key split.count) the first part is opened, and the others found beside it. */
 int gguf_open(const char *path, struct gguf **out, struct pd_err *err);
 int gguf_open_bytes(const void *bytes, size_t n, struct gguf **out,
                     struct pd_err *err); /* borrowed; fuzzing */
@@ -63,7 +65,8 @@ int gguf_open_bytes(const void *bytes, size_t n, struct gguf **out,
  * state then. Another file that took its name is no change. */
 int gguf_unchanged(const struct gguf *g, struct pd_err *err);
 void gguf_close(struct gguf *g);
-size_t gguf_bytes(const struct gguf *g); /* of memory beside the mapping */
+uint64_t gguf_file_bytes(const struct gguf *g); /* all parts */
+size_t gguf_bytes(const struct gguf *g);        /* of memory beside the mapping */
 /* Bytes of the mapping that are not wanted soon: their pages need no memory until they are touched
  * again. Any thread; any range. Does nothing to borrowed bytes. */
 void gguf_drop(const struct gguf *g, const void *bytes, size_t n);

@@ -349,11 +349,12 @@ static void *digest_main(void *arg)
     struct eng_model *m = arg;
     struct pd_sha256 *h = pd_sha256_new();
 
-    for (size_t at = 0, n; h && at < m->gguf->map_bytes; at += n) {
-        n = m->gguf->map_bytes - at < DIGEST_CHUNK ? m->gguf->map_bytes - at : DIGEST_CHUNK;
-        pd_sha256_add(h, m->gguf->map + at, n);
-        gguf_drop(m->gguf, m->gguf->map + at, n);
-    }
+    for (const struct gguf *g = m->gguf; h && g; g = g->next)
+        for (size_t at = 0, n; at < g->map_bytes; at += n) {
+            n = g->map_bytes - at < DIGEST_CHUNK ? g->map_bytes - at : DIGEST_CHUNK;
+            pd_sha256_add(h, g->map + at, n);
+            gguf_drop(g, g->map + at, n);
+        }
     if (!h)
         return NULL;
     pd_sha256_end(h, m->info.sha256);

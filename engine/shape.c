@@ -25,7 +25,6 @@ static const char *show(struct pd_str s, char out[SHOW_BYTES + 1])
 static int check_arch(const struct gguf *g, const struct eng_arch **out, struct pd_err *err)
 {
     struct pd_str name;
-    uint32_t n_parts = 1;
     int rc = gguf_str(g, "general.architecture", &name, err);
 
     if (rc < 0) {
@@ -45,13 +44,6 @@ static int check_arch(const struct gguf *g, const struct eng_arch **out, struct 
         return pd_fail(err, PD_EFORMAT, "'%s' has architecture '%s'; this build runs: %s", g->path,
                        show(name, shown), known);
     }
-    rc = gguf_u32(g, "split.count", &n_parts, err);
-    if (rc < 0)
-        return rc;
-    if (n_parts > 1)
-        return pd_fail(err, PD_EFORMAT,
-                       "'%s' is one of %u parts of a split model; merge them into one file",
-                       g->path, n_parts);
     return 0;
 }
 

@@ -39,6 +39,7 @@ UNIT_TESTS = \
 	tests/unit/test_engine_sched \
 	tests/unit/test_engine_tokenizer \
 	tests/unit/test_resample \
+	tests/unit/test_split \
 	tests/unit/test_storage \
 	tests/unit/test_strategies \
 	tests/unit/test_strategies_adaptive \

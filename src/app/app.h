@@ -15,9 +15,9 @@
  * ~/.local/state/ponder/ponder.db. data_dir overrides all (may be NULL). malloc'ed. */
 char *app_db_path(const char *data_dir);
 /* A model: a path (contains '/' or ends in .gguf and exists), else NAME.gguf, NAME-Q8_0.gguf,
- * NAME-F16.gguf in: PONDER_MODELS_DIR, $XDG_DATA_HOME/ponder/models, PONDER_PKGDATADIR/models (run
- * from the build tree: the source tree's recipes/models). PD_ENOENT names what was tried.
- * malloc'ed. */
+ * NAME-F16.gguf, NAME-00001-of-….gguf (a split model) in: PONDER_MODELS_DIR,
+ * $XDG_DATA_HOME/ponder/models, PONDER_PKGDATADIR/models (run from the build tree: the source
+ * tree's recipes/models). PD_ENOENT names what was tried. malloc'ed. */
 int app_find_model(const char *name, char **out_path, struct pd_err *err);
 /* A chat template by its name ("chatml", "none", …), else the text of a Jinja file. PD_ENOENT lists
  * the names. malloc'ed. */
@@ -44,7 +44,7 @@ void app_model_record_done(struct app_model_record *r);
  * file. */
 int app_add_model(const char *file, const char *name, bool link, struct app_model_record *out,
                   struct pd_err *err);
-/* SHA-256 of a model's file. */
+/* SHA-256 of a model's file; of a split model, of all parts in a row. */
 int app_hash_model(const char *path, char hex[PD_SHA256_HEX], struct pd_err *err);
 /* Hashes it again: the caller compares out->sha256 with now. PD_ENOENT: no such record or file. */
 int app_verify_model(const char *name, struct app_model_record *out, char now[PD_SHA256_HEX],

@@ -3,7 +3,8 @@
  * A model is a file NAME.gguf in one of the folders. What `ponder model add` found out about it
  * stands beside it in NAME.json, written first: a crash leaves a record without a model, which
  * nobody looks at, and never a model without its record. An alias is a symbolic link without a
- * record. */
+ * record. A split model NAME is the files NAME-00001-of-00003.gguf and so on; the first is written
+ * last and removed first, so that it is never there without the others. */
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
@@ -47,28 +48,55 @@ static bool has_record(const char *folder, const char *name)
     return has;
 }
 
+/* The file's name without folder and ending; of a part of a split model, the model's. */
+static char *name_of(const char *file)
+{
+    const char *slash = strrchr(file, '/');
+    struct pd_str name = pd_str_of(slash ? slash + 1 : file);
+    struct eng_part part;
+
+    if (eng_model_part(name.ptr, &part))
+        name = part.stem;
+    else if (pd_str_ends(name, PD_STR(".gguf")))
+        name.len -= 5;
+    return pd_str_dup(name);
+}
+
+/* The first part of the split model NAME in folder; NULL: none there. */
+static char *find_split(const char *folder, const char *name)
+{
+    DIR *d = opendir(folder);
+    char *path = NULL;
+
+    for (struct dirent *e; d && !path && (e = readdir(d));) {
+        struct eng_part part;
+
+        if (eng_model_part(e->d_name, &part) && part.no == 1 &&
+            pd_str_eq(part.stem, pd_str_of(name)))
+            path = app_join(folder, "/", e->d_name);
+    }
+    if (d)
+        closedir(d);
+    return path;
+}
+
 /* What the link points to, as a name; NULL: no alias. */
 static char *alias_target(const char *folder, const char *name)
 {
-    char *path = in_folder(folder, name, ".gguf"), target[PATH_MAX], *slash, *alias = NULL;
+    char *path = in_folder(folder, name, ".gguf"), target[PATH_MAX];
     ssize_t n = path && !has_record(folder, name) ? readlink(path, target, sizeof target - 1) : -1;
 
     free(path);
     if (n < 0)
         return NULL;
     target[n] = '\0';
-    slash = strrchr(target, '/');
-    alias = slash ? slash + 1 : target;
-    n = (ssize_t)strlen(alias);
-    if (pd_str_ends(pd_str_of(alias), PD_STR(".gguf")))
-        n -= 5;
-    return pd_str_dup((struct pd_str){alias, (size_t)n});
+    return name_of(target);
 }
 
 int app_find_model(const char *name, char **out_path, struct pd_err *err)
 {
     static const char *const endings[] = {".gguf", "-Q8_0.gguf", "-F16.gguf"};
-    char *folder;
+    char *folder, *path;
 
     if (strchr(name, '/') || pd_str_ends(pd_str_of(name), PD_STR(".gguf"))) {
         if (!pd_file_exists(name))
@@ -77,19 +105,22 @@ int app_find_model(const char *name, char **out_path, struct pd_err *err)
         return *out_path ? 0 : pd_fail(err, PD_ENOMEM, "out of memory");
     }
     for (int i = 0; (folder = app_data_folder("models", i)); i++) {
-        for (size_t k = 0; k < sizeof endings / sizeof *endings && folder[0]; k++) {
-            char *path = in_folder(folder, name, endings[k]);
-
-            if (path && pd_file_exists(path)) {
-                free(folder);
-                *out_path =
-                    realpath(path, NULL); /* it goes into the trace: the same from any folder */
+        path = NULL;
+        for (size_t k = 0; k < sizeof endings / sizeof *endings && folder[0] && !path; k++) {
+            path = in_folder(folder, name, endings[k]);
+            if (path && !pd_file_exists(path)) {
                 free(path);
-                return *out_path ? 0 : pd_fail(err, PD_ENOMEM, "out of memory");
+                path = NULL;
             }
-            free(path);
         }
+        if (!path && folder[0])
+            path = find_split(folder, name);
         free(folder);
+        if (path) {
+            *out_path = realpath(path, NULL); /* it goes into the trace: the same from any folder */
+            free(path);
+            return *out_path ? 0 : pd_fail(err, PD_ENOMEM, "out of memory");
+        }
     }
     return pd_fail(err, PD_ENOENT,
                    "no model '%s': give a .gguf file, or a name that 'ponder model ls' lists",
@@ -114,12 +145,14 @@ int app_list_models(struct app_model_file **out, size_t *out_n, struct pd_err *e
         for (struct dirent *e; d && (e = readdir(d));) {
             struct pd_str file = pd_str_of(e->d_name);
             struct app_model_file *grown;
+            struct eng_part part;
             bool known = false;
             char *name;
 
-            if (!pd_str_ends(file, PD_STR(".gguf")))
+            if (!pd_str_ends(file, PD_STR(".gguf")) ||
+                (eng_model_part(e->d_name, &part) && part.no > 1))
                 continue;
-            name = pd_str_dup(pd_str_sub(file, 0, file.len - 5));
+            name = name_of(e->d_name);
             for (size_t k = 0; k < n && name; k++) /* the folder named first wins */
                 known |= strcmp(files[k].name, name) == 0;
             grown = known ? NULL : realloc(files, (n + 1) * sizeof *files);
@@ -182,15 +215,21 @@ static bool same_place(const char *a, const char *b)
 static int check_name(const char *name, struct pd_err *err)
 {
     struct pd_str s = pd_str_of(name);
-    bool good = s.len > 0 && s.len <= NAME_MAX_BYTES && pd_utf8_valid(s) && name[0] != '.' &&
-                name[0] != '-' && !pd_str_ends(s, PD_STR(".gguf"));
+    char *file = app_join(name, "", ".gguf");
+    struct eng_part part;
+    bool good = file && !eng_model_part(file, &part) && s.len > 0 && s.len <= NAME_MAX_BYTES &&
+                pd_utf8_valid(s) && name[0] != '.' && name[0] != '-' &&
+                !pd_str_ends(s, PD_STR(".gguf"));
+
+    free(file);
 
     for (size_t i = 0; good && i < s.len; i++)
         good = name[i] != '/' && (unsigned char)name[i] >= 0x20 && name[i] != 0x7f;
     return good ? 0
                 : pd_fail(err, PD_EINVAL,
                           "a model's name has 1 to %d bytes of UTF-8, no '/' and no control "
-                          "characters, does not begin with '.' or '-' and does not end in .gguf",
+                          "characters, does not begin with '.' or '-' and does not end in .gguf or "
+                          "-00001-of-00002",
                           NAME_MAX_BYTES);
 }
 
@@ -291,14 +330,75 @@ void app_model_record_done(struct app_model_record *r)
     *r = (struct app_model_record){0};
 }
 
+/* The files of a model: one, or the parts of a split one. */
+struct files {
+    char **path;
+    size_t n;
+};
+
+static void files_done(struct files *f)
+{
+    for (size_t i = 0; f->path && i < f->n; i++)
+        free(f->path[i]);
+    free(f->path);
+    *f = (struct files){0};
+}
+
+static int files_of(const char *first, struct files *out, struct pd_err *err)
+{
+    struct eng_part part = {.no = 0};
+    bool split = eng_model_part(first, &part) && part.no == 1 && part.count > 1;
+    size_t n = split ? part.count : 1;
+    struct files f = {calloc(n, sizeof(*f.path)), n};
+    bool whole = f.path != NULL;
+
+    for (size_t i = 0; whole && i < n; i++) {
+        f.path[i] = split ? eng_model_part_path(&part, (unsigned)i + 1) : strdup(first);
+        whole = f.path[i] != NULL;
+    }
+    if (!whole) {
+        files_done(&f);
+        return no_memory(err);
+    }
+    *out = f;
+    return 0;
+}
+
+/* Of all files in a row. */
+static int hash_files(const struct files *f, char hex[PD_SHA256_HEX], struct pd_err *err)
+{
+    struct pd_sha256 *h = pd_sha256_new();
+    uint8_t sum[PD_SHA256_BYTES];
+    int rc = h ? 0 : no_memory(err);
+
+    for (size_t i = 0; i < f->n && rc == 0; i++)
+        rc = pd_sha256_add_file(h, f->path[i], err);
+    if (rc == 0) {
+        pd_sha256_end(h, sum);
+        pd_hex(sum, sizeof sum, hex);
+    }
+    pd_sha256_free(h);
+    return rc;
+}
+
 int app_hash_model(const char *path, char hex[PD_SHA256_HEX], struct pd_err *err)
 {
-    uint8_t sum[PD_SHA256_BYTES];
-    int rc = pd_sha256_file(path, sum, err);
+    struct files f;
+    int rc = files_of(path, &f, err);
 
-    if (rc == 0)
-        pd_hex(sum, sizeof sum, hex);
+    if (rc < 0)
+        return rc;
+    rc = hash_files(&f, hex, err);
+    files_done(&f);
     return rc;
+}
+
+/* Where the model NAME of this folder is, or would be. */
+static char *own_path(const char *folder, const char *name)
+{
+    char *path = find_split(folder, name);
+
+    return path ? path : in_folder(folder, name, ".gguf");
 }
 
 int app_verify_model(const char *name, struct app_model_record *out, char now[PD_SHA256_HEX],
@@ -311,7 +411,7 @@ int app_verify_model(const char *name, struct app_model_record *out, char now[PD
     for (int i = 0; rc == 0 && !record && (folder = app_data_folder("models", i)); i++) {
         if (folder[0] && has_record(folder, name)) {
             record = in_folder(folder, name, ".json");
-            r.path = in_folder(folder, name, ".gguf");
+            r.path = own_path(folder, name);
         }
         free(folder);
     }
@@ -333,17 +433,6 @@ int app_verify_model(const char *name, struct app_model_record *out, char now[PD
 /* ---- adding, naming, removing
  * ---------------------------------------------------------------------- */
 
-/* The file's name without folder and ending. */
-static char *name_of(const char *file)
-{
-    const char *slash = strrchr(file, '/');
-    struct pd_str name = pd_str_of(slash ? slash + 1 : file);
-
-    if (pd_str_ends(name, PD_STR(".gguf")))
-        name.len -= 5;
-    return pd_str_dup(name);
-}
-
 /* Puts a link there in one step, also over another one. */
 static int put_link(const char *target, const char *path, struct pd_err *err)
 {
@@ -357,13 +446,69 @@ static int put_link(const char *target, const char *path, struct pd_err *err)
     return rc;
 }
 
+/* Where the i-th of n files of the model NAME goes. */
+static char *place_of(const char *folder, const char *name, size_t i, size_t n)
+{
+    struct eng_part part = {.count = (unsigned)n};
+    char *stem, *path;
+
+    if (n == 1)
+        return in_folder(folder, name, ".gguf");
+    stem = app_join(folder, "/", name);
+    part.stem = pd_str_of(stem ? stem : "");
+    path = stem ? eng_model_part_path(&part, (unsigned)i + 1) : NULL;
+    free(stem);
+    return path;
+}
+
+/* A file on its way: a copy, or what a link will point to. */
+struct arrival {
+    struct pd_draft draft;
+    char *source, *path;
+};
+
+static int arrive(struct arrival *a, const char *from, bool link, struct pd_err *err)
+{
+    int rc;
+
+    a->source = realpath(from, NULL);
+    if (!a->source || !a->path)
+        return no_memory(err);
+    if (link)
+        return 0;
+    rc = pd_draft_open(&a->draft, a->path, err);
+    return rc < 0 ? rc : pd_draft_copy(&a->draft, from, err);
+}
+
+/* Hash and size of what arrived: of the copies, so that the record is of the bytes that are kept.
+ */
+static int measure(const struct arrival *a, size_t n, bool link, struct app_model_record *r,
+                   struct pd_err *err)
+{
+    struct files f = {calloc(n, sizeof(*f.path)), n};
+    struct stat st;
+    int rc = f.path ? 0 : no_memory(err);
+
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        f.path[i] = link ? a[i].source : a[i].draft.part;
+        if (stat(f.path[i], &st) < 0)
+            rc = pd_fail_errno(err, errno, "cannot look at '%s'", f.path[i]);
+        else
+            r->bytes += (uint64_t)st.st_size;
+    }
+    if (rc == 0)
+        rc = hash_files(&f, r->sha256, err);
+    free(f.path); /* the names are the arrivals' */
+    return rc;
+}
+
 int app_add_model(const char *file, const char *name, bool link, struct app_model_record *out,
                   struct pd_err *err)
 {
     struct app_model_record r = {.name = name ? strdup(name) : name_of(file)};
     char *folder = own_folder();
-    struct pd_draft d = {.fd = -1};
-    struct stat st;
+    struct files from = {0};
+    struct arrival *a = NULL;
     int rc = r.name && folder ? check_name(r.name, err) : no_memory(err);
 
     if (rc == 0)
@@ -372,28 +517,32 @@ int app_add_model(const char *file, const char *name, bool link, struct app_mode
         rc = eng_model_check(file, err);
     if (rc == 0)
         rc = pd_mkdirs(folder, 0755, err);
-    if (rc == 0) {
-        r.source = realpath(file, NULL);
-        r.path = in_folder(folder, r.name, ".gguf");
-        rc = r.source && r.path ? 0 : no_memory(err);
-    }
-    if (rc == 0 && !link) {
-        rc = pd_draft_open(&d, r.path, err);
-        if (rc == 0)
-            rc = pd_draft_copy(&d, file, err);
-    }
-    /* The copy, so that the record is of the bytes that are kept. */
     if (rc == 0)
-        rc = app_hash_model(link ? r.source : d.part, r.sha256, err);
-    if (rc == 0 && stat(link ? r.source : d.part, &st) < 0)
-        rc = pd_fail_errno(err, errno, "cannot look at '%s'", r.source);
-    if (rc == 0) {
-        r.bytes = (uint64_t)st.st_size;
-        rc = write_record(folder, &r, err);
+        rc = files_of(file, &from, err);
+    if (rc == 0 && !(a = calloc(from.n, sizeof(*a))))
+        rc = no_memory(err);
+    for (size_t i = 0; rc == 0 && i < from.n; i++) {
+        a[i].draft.fd = -1;
+        a[i].path = place_of(folder, r.name, i, from.n);
     }
+    for (size_t i = 0; rc == 0 && i < from.n; i++)
+        rc = arrive(&a[i], from.path[i], link, err);
     if (rc == 0)
-        rc = link ? put_link(r.source, r.path, err) : pd_draft_commit(&d, err);
-    pd_draft_done(&d);
+        rc = measure(a, from.n, link, &r, err);
+    if (rc == 0) {
+        r.source = strdup(a[0].source);
+        r.path = strdup(a[0].path);
+        rc = r.source && r.path ? write_record(folder, &r, err) : no_memory(err);
+    }
+    for (size_t i = from.n; rc == 0 && i-- > 0;)
+        rc = link ? put_link(a[i].source, a[i].path, err) : pd_draft_commit(&a[i].draft, err);
+    for (size_t i = 0; a && i < from.n; i++) {
+        pd_draft_done(&a[i].draft);
+        free(a[i].source);
+        free(a[i].path);
+    }
+    free(a);
+    files_done(&from);
     free(folder);
     if (rc < 0)
         app_model_record_done(&r);
@@ -447,7 +596,7 @@ static char *alias_for(const char *folder, const char *name, const char *file)
 
         if (!pd_str_ends(entry, PD_STR(".gguf")))
             continue;
-        alias = pd_str_dup(pd_str_sub(entry, 0, entry.len - 5));
+        alias = name_of(e->d_name);
         target = alias ? alias_target(folder, alias) : NULL;
         path = target ? in_folder(folder, alias, ".gguf") : NULL;
         if (path && strcmp(alias, name) != 0 && same_place(path, file))
@@ -465,11 +614,12 @@ int app_remove_model(const char *name, struct pd_err *err)
 {
     char *folder = own_folder(), *bundle = app_data_folder("models", APP_FOLDER_BUNDLED);
     char *path = NULL, *record = NULL, *alias = NULL, *target = NULL, *elsewhere = NULL;
+    struct files files = {0};
     struct stat st;
     int rc = folder && bundle ? check_name(name, err) : no_memory(err);
 
     if (rc == 0) {
-        path = in_folder(folder, name, ".gguf");
+        path = own_path(folder, name);
         record = in_folder(folder, name, ".json");
         rc = path && record ? 0 : no_memory(err);
     }
@@ -484,10 +634,14 @@ int app_remove_model(const char *name, struct pd_err *err)
         target = alias_target(folder, name);
     if (rc == 0 && !target && (alias = alias_for(folder, name, path)))
         rc = pd_fail(err, PD_EBUSY, "alias '%s' stands for '%s': remove it first", alias, name);
-    if (rc == 0 && unlink(path) < 0)
-        rc = pd_fail_errno(err, errno, "cannot remove '%s'", path);
+    if (rc == 0)
+        rc = files_of(path, &files, err);
+    for (size_t i = 0; rc == 0 && i < files.n; i++)
+        if (unlink(files.path[i]) < 0 && (i == 0 || errno != ENOENT))
+            rc = pd_fail_errno(err, errno, "cannot remove '%s'", files.path[i]);
     if (rc == 0 && unlink(record) < 0 && errno != ENOENT)
         rc = pd_fail_errno(err, errno, "cannot remove '%s'", record);
+    files_done(&files);
     free(folder);
     free(bundle);
     free(path);

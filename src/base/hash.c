@@ -73,17 +73,14 @@ void pd_sha256_bytes(const void *bytes, size_t n, uint8_t out[PD_SHA256_BYTES])
     must(EVP_Digest(n > 0 ? bytes : "", n, out, NULL, EVP_sha256(), NULL));
 }
 
-int pd_sha256_file(const char *path, uint8_t out[PD_SHA256_BYTES], struct pd_err *err)
+int pd_sha256_add_file(struct pd_sha256 *h, const char *path, struct pd_err *err)
 {
-    struct pd_sha256 *h = pd_sha256_new();
     uint8_t *chunk = malloc(FILE_CHUNK_BYTES);
     int fd = -1, rc = 0;
     ssize_t n;
 
-    if (!h || !chunk) {
-        rc = pd_fail(err, PD_ENOMEM, "out of memory while hashing '%s'", path);
-        goto out;
-    }
+    if (!chunk)
+        return pd_fail(err, PD_ENOMEM, "out of memory while hashing '%s'", path);
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
         rc = pd_fail_errno(err, errno, "cannot open '%s'", path);
@@ -96,15 +93,23 @@ int pd_sha256_file(const char *path, uint8_t out[PD_SHA256_BYTES], struct pd_err
         if (n > 0)
             pd_sha256_add(h, chunk, (size_t)n);
     } while (n > 0 || (n < 0 && errno == EINTR));
-    if (n < 0) {
+    if (n < 0)
         rc = pd_fail_errno(err, errno, "cannot read '%s'", path);
-        goto out;
-    }
-    pd_sha256_end(h, out);
 out:
     if (fd >= 0)
         close(fd);
     free(chunk);
+    return rc;
+}
+
+int pd_sha256_file(const char *path, uint8_t out[PD_SHA256_BYTES], struct pd_err *err)
+{
+    struct pd_sha256 *h = pd_sha256_new();
+    int rc = h ? pd_sha256_add_file(h, path, err)
+               : pd_fail(err, PD_ENOMEM, "out of memory while hashing '%s'", path);
+
+    if (rc == 0)
+        pd_sha256_end(h, out);
     pd_sha256_free(h);
     return rc;
 }

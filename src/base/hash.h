@@ -14,6 +14,7 @@ struct pd_sha256;                      /* a running hash */
 struct pd_sha256 *pd_sha256_new(void); /* NULL: out of memory */
 void pd_sha256_free(struct pd_sha256 *h);
 void pd_sha256_add(struct pd_sha256 *h, const void *bytes, size_t n);
+int pd_sha256_add_file(struct pd_sha256 *h, const char *path, struct pd_err *err);
 void pd_sha256_add_u64(struct pd_sha256 *h, uint64_t v);      /* little-endian */
 void pd_sha256_add_str(struct pd_sha256 *h, struct pd_str s); /* length (u64), then bytes */
 void pd_sha256_end(struct pd_sha256 *h,

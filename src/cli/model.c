@@ -261,9 +261,9 @@ static int show(const struct cli *cli, const char *name, struct pd_err *err)
     int rc = app_find_model(name, &path, err);
 
     if (rc == 0)
-        rc = app_hash_model(path, hex, err);
-    if (rc == 0)
         rc = eng_model_peek(path, &m, &kv, err);
+    if (rc == 0 && (rc = app_hash_model(path, hex, err)) < 0)
+        eng_model_info_done(&m);
     if (rc == 0) {
         runs = eng_model_check(path, &problem) == 0;
         has_template = eng_model_template(path, &template, NULL) != PD_ENOENT;

@@ -484,7 +484,7 @@ static const char *spoil_model(struct gb *b, int i)
         return "general.architecture";
     case 3:
         gb_u32(b, "split.count", 2);
-        return "one of 2 parts";
+        return "part 1 of 2 of a split model";
     case 4:
         gb_remove(b, "llama.block_count");
         return "'llama.block_count' is missing";
