@@ -18,7 +18,8 @@ engine_libkernels_a_SOURCES = \
 	engine/roofline.c \
 	engine/kv_type.c engine/kv_type_int.h engine/kv_type/attn_int.h \
 	engine/kv_type/f32.c engine/kv_type/f16.c engine/kv_type/q8_0.c \
-	engine/quant.c engine/quant_int.h engine/quant/float_mm_int.h engine/quant/int8_mm_int.h \
+	engine/quant.c engine/quant_int.h engine/quant/float_mm_int.h \
+	engine/quant/int8_mm_int.h engine/quant/nibble_mm_int.h \
 	engine/quant/f32.c engine/quant/f16.c engine/quant/bf16.c \
 	engine/quant/q8_0.c engine/quant/q4_0.c engine/quant/q4_1.c engine/quant/q5_0.c engine/quant/q5_1.c \
 	engine/quant/k_int.h engine/quant/k_mm_int.h engine/quant/k_scales_int.h \

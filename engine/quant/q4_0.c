@@ -38,50 +38,9 @@ static void dequant(const void *src, float *dst, size_t n)
     }
 }
 
-static void repack(const void *src, size_t row_bytes, size_t n_rows, size_t cols, void *tile)
-{
-    const char *p = src;
-    struct tile_block *out = tile;
-
-    for (size_t b = 0; b < cols / ENG_Q8_BLOCK; b++) {
-        memset(&out[b], 0, sizeof out[b]);
-        for (size_t o = 0; o < n_rows; o++) {
-            struct block in;
-
-            memcpy(&in, p + o * row_bytes + b * sizeof in, sizeof in);
-            out[b].d[o] = in.d;
-            for (size_t g = 0; g < 4; g++)
-                memcpy(out[b].u[g][o], in.u + 4 * g, 4);
-        }
-    }
-}
-
-ENG_INL int32_t weight(const struct tile_block *b, size_t o, size_t i)
-{
-    return b->u[i % 16 / 4][o][i % 4] >> (i < 16 ? 0 : 4) & 15;
-}
-
-#ifdef ENG_X86
-A2 void a2_weights(const struct tile_block *b, int g, size_t o, __m256i *lo, __m256i *hi)
-{
-    __m256i u = _mm256_load_si256((const void *)b->u[g][o]), mask = _mm256_set1_epi8(15);
-
-    *lo = _mm256_and_si256(u, mask);
-    *hi = _mm256_and_si256(_mm256_srli_epi16(u, 4), mask);
-}
-
-A5 void a5_weights(const struct tile_block *b, int g, size_t o, __m512i *lo, __m512i *hi)
-{
-    __m512i u = _mm512_load_si512(b->u[g][o]), mask = _mm512_set1_epi8(15);
-
-    *lo = _mm512_and_si512(u, mask);
-    *hi = _mm512_and_si512(_mm512_srli_epi16(u, 4), mask);
-}
-#endif
-
 #define WEIGHT_BITS 4
 #define BIAS_BITS   3
-#include "engine/quant/int8_mm_int.h"
+#include "engine/quant/nibble_mm_int.h"
 
 const struct eng_quant quant_q4_0 = {
     .name = "Q4_0",
