@@ -62,6 +62,7 @@ PROP_TESTS = \
 	tests/prop/test_digest
 FUZZ_TESTS = \
 	tests/fuzz/fuzz_gguf \
+	tests/fuzz/fuzz_http \
 	tests/fuzz/fuzz_template \
 	tests/fuzz/fuzz_tokenizer
 SCRIPT_TESTS = \
