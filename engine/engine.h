@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "base/buf.h"
+#include "base/chat.h"
 #include "base/err.h"
 #include "base/queue.h"
 
@@ -180,21 +181,16 @@ int32_t eng_token_bos(const struct eng_tokenizer *t); /* begins a text, -1 */
 bool eng_token_is_end(const struct eng_tokenizer *t, int32_t id); /* ends a text or a turn */
 bool eng_token_is_control(const struct eng_tokenizer *t, int32_t id);
 uint32_t eng_n_vocab(const struct eng_tokenizer *t);
-struct eng_message {
-    const char *role; /* system user assistant */
-    struct pd_str content;
-};
-/* Messages through a chat template (Jinja; NULL: the file's own) with its generation prompt, as
- * tokens: those of the rendered text, but no control token comes from a message's content. BOS is
- * there if the template prints it. PD_EFORMAT: a template that is not there or not supported, never
- * a different prompt; PD_EINVAL: the template refuses the messages. docs/design/templates.md */
-int eng_chat(const struct eng_tokenizer *t, const char *template,
-             const struct eng_message *messages, size_t n_messages, int32_t **io_ids, size_t *io_n,
-             struct pd_err *err);
+/* A conversation through a chat template (Jinja; NULL: the file's own) with its generation prompt,
+ * as tokens: those of the rendered text, but no control token comes from what a message, a tool or
+ * a variable says. BOS is there if the template prints it. PD_EFORMAT: a template that is not there
+ * or not supported, never a different prompt; PD_EINVAL: the template refuses the conversation, or
+ * would leave its tools out. docs/design/templates.md */
+int eng_chat(const struct eng_tokenizer *t, const char *template, const struct pd_chat *chat,
+             int32_t **io_ids, size_t *io_n, struct pd_err *err);
 /* The same as text, to look at. */
-int eng_chat_text(const struct eng_tokenizer *t, const char *template,
-                  const struct eng_message *messages, size_t n_messages, struct pd_buf *out,
-                  struct pd_err *err);
+int eng_chat_text(const struct eng_tokenizer *t, const char *template, const struct pd_chat *chat,
+                  struct pd_buf *out, struct pd_err *err);
 const char *eng_chat_own(const struct eng_tokenizer *t); /* the file's template; NULL: none */
 const char *eng_chat_builtin(const char *name);          /* a template by name; NULL: none */
 const char *eng_chat_builtin_name(size_t i);             /* NULL past the last */

@@ -6,6 +6,7 @@
 # A script is one line in SCRIPT_TESTS and prints TAP itself.
 
 UNIT_TESTS = \
+	tests/unit/test_app_chat \
 	tests/unit/test_base_arena \
 	tests/unit/test_base_buf \
 	tests/unit/test_base_clock \

@@ -65,14 +65,24 @@ extern const char app_default_model[];  /* tiny-base */
 extern const char app_default_scorer[]; /* tiny-prm */
 extern const char app_default_draft[];  /* tiny-draft */
 
+/* ---- conversations ------------------------------------------------------------------------------
+ */
+
+/* The conversation of a request to OpenAI's chat route or one that follows it: messages, tools,
+ * chat_template_kwargs, continue_final_message (the default: true when the last message is the
+ * assistant's). All in the arena. PD_EINVAL says which message and what is wrong with it. */
+int app_chat_parse(const struct pd_json *request, struct pd_arena *a, struct pd_chat **out,
+                   struct pd_err *err);
+
 /* ---- a job, from words to an answer -------------------------------------------------------------
  */
 
 /* Everything that determines a result; strings borrowed until app_job_free. */
 struct app_request {
     const char *question, *system, *problem_key, *expect;
-    const char *model;         /* name or path; NULL: app_default_model */
-    const char *chat_template; /* name or Jinja file, of model and draft; NULL: their own */
+    const struct pd_chat *chat; /* in place of question and system; NULL: these */
+    const char *model;          /* name or path; NULL: app_default_model */
+    const char *chat_template;  /* name or Jinja file, of model and draft; NULL: their own */
     /* name or path, or a verifier without a model, "oracle:tpr=0.9,fpr=0.1"; NULL:
      * app_default_scorer when the strategy needs one */
     const char *draft; /* name or path; NULL: app_default_draft when the strategy needs one */

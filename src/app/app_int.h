@@ -35,4 +35,11 @@ int app_scorer_parse(const char *scorer, struct pd_arena *arena,
                      const struct pd_verifier **out_verifier, const void **out_params,
                      struct pd_err *err);
 
+/* Into an open object: the members that app_chat_parse reads. */
+void app_chat_json(const struct pd_chat *c, struct pd_jw *w);
+int app_chat_copy(const struct pd_chat *c, struct pd_arena *a, struct pd_chat **out,
+                  struct pd_err *err);
+/* What it asks: the last message of the user, else the last one. */
+const struct pd_message *app_chat_question(const struct pd_chat *c);
+
 #endif

@@ -39,16 +39,10 @@ static struct eng_ctx *ctx_of(const struct pd_gctx *c)
     return (struct eng_ctx *)(uintptr_t)c;
 }
 
-static int chat(struct pd_generator *g, const char *system, const char *question, int32_t **ids,
-                size_t *n, struct pd_err *err)
+static int chat(struct pd_generator *g, const struct pd_chat *c, int32_t **ids, size_t *n,
+                struct pd_err *err)
 {
-    struct eng_message m[2];
-    size_t k = 0;
-
-    if (system && system[0])
-        m[k++] = (struct eng_message){"system", pd_str_of(system)};
-    m[k++] = (struct eng_message){"user", pd_str_of(question)};
-    return eng_chat(eng_model_tokenizer(self(g)->model), self(g)->chat_template, m, k, ids, n, err);
+    return eng_chat(eng_model_tokenizer(self(g)->model), self(g)->chat_template, c, ids, n, err);
 }
 
 static int tokenize(struct pd_generator *g, struct pd_str text, int32_t **ids, size_t *n,

@@ -252,8 +252,10 @@ static int build_request(struct app_job *j, const struct app_request *r, struct 
 
     pd_jw_init(&w, &b);
     pd_jw_object(&w);
-    put_text(&w, "question", r->question);
-    put_text(&w, "system", r->system);
+    put_text(&w, "question", j->core.question);
+    put_text(&w, "system", j->core.system);
+    if (j->core.chat)
+        app_chat_json(j->core.chat, &w);
     put_text(&w, "expect", r->expect);
     put_model(&w, "model", j->core.model, j->paths[MODEL_BASE], j->models[MODEL_BASE]);
     put_template(&w, j);
@@ -275,6 +277,20 @@ static int build_request(struct app_job *j, const struct app_request *r, struct 
         pd_buf_rc(&b) || !j->core.request ? pd_fail(err, PD_ELIMIT, "the request is too large") : 0;
     pd_buf_done(&b);
     return rc;
+}
+
+static int set_chat(struct app_job *j, const struct pd_chat *chat, struct pd_err *err)
+{
+    struct pd_chat *c;
+    int rc = app_chat_copy(chat, &j->arena, &c, err);
+
+    if (rc < 0)
+        return rc;
+    j->core.chat = c;
+    j->core.question = pd_arena_dup(&j->arena, app_chat_question(c)->content);
+    if (strcmp(c->messages[0].role, "system") == 0)
+        j->core.system = pd_arena_dup(&j->arena, c->messages[0].content);
+    return j->core.question ? 0 : pd_fail(err, PD_ENOMEM, "out of memory");
 }
 
 static void job_fields(struct app_job *j, const struct app_request *r)
@@ -406,7 +422,7 @@ static int check_request(const struct app_request *r, struct pd_err *err)
                  {"expected answer", r->expect},  {"wrap-up text", r->budget.wrap_up},
                  {"name of the model", r->model}, {"name of the scorer", r->scorer}};
 
-    if (!pd_str_trim(pd_str_of(r->question)).len)
+    if (!r->chat && !pd_str_trim(pd_str_of(r->question)).len)
         return pd_fail(err, PD_EINVAL, "the question is empty");
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         if (texts[i].text && !pd_utf8_valid(pd_str_of(texts[i].text)))
@@ -435,12 +451,15 @@ int app_job_new(struct app *a, const struct app_request *r, struct app_job **out
                                          : app_default_scorer;
 
         job_fields(j, r);
+        if (r->chat)
+            rc = set_chat(j, r->chat, err);
         j->core.model = copy(j, r->model ? r->model : app_default_model);
         if (j->core.strategy->needs_draft)
             j->core.draft = copy(j, r->draft ? r->draft : app_default_draft);
         j->core.created_ms = pd_clock_unix_ms();
         j->kv_type = copy(j, r->kv_type);
-        rc = set_scorer(j, scorer, r->truth, err);
+        if (rc == 0)
+            rc = set_scorer(j, scorer, r->truth, err);
         if (rc == 0)
             rc = set_template(j, r->chat_template, err);
         if (rc == 0 && lacks_truth(j))
@@ -606,7 +625,14 @@ int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct 
         j->chat_template =
             copy(j, pd_json_string(pd_json_get(pd_json_get(q, "chat_template"), "text")));
         j->kv_type = copy(j, pd_json_string(pd_json_get(q, "kv_type")));
-        rc = set_scorer(j, rec->scorer, stored_truth(j, q), err);
+        if (pd_json_get(q, "messages")) {
+            struct pd_chat *c;
+
+            rc = app_chat_parse(q, &j->arena, &c, err);
+            j->core.chat = rc == 0 ? c : NULL;
+        }
+        if (rc == 0)
+            rc = set_scorer(j, rec->scorer, stored_truth(j, q), err);
         if (rc == 0 && (!r.question || !mf || (scored_by_model(j) && !sf) || lacks_truth(j)))
             rc = pd_fail(err, PD_EFORMAT, "the stored request of %s is not complete", rec->id);
         if (rc == 0 && mode != PD_JOB_RECORDED) {

@@ -4,6 +4,7 @@ src_base_libbase_a_SOURCES = \
 	src/base/arena.h \
 	src/base/buf.c \
 	src/base/buf.h \
+	src/base/chat.h \
 	src/base/clock.c \
 	src/base/clock.h \
 	src/base/err.c \

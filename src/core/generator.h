@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/buf.h"
+#include "base/chat.h"
 #include "base/err.h"
 
 struct pd_gctx; /* a token sequence with whatever cache the engine keeps for it */
@@ -62,8 +63,8 @@ struct pd_generator {
 
 struct pd_generator_ops {
     /* ids are malloc'ed; *io_n counts; appended behind what is there */
-    int (*chat)(struct pd_generator *g, const char *system, const char *question, int32_t **io_ids,
-                size_t *io_n, struct pd_err *err);
+    int (*chat)(struct pd_generator *g, const struct pd_chat *chat, int32_t **io_ids, size_t *io_n,
+                struct pd_err *err);
     int (*tokenize)(struct pd_generator *g, struct pd_str text, int32_t **io_ids, size_t *io_n,
                     struct pd_err *err);
     int (*detokenize)(struct pd_generator *g, const int32_t *ids, size_t n, struct pd_buf *out,

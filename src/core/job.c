@@ -61,7 +61,7 @@ static int make_root(struct search *s, struct pd_err *err)
         root->n_tokens = job->stored->nodes[0].n_tokens;
         return 0;
     }
-    rc = job->gen->ops->chat(job->gen, job->system, job->question, &ids, &n, err);
+    rc = search_chat(s, (struct pd_str){0}, &ids, &n, err);
     if (rc == 0 && n + 1 > job->gen->ops->n_ctx(job->gen))
         rc =
             pd_fail(err, PD_ELIMIT, "the prompt has %zu tokens, the model's context holds %" PRIu32,

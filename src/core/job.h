@@ -62,7 +62,9 @@ struct pd_progress {                /* written by the job, read by anyone */
 
 struct pd_job {
     /* in */
-    const char *id, *question, *system, *problem_key;
+    const char *id, *problem_key;
+    const char *question, *system; /* what keys, verifiers and strategies know of the prompt */
+    const struct pd_chat *chat;    /* the prompt; NULL: system and question alone */
     uint32_t repeat;
     uint64_t seed;
     const struct pd_strategy *strategy;

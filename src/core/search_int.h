@@ -124,6 +124,10 @@ int search_node_serve(struct search *s, struct node *n, const struct pd_node_rec
 void search_node_adopt(struct node *n); /* what the tree goes on from is part of it */
 
 /* given.c */
+/* The prompt's tokens: the job's conversation, or the same up to its last question and with another
+ * one in place of that. */
+int search_chat(struct search *s, struct pd_str question, int32_t **io_ids, size_t *io_n,
+                struct pd_err *err);
 /* search_force, or the same beside the tree. */
 int search_node_give(struct search *s, struct node *parent, struct pd_str text, bool aside,
                      struct node **out, struct pd_err *err);

@@ -140,15 +140,18 @@ static int put_bytes(struct pd_str text, int32_t **io_ids, size_t *io_n)
     return 0;
 }
 
-static int chat(struct pd_generator *g, const char *system, const char *question, int32_t **io_ids,
-                size_t *io_n, struct pd_err *err)
+static int chat(struct pd_generator *g, const struct pd_chat *c, int32_t **io_ids, size_t *io_n,
+                struct pd_err *err)
 {
     if (fails(self(g)))
         return failed(err, "chat");
-    if (system)
-        put_bytes(pd_str_of(system), io_ids, io_n);
-    put_bytes(PD_STR("Q:"), io_ids, io_n);
-    put_bytes(pd_str_of(question), io_ids, io_n);
+    for (size_t i = 0; i < c->n_messages; i++) {
+        if (strcmp(c->messages[i].role, "user") == 0)
+            put_bytes(PD_STR("Q:"), io_ids, io_n);
+        else if (strcmp(c->messages[i].role, "assistant") == 0)
+            put_bytes(PD_STR("A:"), io_ids, io_n);
+        put_bytes(c->messages[i].content, io_ids, io_n);
+    }
     put_bytes(PD_STR("\n"), io_ids, io_n);
     (*io_ids)[*io_n - 1] = FAKE_TURN;
     return 0;

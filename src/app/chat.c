@@ -1,0 +1,230 @@
+/* Conversations as JSON: the members messages, tools, chat_template_kwargs and
+ * continue_final_message of a request, as OpenAI's chat route and the servers that follow it take
+ * them. A stored request has them in the same form. */
+#include "app/app_int.h"
+
+#define CHAT_MAX_BYTES ((size_t)16 << 20) /* as a stored request */
+
+static int no_memory(struct pd_err *err)
+{
+    return pd_fail(err, PD_ENOMEM, "out of memory for the messages");
+}
+
+/* A string member; absent or null is NULL. */
+static int text_of(const struct pd_json *message, const char *key, struct pd_arena *a,
+                   const char **out, struct pd_err *err)
+{
+    const struct pd_json *v = pd_json_get(message, key);
+
+    *out = NULL;
+    if (!v || pd_json_is_null(v))
+        return 0;
+    if (!pd_json_string(v))
+        return pd_fail(err, PD_EINVAL, "%s must be a string", key);
+    *out = pd_arena_dup(a, pd_str_of(pd_json_string(v)));
+    return *out ? 0 : no_memory(err);
+}
+
+/* A member that is passed on as it is, as text. */
+static int json_of(const struct pd_json *of, const char *key, bool (*is)(const struct pd_json *),
+                   struct pd_arena *a, const char **out, struct pd_err *err)
+{
+    const struct pd_json *v = pd_json_get(of, key);
+    struct pd_buf b = PD_BUF_INIT(CHAT_MAX_BYTES);
+    struct pd_jw w;
+
+    *out = NULL;
+    if (!v || pd_json_is_null(v))
+        return 0;
+    if (!is(v))
+        return pd_fail(err, PD_EINVAL, "%s must be an %s", key,
+                       is == pd_json_is_array ? "array" : "object");
+    pd_jw_init(&w, &b);
+    pd_jw_value(&w, v);
+    if (pd_buf_rc(&b) == 0)
+        *out = pd_arena_dup(a, pd_buf_str(&b));
+    pd_buf_done(&b);
+    return *out ? 0 : no_memory(err);
+}
+
+/* A string, null, or an array of parts {"type":"text","text":…}, whose texts follow each other. */
+static int content_of(const struct pd_json *message, struct pd_arena *a, struct pd_str *out,
+                      struct pd_err *err)
+{
+    const struct pd_json *v = pd_json_get(message, "content");
+    struct pd_buf b = PD_BUF_INIT(CHAT_MAX_BYTES);
+
+    *out = (struct pd_str){0};
+    if (!v || pd_json_is_null(v))
+        return 0;
+    if (!pd_json_string(v) && !pd_json_is_array(v))
+        return pd_fail(err, PD_EINVAL, "content must be a string or an array of text parts");
+    pd_buf_addz(&b, pd_json_string(v) ? pd_json_string(v) : "");
+    for (const struct pd_json *p = pd_json_first(v); p; p = pd_json_next(p)) {
+        const char *type = pd_json_string(pd_json_get(p, "type"));
+        const char *text = pd_json_string(pd_json_get(p, "text"));
+
+        if (!type || strcmp(type, "text") != 0 || !text) {
+            pd_buf_done(&b);
+            return pd_fail(err, PD_EINVAL,
+                           "content has a part of type '%.32s': models here read text only",
+                           type ? type : "");
+        }
+        pd_buf_addz(&b, text);
+    }
+    out->ptr = pd_buf_rc(&b) < 0 ? NULL : pd_arena_dup(a, pd_buf_str(&b));
+    out->len = b.len;
+    pd_buf_done(&b);
+    return out->ptr ? 0 : no_memory(err);
+}
+
+static int check_tool_calls(const struct pd_json *message, struct pd_err *err)
+{
+    const struct pd_json *calls = pd_json_get(message, "tool_calls");
+
+    for (const struct pd_json *c = pd_json_first(calls); c; c = pd_json_next(c))
+        if (!pd_json_string(pd_json_get(pd_json_get(c, "function"), "name")))
+            return pd_fail(err, PD_EINVAL, "tool_calls must be of functions with a name");
+    return 0;
+}
+
+static int read_message(const struct pd_json *v, struct pd_arena *a, struct pd_message *out,
+                        struct pd_err *err)
+{
+    static const struct {
+        const char *role, *as;
+    } roles[] = {{"system", "system"},
+                 {"developer", "system"}, /* its new name at OpenAI */
+                 {"user", "user"},
+                 {"assistant", "assistant"},
+                 {"tool", "tool"}};
+    const char *role = pd_json_string(pd_json_get(v, "role"));
+    int rc;
+
+    *out = (struct pd_message){0};
+    for (size_t i = 0; role && i < sizeof roles / sizeof *roles; i++)
+        if (strcmp(roles[i].role, role) == 0)
+            out->role = roles[i].as;
+    if (!out->role)
+        return pd_fail(err, PD_EINVAL, "role must be system, developer, user, assistant or tool");
+    rc = content_of(v, a, &out->content, err);
+    if (rc == 0)
+        rc = text_of(v, "name", a, &out->name, err);
+    if (rc == 0)
+        rc = text_of(v, "tool_call_id", a, &out->tool_call_id, err);
+    if (rc == 0)
+        rc = text_of(v, "reasoning_content", a, &out->reasoning, err);
+    if (rc == 0 && !out->reasoning)
+        rc = text_of(v, "reasoning", a, &out->reasoning, err);
+    if (rc == 0)
+        rc = json_of(v, "tool_calls", pd_json_is_array, a, &out->tool_calls, err);
+    if (rc == 0)
+        rc = check_tool_calls(v, err);
+    if (rc == 0 && !out->content.ptr && !out->tool_calls)
+        rc = pd_fail(err, PD_EINVAL, "there is no content");
+    return rc;
+}
+
+int app_chat_parse(const struct pd_json *request, struct pd_arena *a, struct pd_chat **out,
+                   struct pd_err *err)
+{
+    const struct pd_json *list = pd_json_get(request, "messages"), *v = pd_json_first(list);
+    const struct pd_json *go_on = pd_json_get(request, "continue_final_message");
+    struct pd_chat *c = pd_arena_alloc(a, sizeof *c);
+    struct pd_message *m = pd_arena_array(a, pd_json_size(list) + 1, sizeof *m);
+    int rc = c && m ? 0 : no_memory(err);
+
+    if (rc == 0 && (!pd_json_is_array(list) || !v))
+        rc = pd_fail(err, PD_EINVAL, "messages must be an array of at least one message");
+    for (size_t i = 0; v && rc == 0; i++, v = pd_json_next(v)) {
+        rc = read_message(v, a, &m[i], err);
+        if (rc < 0)
+            pd_err_context(err, "in messages[%zu]", i);
+    }
+    if (rc < 0)
+        return rc;
+    c->messages = m;
+    c->n_messages = pd_json_size(list);
+    rc = json_of(request, "tools", pd_json_is_array, a, &c->tools, err);
+    if (rc == 0)
+        rc = json_of(request, "chat_template_kwargs", pd_json_is_object, a, &c->variables, err);
+    c->continue_last = strcmp(m[c->n_messages - 1].role, "assistant") == 0;
+    if (rc == 0 && go_on && !pd_json_is_null(go_on) && !pd_json_bool(go_on, &c->continue_last))
+        rc = pd_fail(err, PD_EINVAL, "continue_final_message must be true or false");
+    *out = c;
+    return rc;
+}
+
+static void put_text(struct pd_jw *w, const char *key, const char *text)
+{
+    if (text) {
+        pd_jw_key(w, key);
+        pd_jw_strz(w, text);
+    }
+}
+
+static void put_json(struct pd_jw *w, const char *key, const char *json)
+{
+    if (json) {
+        pd_jw_key(w, key);
+        pd_jw_raw(w, pd_str_of(json));
+    }
+}
+
+void app_chat_json(const struct pd_chat *c, struct pd_jw *w)
+{
+    pd_jw_key(w, "messages");
+    pd_jw_array(w);
+    for (size_t i = 0; i < c->n_messages; i++) {
+        const struct pd_message *m = &c->messages[i];
+
+        pd_jw_object(w);
+        put_text(w, "role", m->role);
+        pd_jw_key(w, "content");
+        if (m->content.ptr)
+            pd_jw_str(w, m->content);
+        else
+            pd_jw_null(w);
+        put_text(w, "reasoning_content", m->reasoning);
+        put_json(w, "tool_calls", m->tool_calls);
+        put_text(w, "tool_call_id", m->tool_call_id);
+        put_text(w, "name", m->name);
+        pd_jw_end_object(w);
+    }
+    pd_jw_end_array(w);
+    put_json(w, "tools", c->tools);
+    put_json(w, "chat_template_kwargs", c->variables);
+    pd_jw_key(w, "continue_final_message");
+    pd_jw_bool(w, c->continue_last);
+}
+
+int app_chat_copy(const struct pd_chat *c, struct pd_arena *a, struct pd_chat **out,
+                  struct pd_err *err)
+{
+    struct pd_buf b = PD_BUF_INIT(CHAT_MAX_BYTES);
+    struct pd_json *json = NULL;
+    struct pd_jw w;
+    int rc;
+
+    pd_jw_init(&w, &b);
+    pd_jw_object(&w);
+    app_chat_json(c, &w);
+    pd_jw_end_object(&w);
+    rc = pd_buf_rc(&b) < 0 ? pd_fail(err, pd_buf_rc(&b), "the messages are too long")
+                           : pd_json_parse(pd_buf_str(&b), &json, err);
+    if (rc == 0)
+        rc = app_chat_parse(json, a, out, err);
+    pd_json_free(json);
+    pd_buf_done(&b);
+    return rc;
+}
+
+const struct pd_message *app_chat_question(const struct pd_chat *c)
+{
+    const struct pd_message *last = &c->messages[c->n_messages - 1];
+
+    for (size_t i = c->n_messages; i-- > 0;)
+        if (strcmp(c->messages[i].role, "user") == 0)
+            return &c->messages[i];
+    return last;
+}

@@ -1,0 +1,239 @@
+/* Conversations from JSON and back, and a job of one: resumed and replayed from what is stored. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "app/app_int.h"
+#include "base/clock.h"
+
+static char dir[] = "/tmp/ponder-chat-XXXXXX";
+static struct pd_arena arena;
+static struct pd_err err;
+
+static int parse(const char *json, struct pd_chat **out)
+{
+    struct pd_json *v = NULL;
+    int rc;
+
+    if (pd_json_parse(pd_str_of(json), &v, &err) < 0)
+        fail_msg("%s", err.text);
+    rc = app_chat_parse(v, &arena, out, &err);
+    pd_json_free(v);
+    return rc;
+}
+
+static const char *as_json(const struct pd_chat *c)
+{
+    static struct pd_buf b = PD_BUF_INIT(1 << 20);
+    struct pd_jw w;
+
+    pd_buf_clear(&b);
+    pd_jw_init(&w, &b);
+    pd_jw_object(&w);
+    app_chat_json(c, &w);
+    pd_jw_end_object(&w);
+    assert_int_equal(pd_buf_rc(&b), 0);
+    return b.data;
+}
+
+static void test_read(void **state)
+{
+    static const struct {
+        const char *json, *kept;
+    } cases[] = {
+        {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}",
+         "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"continue_final_message\":false}"},
+        {"{\"messages\":[{\"role\":\"developer\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},"
+         "{\"type\":\"text\",\"text\":\"b\"}],\"name\":\"n\"},{\"role\":\"assistant\",\"content\":"
+         "\"c\",\"reasoning\":\"r\"}],\"tools\":null}",
+         "{\"messages\":[{\"role\":\"system\",\"content\":\"ab\",\"name\":\"n\"},{\"role\":"
+         "\"assistant\",\"content\":\"c\",\"reasoning_content\":\"r\"}],"
+         "\"continue_final_message\":true}"},
+        {"{\"messages\":[{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"1\","
+         "\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]},{\"role\":\"tool\",\"content\":"
+         "\"x\","
+         "\"tool_call_id\":\"1\"}],\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}"
+         "],"
+         "\"chat_template_kwargs\":{\"enable_thinking\":false}}",
+         "{\"messages\":[{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"1\","
+         "\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]},{\"role\":\"tool\",\"content\":"
+         "\"x\","
+         "\"tool_call_id\":\"1\"}],\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}"
+         "],"
+         "\"chat_template_kwargs\":{\"enable_thinking\":false},\"continue_final_message\":false}"},
+        {"{\"messages\":[{\"role\":\"assistant\",\"content\":\"\"}],"
+         "\"continue_final_message\":false}",
+         "{\"messages\":[{\"role\":\"assistant\",\"content\":\"\"}],"
+         "\"continue_final_message\":false}"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct pd_chat *c;
+
+        if (parse(cases[i].json, &c) < 0)
+            fail_msg("%s: %s", cases[i].json, err.text);
+        assert_string_equal(as_json(c), cases[i].kept);
+        assert_int_equal(parse(cases[i].kept, &c), 0); /* what is kept is read as the same */
+        assert_string_equal(as_json(c), cases[i].kept);
+    }
+}
+
+static void test_refused(void **state)
+{
+    static const struct {
+        const char *json, *says;
+    } cases[] = {
+        {"{}", "messages must be an array"},
+        {"{\"messages\":[]}", "at least one message"},
+        {"{\"messages\":[1]}", "messages[0]"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"king\"}]}",
+         "messages[1]"},
+        {"{\"messages\":[{\"role\":\"user\"}]}", "no content"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":1}]}", "string or an array"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}]}",
+         "image_url"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"name\":1}]}", "name must be"},
+        {"{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":1}]}",
+         "tool_calls must be an array"},
+        {"{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[{}]}]}", "functions with a name"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"tools\":{}}",
+         "tools must be an array"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"chat_template_kwargs\":[]}",
+         "must be an object"},
+        {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}],\"continue_final_message\":1}",
+         "true or false"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct pd_chat *c;
+
+        assert_int_equal(parse(cases[i].json, &c), PD_EINVAL);
+        if (!strstr(err.text, cases[i].says))
+            fail_msg("%s: %s", cases[i].json, err.text);
+    }
+}
+
+/* ---- jobs ------------------------------------------------------------------------------------ */
+
+struct outcome {
+    char digest[65], id[PD_JOB_ID_MAX], question[64];
+    uint32_t n_prompt;
+};
+
+static struct outcome run(struct app_job *j, const char *system)
+{
+    const struct pd_result *r = NULL;
+    const struct pd_job *core = app_job_core(j);
+    struct outcome o = {0};
+
+    assert_int_equal(app_job_start(j, NULL), 0);
+    if (app_job_wait(j, PD_NEVER_NS, &r, &err) < 0)
+        fail_msg("%s", err.text);
+    snprintf(o.digest, sizeof o.digest, "%s", r->digest);
+    snprintf(o.id, sizeof o.id, "%s", core->id);
+    snprintf(o.question, sizeof o.question, "%s", core->question);
+    o.n_prompt = r->trace.nodes[0].n_tokens;
+    if (system)
+        assert_string_equal(core->system, system);
+    app_job_free(j);
+    return o;
+}
+
+static struct outcome run_new(struct app *a, const char *question, const struct pd_chat *chat)
+{
+    const char *options[] = {"samples=2", "max_tokens=24"};
+    struct app_request r = {.question = question,
+                            .chat = chat,
+                            .strategy = "self_consistency",
+                            .options = options,
+                            .n_options = 2,
+                            .seed = 3};
+    struct app_job *j = NULL;
+
+    if (app_job_new(a, &r, &j, &err) < 0)
+        fail_msg("%s", err.text);
+    return run(j, NULL);
+}
+
+static void test_job(void **state)
+{
+    const struct app_config config = {.n_threads = 2, .data_dir = dir};
+    struct outcome o, again;
+    struct app_job *j = NULL;
+    struct pd_chat *c;
+    struct app *a;
+    const struct {
+        const char *question, *json;
+        bool same; /* as the question alone */
+    } cases[] = {
+        {"Ben has 2 pens. He buys 3 more. How many pens does Ben have?",
+         "{\"messages\":[{\"role\":\"user\",\"content\":\"Ben has 2 pens. He buys 3 more. How many "
+         "pens does Ben have?\"}]}",
+         true},
+        {"And 2 more?",
+         "{\"messages\":[{\"role\":\"system\",\"content\":\"Count.\"},{\"role\":\"user\","
+         "\"content\":"
+         "\"One?\"},{\"role\":\"assistant\",\"content\":\"1\"},{\"role\":\"user\",\"content\":"
+         "\"And 2 "
+         "more?\"}]}",
+         false},
+        {"How many?",
+         "{\"messages\":[{\"role\":\"user\",\"content\":\"How many?\"},{\"role\":\"assistant\","
+         "\"content\":\"There are \"}]}",
+         false},
+    };
+
+    (void)state;
+    assert_int_equal(app_open(&config, &a, &err), 0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(parse(cases[i].json, &c), 0);
+        o = run_new(a, NULL, c);
+        assert_string_equal(o.question, cases[i].question);
+        for (int mode = 0; mode < 2; mode++) {
+            if (app_job_stored(a, o.id, mode ? PD_JOB_VERIFY : PD_JOB_RECORDED, &j, &err) < 0)
+                fail_msg("%s", err.text);
+            again = run(j, c->n_messages == 4 ? "Count." : NULL);
+            assert_string_equal(again.digest, o.digest);
+            assert_string_equal(again.question, o.question);
+        }
+        again = run_new(a, cases[i].question, NULL);
+        assert_int_equal(strcmp(again.digest, o.digest) == 0, cases[i].same);
+        assert_true((again.n_prompt < o.n_prompt) == !cases[i].same);
+    }
+    app_close(a);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    pd_arena_init(&arena, 1 << 20);
+    return mkdtemp(dir) ? 0 : -1;
+}
+
+static int tear_down(void **state)
+{
+    char command[64];
+
+    (void)state;
+    pd_arena_done(&arena);
+    snprintf(command, sizeof command, "rm -rf %s", dir);
+    return system(command);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_read),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_job),
+    };
+
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
