@@ -7,4 +7,6 @@ src_daemon_libdaemon_a_SOURCES = \
 	src/daemon/listen.c \
 	src/daemon/log.c \
 	src/daemon/metrics.c \
+	src/daemon/request.c \
+	src/daemon/request.h \
 	src/daemon/route_ops.c
