@@ -10,8 +10,8 @@
  *
  * Callbacks all come on the dispatcher's thread. They must be quick, must not wait and may call
  * queue_submit, queue_tell and queue_call. What they are handed is borrowed for the call. A `user`
- * pointer must live until the last callback that it is for: after `stored` with another verdict than
- * QUEUE_STORED that was it, otherwise it is `ended`.
+ * pointer must live until the last callback that it is for: after `stored` with another verdict
+ * than QUEUE_STORED that was it, otherwise it is `ended`.
  *
  * The life of a job, by its row's status; what runs or waits at the time of a crash waits after it:
  *
@@ -44,9 +44,10 @@ struct queue_end {
 };
 
 struct queue_config {
-    struct app *app;    /* has a store; not of the queue: close it after */
-    unsigned max_jobs;  /* running at once */
-    size_t max_waiting; /* more are QUEUE_FULL; resumed and recovered jobs do not count against it */
+    struct app *app;   /* has a store; not of the queue: close it after */
+    unsigned max_jobs; /* running at once */
+    size_t
+        max_waiting; /* more are QUEUE_FULL; resumed and recovered jobs do not count against it */
     /* For every job that ends or comes to rest, after its own callback; may be NULL. */
     void (*ended)(void *user, const struct queue_end *end);
     void *user;
@@ -65,7 +66,7 @@ enum queue_verdict {
     QUEUE_KNOWN,    /* its idempotency key and body are those of an earlier job: id is that one's */
     QUEUE_CONFLICT, /* its key is that of a job with another body */
     QUEUE_FULL,     /* max_waiting wait already */
-    QUEUE_REFUSED,  /* err says why: a request that makes no sense, a model that is not there, … */
+    QUEUE_REFUSED, /* err says why: a request that makes no sense, a model that is not there, … */
 };
 
 /* Of one submission; functions may be NULL. */
@@ -95,15 +96,16 @@ int queue_submit(struct queue *q, const struct queue_submission *s, char out_id[
                  struct pd_err *err);
 
 enum queue_verb {
-    QUEUE_CANCEL, /* done, failed and cancelled jobs stay as they are: so are all verbs idempotent */
+    QUEUE_CANCEL, /* done, failed and cancelled jobs stay as they are: so are all verbs idempotent
+                   */
     QUEUE_PAUSE,
     QUEUE_RESUME, /* of a paused job: its place is that of its submission */
     QUEUE_DELETE, /* cancels what runs, then its rows go */
 };
 
-/* told (may be NULL), when the job has come to rest, durably: rc 0 and its status then; PD_ENOENT no
- * such job (by its whole id); PD_EINVAL not a job of this queue; PD_EBUSY in the hands of another
- * process. A `user` must live until then. */
+/* told (may be NULL), when the job has come to rest, durably: rc 0 and its status then; PD_ENOENT
+ * no such job (by its whole id); PD_EINVAL not a job of this queue; PD_EBUSY in the hands of
+ * another process. A `user` must live until then. */
 int queue_tell(struct queue *q, enum queue_verb verb, const char *id,
                void (*told)(void *user, int rc, const char *status, const struct pd_err *err),
                void *user, struct pd_err *err);
