@@ -7,6 +7,7 @@
 
 UNIT_TESTS = \
 	tests/unit/test_app_chat \
+	tests/unit/test_app_queue \
 	tests/unit/test_base_arena \
 	tests/unit/test_base_buf \
 	tests/unit/test_base_clock \

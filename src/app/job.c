@@ -39,6 +39,8 @@ struct app_job {
     char *paths[N_MODELS];                          /* NULL: not wanted */
     struct eng_model *models[N_MODELS];
     int lock_fd; /* the right to run this job; -1: none */
+    void (*on_end)(void *user);
+    void *on_end_user;
     bool started;
     pthread_mutex_t lock; /* guards over */
     pthread_cond_t ended;
@@ -73,23 +75,62 @@ static int sink_flush(void *self, struct pd_err *err)
     return store_flush(self, err);
 }
 
+/* ---- requests -----------------------------------------------------------------------------------
+ */
+
+/* Where the copy of a text goes; at is NULL while they are counted. */
+static void keep(const char **text, char **at, size_t *bytes)
+{
+    size_t n = *text ? strlen(*text) + 1 : 0;
+
+    *bytes += n;
+    if (!n || !*at)
+        return;
+    *text = memcpy(*at, *text, n);
+    *at += n;
+}
+
+static size_t keep_all(struct app_request *r, const char **options, char *at)
+{
+    const char **texts[] = {&r->question, &r->system,  &r->problem_key,   &r->expect,
+                            &r->model,    &r->draft,   &r->chat_template, &r->scorer,
+                            &r->truth,    &r->kv_type, &r->strategy,      &r->budget.wrap_up};
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        keep(texts[i], &at, &bytes);
+    for (size_t i = 0; i < r->n_options; i++) {
+        const char *option = r->options[i];
+
+        keep(&option, &at, &bytes);
+        if (options)
+            options[i] = option;
+    }
+    return bytes;
+}
+
+struct app_request *app_request_copy(const struct app_request *r)
+{
+    struct app_request counted = *r, *copied;
+    size_t list = r->n_options * sizeof *r->options;
+    const char **options;
+
+    copied = malloc(sizeof *copied + list + keep_all(&counted, NULL, NULL));
+    if (!copied)
+        return NULL;
+    *copied = *r;
+    options = (const char **)(copied + 1);
+    keep_all(copied, options, (char *)(copied + 1) + list);
+    copied->options = options;
+    return copied;
+}
+
 /* ---- building -----------------------------------------------------------------------------------
  */
 
 static char *copy(struct app_job *j, const char *z)
 {
     return z ? pd_arena_dup(&j->arena, pd_str_of(z)) : NULL;
-}
-
-static int new_id(struct app_job *j, struct pd_err *err)
-{
-    char id[PD_ID_MAX];
-    int rc = pd_id_new("job_", id, err);
-
-    if (rc < 0)
-        return rc;
-    j->core.id = copy(j, id);
-    return j->core.id ? 0 : pd_fail(err, PD_ENOMEM, "out of memory");
 }
 
 static int set_option(struct app_job *j, const char *kv, void *params, struct pd_err *err)
@@ -430,8 +471,9 @@ static int check_request(const struct app_request *r, struct pd_err *err)
     return 0;
 }
 
-int app_job_new(struct app *a, const struct app_request *r, struct app_job **out,
-                struct pd_err *err)
+/* All of a new job but its rows. */
+static int build_job(struct app *a, const struct app_request *r, const char *id,
+                     struct app_job **out, struct pd_err *err)
 {
     struct app_job *j;
     int rc = new_job(a, &j, err);
@@ -439,8 +481,11 @@ int app_job_new(struct app *a, const struct app_request *r, struct app_job **out
     if (rc < 0)
         return rc;
     rc = check_request(r, err);
-    if (rc == 0)
-        rc = new_id(j, err);
+    if (rc == 0) {
+        j->core.id = copy(j, id);
+        if (!j->core.id)
+            rc = pd_fail(err, PD_ENOMEM, "out of memory");
+    }
     if (rc == 0)
         rc = parse_options(j, r, err);
     if (rc == 0) {
@@ -481,16 +526,50 @@ int app_job_new(struct app *a, const struct app_request *r, struct app_job **out
                      "a budget of %" PRIu64
                      " tokens is too small for a wrap-up, which holds back %u",
                      j->core.budget.tokens, j->core.budget.wrap_reserve);
-    if (rc == 0)
-        rc = lock_job(j, err);
-    if (rc == 0)
-        rc = pd_job_store(&j->core, err);
     if (rc < 0) {
         app_job_free(j);
         return rc;
     }
     *out = j;
     return 0;
+}
+
+int app_job_new(struct app *a, const struct app_request *r, struct app_job **out,
+                struct pd_err *err)
+{
+    struct app_job *j = NULL;
+    char id[PD_ID_MAX];
+    int rc = pd_id_new("job_", id, err);
+
+    if (rc == 0)
+        rc = build_job(a, r, id, &j, err);
+    if (rc == 0)
+        rc = lock_job(j, err);
+    if (rc == 0) {
+        j->core.started_ms = pd_clock_unix_ms();
+        rc = pd_job_store(&j->core, err);
+    }
+    if (rc < 0) {
+        app_job_free(j);
+        return rc;
+    }
+    *out = j;
+    return 0;
+}
+
+int app_job_submit(struct app *a, const struct app_request *r, const char *id,
+                   const struct store_submission *how, struct pd_err *err)
+{
+    struct app_job *j = NULL;
+    struct pd_job_rec rec;
+    int rc = build_job(a, r, id, &j, err);
+
+    if (rc == 0) {
+        pd_job_record(&j->core, "queued", &rec);
+        rc = store_job_submit(a->store, &rec, how, err);
+    }
+    app_job_free(j);
+    return rc;
 }
 
 /* ---- a stored job again
@@ -597,6 +676,7 @@ int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct 
     j->core.stored = j->stored;
     j->core.id = rec->id;
     j->core.created_ms = rec->created_ms;
+    j->core.started_ms = rec->started_ms;
     rc = stored_options(j, rec->options, rec->strategy, err);
     if (rc == 0)
         rc = pd_json_parse(rec->request, &q, err);
@@ -675,12 +755,30 @@ static void *job_thread(void *arg)
     j->over = true;
     pthread_cond_broadcast(&j->ended);
     pthread_mutex_unlock(&j->lock);
+    if (j->on_end)
+        j->on_end(j->on_end_user);
     return NULL;
+}
+
+void app_job_on_end(struct app_job *j, void (*ended)(void *user), void *user)
+{
+    j->on_end = ended;
+    j->on_end_user = user;
 }
 
 int app_job_start(struct app_job *j, struct pd_err *err)
 {
-    int e = pthread_create(&j->thread, NULL, job_thread, j);
+    int e, rc = 0;
+
+    if (!j->core.started_ms)
+        j->core.started_ms = pd_clock_unix_ms();
+    if (j->stored && j->core.sink)
+        rc = store_job_state_put(
+            j->app->store, j->core.id,
+            &(struct store_job_state){.status = "running", .started_ms = j->core.started_ms}, err);
+    if (rc < 0)
+        return rc;
+    e = pthread_create(&j->thread, NULL, job_thread, j);
 
     if (e)
         return pd_fail_errno(err, e, "cannot start the job's thread");
@@ -712,6 +810,12 @@ int app_job_wait(struct app_job *j, int64_t deadline_ns, const struct pd_result 
 
 void app_job_cancel(struct app_job *j)
 {
+    atomic_store(&j->core.cancel, true);
+}
+
+void app_job_stop(struct app_job *j, const char *status)
+{
+    atomic_store(&j->core.stop_as, status);
     atomic_store(&j->core.cancel, true);
 }
 

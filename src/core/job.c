@@ -210,7 +210,7 @@ static void fill_trace(struct search *s, struct pd_result *r)
     t->n_events = s->n_events;
 }
 
-static void job_rec(const struct pd_job *j, struct pd_job_rec *out)
+void pd_job_record(const struct pd_job *j, const char *status, struct pd_job_rec *out)
 {
     *out = (struct pd_job_rec){.id = j->id,
                                .problem_key = j->problem_key,
@@ -220,11 +220,11 @@ static void job_rec(const struct pd_job *j, struct pd_job_rec *out)
                                .model = j->model,
                                .scorer = j->verifier ? j->scorer : NULL,
                                .seed = j->seed,
-                               .status = "running",
+                               .status = status,
                                .request = pd_str_of(j->request),
                                .budget = j->budget_json,
                                .created_ms = j->created_ms,
-                               .started_ms = j->created_ms,
+                               .started_ms = j->started_ms,
                                .answer_node = -1,
                                .correct = -1};
 }
@@ -236,7 +236,7 @@ int pd_job_store(const struct pd_job *j, struct pd_err *err)
 
     if (!j->sink)
         return 0;
-    job_rec(j, &rec);
+    pd_job_record(j, "running", &rec);
     rc = j->sink->job(j->sink->self, &rec, err);
     return rc < 0 ? rc : j->sink->flush(j->sink->self, err);
 }
@@ -247,6 +247,8 @@ static int finish(struct search *s, struct pd_result *r, int rc, struct pd_err *
     struct node *a = s->answer, *shown;
     struct pd_buf key = PD_BUF_INIT(4096);
     uint32_t line = a ? a->path_tokens : 0;
+    const char *stop_as;
+    bool rests;
     int rc2;
 
     r->stopped_by = rc == PD_ECANCEL   ? "user"
@@ -279,12 +281,15 @@ static int finish(struct search *s, struct pd_result *r, int rc, struct pd_err *
     r->usage.discarded = s->usage.generated > line ? s->usage.generated - line : 0;
     for (uint32_t i = 0; i < s->n_nodes; i++)
         r->usage.scorer_passes += s->nodes[i]->scored;
-    r->status = rc == 0 ? "done" : rc == PD_ECANCEL ? "cancelled" : "failed";
+    stop_as = atomic_load(&s->job->stop_as);
+    rests = rc == PD_ECANCEL && stop_as;
+    r->status = rc == 0 ? "done" : rests ? stop_as : rc == PD_ECANCEL ? "cancelled" : "failed";
     fill_trace(s, r);
-    job_rec(s->job, rec);
-    rec->status = r->status;
-    rec->stopped_by = r->stopped_by;
-    rec->finished_ms = pd_clock_unix_ms();
+    pd_job_record(s->job, r->status, rec);
+    if (!rests) {
+        rec->stopped_by = r->stopped_by;
+        rec->finished_ms = pd_clock_unix_ms();
+    }
     rec->answer_node = r->answer_node;
     rec->answer = r->answer;
     rec->correct = r->correct;
@@ -354,7 +359,7 @@ int pd_job_run(struct pd_job *job, struct pd_result *r, struct pd_err *err)
     if (sink) {
         struct pd_job_rec rec = r->trace.job;
 
-        if (rc < 0)
+        if (rc < 0 && rec.stopped_by) /* what rests did not fail */
             rec.error = err->text;
         rc2 = sink->job(sink->self, &rec, rc < 0 ? NULL : err);
         if (rc2 == 0)

@@ -71,14 +71,14 @@ struct pd_job {
     const void *params; /* the strategy's, parsed */
     struct pd_common common;
     struct pd_budget budget;
-    const struct pd_verifier *verifier; /* NULL: none */
-    const void *scorer_params;          /* the verifier's, parsed */
-    const char *truth;                  /* about the question, for the verifier (verifier.h) */
-    const char *model, *scorer;         /* names; the scorer's with its options */
-    const char *request;                /* JSON: all that determines the result */
-    const char *options;                /* JSON, after defaulting */
-    const char *budget_json;            /* the budget as it is stored */
-    int64_t created_ms;
+    const struct pd_verifier *verifier;    /* NULL: none */
+    const void *scorer_params;             /* the verifier's, parsed */
+    const char *truth;                     /* about the question, for the verifier (verifier.h) */
+    const char *model, *scorer;            /* names; the scorer's with its options */
+    const char *request;                   /* JSON: all that determines the result */
+    const char *options;                   /* JSON, after defaulting */
+    const char *budget_json;               /* the budget as it is stored */
+    int64_t created_ms, started_ms;        /* 0: not yet */
     struct pd_generator *gen, *scorer_gen; /* scorer_gen: NULL for a verifier without a model */
     struct pd_generator *draft_gen;        /* NULL: none; its tokens are those of gen */
     const char *draft;                     /* its name */
@@ -87,6 +87,9 @@ struct pd_job {
     enum pd_job_mode mode;
     const char *expect; /* a known answer to grade against, or NULL */
     atomic_bool cancel; /* set by anyone */
+    /* The status that cancelling leaves: "paused" and "queued" jobs are to go on later; NULL:
+     * "cancelled". Set before cancel. */
+    _Atomic(const char *) stop_as;
     struct pd_progress progress;
 };
 
@@ -113,11 +116,13 @@ struct pd_result {
     struct pd_trace trace; /* of this run, in memory */
 };
 
+/* What the job's row says of it, with the given status. Borrows from the job. */
+void pd_job_record(const struct pd_job *job, const char *status, struct pd_job_rec *out);
 /* The job's first row, durable on return: from here on it can be resumed. */
 int pd_job_store(const struct pd_job *job, struct pd_err *err);
 /* Returns 0 also when the budget ended the search without an answer (result.answer is NULL then).
- * PD_ECANCEL: cancelled, what was recorded stays and the job can be resumed. result is always to be
- * freed. */
+ * PD_ECANCEL: cancelled or stopped, what was recorded stays and the job can be resumed. result is
+ * always to be freed. */
 int pd_job_run(struct pd_job *job, struct pd_result *out, struct pd_err *err);
 void pd_result_done(struct pd_result *r);
 
