@@ -98,8 +98,9 @@ struct app_request {
     uint64_t budget_samples; /* 0: the strategy's own; else its option "samples" */
 };
 
-/* A copy in depth, one allocation: free() it. NULL: out of memory. */
+/* A copy in depth; NULL: out of memory. */
 struct app_request *app_request_copy(const struct app_request *r);
+void app_request_free(struct app_request *copy); /* NULL is fine */
 
 struct app; /* the open database; an engine with its loaded models as soon as a job needs one */
 struct app_config {

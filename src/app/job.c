@@ -78,51 +78,61 @@ static int sink_flush(void *self, struct pd_err *err)
 /* ---- requests -----------------------------------------------------------------------------------
  */
 
-/* Where the copy of a text goes; at is NULL while they are counted. */
-static void keep(const char **text, char **at, size_t *bytes)
-{
-    size_t n = *text ? strlen(*text) + 1 : 0;
+struct request_copy {
+    struct app_request r;
+    struct pd_arena arena; /* all that r names */
+};
 
-    *bytes += n;
-    if (!n || !*at)
-        return;
-    *text = memcpy(*at, *text, n);
-    *at += n;
-}
-
-static size_t keep_all(struct app_request *r, const char **options, char *at)
+static bool keep_texts(struct request_copy *c)
 {
-    const char **texts[] = {&r->question, &r->system,  &r->problem_key,   &r->expect,
-                            &r->model,    &r->draft,   &r->chat_template, &r->scorer,
-                            &r->truth,    &r->kv_type, &r->strategy,      &r->budget.wrap_up};
-    size_t bytes = 0;
+    struct app_request *r = &c->r;
+    const char **texts[] = {&r->question, &r->system,        &r->problem_key, &r->expect,
+                            &r->model,    &r->draft,         &r->truth,       &r->scorer,
+                            &r->kv_type,  &r->chat_template, &r->strategy,    &r->budget.wrap_up};
 
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-        keep(texts[i], &at, &bytes);
-    for (size_t i = 0; i < r->n_options; i++) {
-        const char *option = r->options[i];
-
-        keep(&option, &at, &bytes);
-        if (options)
-            options[i] = option;
-    }
-    return bytes;
+        if (*texts[i] && !(*texts[i] = pd_arena_dup(&c->arena, pd_str_of(*texts[i]))))
+            return false;
+    return true;
 }
 
 struct app_request *app_request_copy(const struct app_request *r)
 {
-    struct app_request counted = *r, *copied;
-    size_t list = r->n_options * sizeof *r->options;
+    struct request_copy *c = calloc(1, sizeof *c);
     const char **options;
+    struct pd_chat *chat = NULL;
+    bool whole;
 
-    copied = malloc(sizeof *copied + list + keep_all(&counted, NULL, NULL));
-    if (!copied)
+    if (!c)
         return NULL;
-    *copied = *r;
-    options = (const char **)(copied + 1);
-    keep_all(copied, options, (char *)(copied + 1) + list);
-    copied->options = options;
-    return copied;
+    pd_arena_init(&c->arena, REQUEST_MAX_BYTES * 4);
+    c->r = *r;
+    whole = keep_texts(c);
+    options = pd_arena_array(&c->arena, r->n_options + 1, sizeof *options);
+    for (size_t i = 0; i < r->n_options && options && whole; i++) {
+        options[i] = pd_arena_dup(&c->arena, pd_str_of(r->options[i]));
+        whole = options[i] != NULL;
+    }
+    c->r.options = options;
+    if (r->chat)
+        whole = app_chat_copy(r->chat, &c->arena, &chat, NULL) == 0 && whole;
+    c->r.chat = chat;
+    if (!whole || !options) {
+        app_request_free(&c->r);
+        return NULL;
+    }
+    return &c->r;
+}
+
+void app_request_free(struct app_request *copy)
+{
+    struct request_copy *c;
+
+    if (!copy)
+        return;
+    c = pd_container_of(copy, struct request_copy, r);
+    pd_arena_done(&c->arena);
+    free(c);
 }
 
 /* ---- building -----------------------------------------------------------------------------------
