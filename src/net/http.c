@@ -494,7 +494,8 @@ static void refuse(struct http_request *r, unsigned status, const char *why)
                   why, status == 501 ? "not_supported_error" : "invalid_request_error",
                   status == 413   ? "body_too_large"
                   : status == 431 ? "headers_too_large"
-                                  : "bad_request");
+                  : status == 501 ? "not_built"
+                                  : "unsupported_value");
     r->unread = true; /* whatever follows */
     http_reply(r, status, "application/json", pd_buf_str(&b));
     pd_buf_done(&b);
