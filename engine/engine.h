@@ -286,7 +286,7 @@ struct eng_req {
     const char *stop;            /* which of stops */
     uint32_t n_prompt, n_cached; /* context tokens at the start; of them already evaluated */
     struct pd_err err;
-    atomic_uint progress; /* tokens so far; anyone may read */
+    atomic_uint progress; /* tokens so far: anyone may read it, and with acquire also these */
 
     /* the scheduler's */
     void *state;

@@ -21,6 +21,7 @@ UNIT_TESTS = \
 	tests/unit/test_core_budget \
 	tests/unit/test_core_given \
 	tests/unit/test_core_job \
+	tests/unit/test_core_listen \
 	tests/unit/test_core_param \
 	tests/unit/test_core_replay \
 	tests/unit/test_core_search \

@@ -116,6 +116,8 @@ int app_job_new(struct app *a, const struct app_request *r, struct app_job **out
  * against it. */
 int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct app_job **out,
                    struct pd_err *err);
+/* Before it is started; l lives as long as the job. */
+void app_job_listen(struct app_job *j, const struct pd_listener *l);
 /* Runs it on a thread of its own; app_job_wait returns its result. */
 int app_job_start(struct app_job *j, struct pd_err *err);
 /* PD_ETIMEOUT at deadline_ns (it goes on); else the job's own code, and *out_result (owned by j) is

@@ -211,6 +211,10 @@ static int submit(struct pd_generator *g, struct pd_lane *const *lanes, size_t n
     }
     if (rc == 0)
         rc = eng_submit(l->eng, reqs, n, err);
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        lanes[i]->tokens = reqs[i]->tokens;
+        lanes[i]->logprobs = reqs[i]->logprobs;
+    }
     if (rc < 0) {
         if (race && race->n_lanes == 0)
             free(race);
@@ -263,7 +267,7 @@ static uint32_t progress(struct pd_generator *g, const struct pd_lane *lane)
     struct flight *f = lane->impl;
 
     (void)g;
-    return f ? atomic_load_explicit(&f->req.progress, memory_order_relaxed) : 0;
+    return f ? atomic_load_explicit(&f->req.progress, memory_order_acquire) : 0;
 }
 
 static const struct pd_generator_ops ops = {

@@ -687,6 +687,11 @@ static void *job_thread(void *arg)
     return NULL;
 }
 
+void app_job_listen(struct app_job *j, const struct pd_listener *l)
+{
+    j->core.listener = l;
+}
+
 int app_job_start(struct app_job *j, struct pd_err *err)
 {
     int e = pthread_create(&j->thread, NULL, job_thread, j);

@@ -45,7 +45,7 @@ struct pd_lane {
     const int32_t *labels;
     uint32_t n_labels;
     /* out; arrays belong to the generator until release() */
-    const int32_t *tokens;
+    const int32_t *tokens; /* these two from submit() on, as many as progress() says */
     const float *logprobs;
     const float *logits; /* [n_at][n_labels] */
     uint32_t n_tokens, n_prompt, n_cached;

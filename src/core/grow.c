@@ -51,6 +51,8 @@ int search_node_ctx(struct search *s, struct node *n, struct pd_err *err)
 /* One child to be made: what grow() knows of it. */
 struct sprout {
     struct node *node;
+    struct pd_buf heard; /* the text so far, for a listener */
+    uint32_t n_heard;    /* tokens of it */
     struct pd_lane lane;
     struct pd_sampling sampling;
     uint32_t cap;    /* most tokens */
@@ -71,6 +73,36 @@ void search_node_tokens(struct search *s, struct node *n, const int32_t *tokens,
         s->oom = true;
 }
 
+/* The node's text, of which `text` is the beginning that is known: what the listener lacks. */
+static void tell(const struct search *s, struct node *n, struct pd_str text, struct pd_piece *p)
+{
+    const struct pd_listener *l = s->job->listener;
+
+    p->node = n->id;
+    p->parent = n->parent->id;
+    p->text = pd_str_sub(text, n->n_told, text.len);
+    if (!p->last)
+        p->text.len = pd_utf8_complete(p->text);
+    n->n_told += p->text.len;
+    if (p->text.len || p->last)
+        l->piece(l->self, p);
+}
+
+/* A lane is being drawn. Its last token may be the end of its turn, which has no text: that is
+ * heard when it is known. */
+static void live_sprout(struct search *s, const struct pd_lane *lane)
+{
+    struct sprout *sp = lane->user;
+    uint32_t n = search_ops(s)->progress(search_gen(s), lane);
+    struct pd_piece p = {.tokens = lane->tokens, .logprobs = lane->logprobs};
+
+    if (n < sp->n_heard + 2 || search_ops(s)->detokenize(search_gen(s), lane->tokens + sp->n_heard,
+                                                         n - 1 - sp->n_heard, &sp->heard, NULL) < 0)
+        return;
+    sp->n_heard = p.n_tokens = n - 1;
+    tell(s, sp->node, pd_buf_str(&sp->heard), &p);
+}
+
 /* Text, status and answer of a node whose tokens and finish are known. */
 int search_node_settle(struct search *s, struct node *n, struct pd_err *err)
 {
@@ -84,6 +116,12 @@ int search_node_settle(struct search *s, struct node *n, struct pd_err *err)
         pd_answer_key(pd_answer_extract(search_line(s, n)), &key);
     n->answer_key = key.len ? pd_arena_dup(s->arena, pd_buf_str(&key)) : "";
     pd_buf_done(&key);
+    if (s->job->listener && !n->prompt)
+        tell(s, n, n->text,
+             &(struct pd_piece){.tokens = n->tokens,
+                                .logprobs = n->logprobs,
+                                .n_tokens = n->n_tokens - (strcmp(n->finish, "eos") == 0),
+                                .last = true});
     if (n->status != NODE_OPEN)
         search_node_drop_ctx(s, n);
     atomic_store(&s->job->progress.nodes, s->n_nodes - 1);
@@ -258,6 +296,7 @@ static int each_sprout(struct search *s, struct pd_lane *lane, struct pd_err *er
         rc = search_node_record(s, n, err);
 out:
     search_ops(s)->release(search_gen(s), lane);
+    pd_buf_done(&sp->heard);
     return rc < 0 ? rc : 0;
 }
 
@@ -442,6 +481,7 @@ static int make_children(struct search *s, struct node *const *parents, int n,
             continue;
         sp->sampling = (struct pd_sampling){how->greedy ? 0 : s->temperature, job->common.top_k,
                                             job->common.top_p, job->common.min_p};
+        sp->heard = PD_BUF_INIT(1 << 24);
         sp->lane = (struct pd_lane){.op = PD_LANE_GENERATE,
                                     .sampling = &sp->sampling,
                                     .key = sp->node->key,
@@ -463,7 +503,7 @@ static int make_children(struct search *s, struct node *const *parents, int n,
         p->n_sprouts = 0; /* once a call */
     }
     if (n_pres)
-        rc = search_run_lanes(s, search_gen(s), pres, n_pres, true, each_prefill, err);
+        rc = search_run_lanes(s, search_gen(s), pres, n_pres, true, each_prefill, NULL, err);
     for (size_t i = 0; i < n_lanes && rc == 0; i++) {
         struct sprout *sp = lanes[i]->user;
 
@@ -472,7 +512,8 @@ static int make_children(struct search *s, struct node *const *parents, int n,
         sp->lane.ctx = sp->node->ctx[s->role];
     }
     if (n_lanes && rc == 0)
-        rc = search_run_lanes(s, search_gen(s), lanes, n_lanes, true, each_sprout, err);
+        rc =
+            search_run_lanes(s, search_gen(s), lanes, n_lanes, true, each_sprout, live_sprout, err);
     for (int i = 0; i < n; i++)
         longest = out[i]->n_tokens > longest ? out[i]->n_tokens : longest;
     s->usage.sequential += longest; /* what is made next depends on all of these */

@@ -60,6 +60,25 @@ struct pd_progress {                /* written by the job, read by anyone */
     atomic_bool scoring;
 };
 
+/* More of the text of a node, while it is written. */
+struct pd_piece {
+    uint32_t node, parent;
+    struct pd_str text; /* whole characters (UTF-8); the pieces of a node in a row are its text */
+    const int32_t *tokens; /* of the node, so many by now; its end token does not count */
+    const float *logprobs; /* NULL: forced text */
+    uint32_t n_tokens;
+    bool last; /* of this node; may be empty */
+};
+
+/* Who hears a job while it runs. On the job's thread: what is called must not block, and what it is
+ * given is borrowed for the call. Nothing depends on whether anybody listens. */
+struct pd_listener {
+    void *self;
+    void (*piece)(void *self, const struct pd_piece *p);
+    /* The best of the nodes just scored, by its last reward. */
+    void (*best)(void *self, uint32_t node, double value);
+};
+
 struct pd_job {
     /* in */
     const char *id, *problem_key;
@@ -85,8 +104,9 @@ struct pd_job {
     const struct pd_sink *sink;
     const struct pd_trace *stored;
     enum pd_job_mode mode;
-    const char *expect; /* a known answer to grade against, or NULL */
-    atomic_bool cancel; /* set by anyone */
+    const char *expect;                 /* a known answer to grade against, or NULL */
+    const struct pd_listener *listener; /* NULL: nobody listens */
+    atomic_bool cancel;                 /* set by anyone */
     struct pd_progress progress;
 };
 

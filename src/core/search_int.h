@@ -25,6 +25,7 @@ struct node {
     uint32_t path_tokens; /* generated, from the root to here */
     double logprob;
     struct pd_str text;
+    size_t n_told;                /* bytes of it that the listener has */
     struct pd_gctx *ctx[N_ROLES]; /* NULL: made again from the parent's when wanted */
     bool aside;                   /* beside the tree: not counted as its parent's child (yet) */
     bool prompt;                  /* lines begin behind it: the root, and what search_prompt made */
@@ -91,12 +92,13 @@ int search_lane_record(struct search *s, const struct pd_lane *lane, const char 
 int search_lane_ended(struct search *s, const struct pd_lane *lane, const char *op,
                       const char *model, struct pd_err *err);
 #define SEARCH_OUT_OF_TIME "the budget of seconds is spent"
-/* Submits lanes and waits for all; calls each(s, lane) as they end. On cancel all are stopped and
- * drained. */
+/* Submits lanes and waits for all; calls each(s, lane) as they end, and, when somebody listens,
+ * live(s, lane) now and then for those that have not (NULL: nothing is to be heard of these). On
+ * cancel all are stopped and drained. */
 int search_run_lanes(struct search *s, struct pd_generator *gen, struct pd_lane *const *lanes,
                      size_t n, bool generating,
                      int (*each)(struct search *, struct pd_lane *, struct pd_err *),
-                     struct pd_err *err);
+                     void (*live)(struct search *, const struct pd_lane *), struct pd_err *err);
 
 /* The clock's decisions are events of the trace, so that a replay does not depend on the clock:
  * before node `node` was made ("budget.stop"), or scored ("score.stop"). */

@@ -330,6 +330,8 @@ static void take_off(struct fake *f, struct pd_lane *l, size_t index, unsigned *
         assert(x->logits);
     }
     l->impl = x;
+    l->tokens = x->tokens;
+    l->logprobs = x->logprobs;
     l->n_prompt = (uint32_t)c->n;
     l->n_cached = (uint32_t)c->n_kv;
     c->busy = true;
