@@ -43,6 +43,7 @@ UNIT_TESTS = \
 	tests/unit/test_resample \
 	tests/unit/test_split \
 	tests/unit/test_storage \
+	tests/unit/test_storage_feed \
 	tests/unit/test_strategies \
 	tests/unit/test_strategies_adaptive \
 	tests/unit/test_strategies_asking \
@@ -93,6 +94,7 @@ LDADD = $(TEST_SUPPORT) $(PONDER_ARCHIVES) $(PONDER_LIBS)
 TESTS = $(SCRIPT_TESTS)
 EXTRA_DIST += $(SCRIPT_TESTS) $(FUZZ_TESTS:=.in)
 EXTRA_DIST += tests/gguf_builder.h tests/vocabulary.h tests/unit/engine_fixture.h \
+	tests/unit/storage_fixture.h \
 	tests/unit/engine_tolerance.h
 EXTRA_DIST += tests/recipes/problems.py \
 	tests/reference/forward.py \

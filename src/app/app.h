@@ -14,6 +14,9 @@
 /* The trace database: PONDER_DATA_DIR/ponder.db, else $XDG_STATE_HOME/ponder/ponder.db, else
  * ~/.local/state/ponder/ponder.db. data_dir overrides all (may be NULL). malloc'ed. */
 char *app_db_path(const char *data_dir);
+/* Where the daemon's socket and token are: $RUNTIME_DIRECTORY (of a systemd service),
+ * $XDG_RUNTIME_DIR/ponder, /run/ponder for root, else beside the trace database. malloc'ed. */
+char *app_runtime_path(const char *name);
 /* A model: a path (contains '/' or ends in .gguf and exists), else NAME.gguf, NAME-Q8_0.gguf,
  * NAME-F16.gguf, NAME-00001-of-….gguf (a split model) in: PONDER_MODELS_DIR,
  * $XDG_DATA_HOME/ponder/models, PONDER_PKGDATADIR/models (run from the build tree: the source

@@ -8,7 +8,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include "app/app_int.h"
@@ -16,6 +15,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/id.h"
 #include "base/json.h"
 
 #define REQUEST_MAX_BYTES ((size_t)16 << 20)
@@ -81,22 +81,13 @@ static char *copy(struct app_job *j, const char *z)
     return z ? pd_arena_dup(&j->arena, pd_str_of(z)) : NULL;
 }
 
-/* "job_" and 26 characters: 48 bits of milliseconds, 80 random ones, Crockford's base 32 (as ULID).
- */
 static int new_id(struct app_job *j, struct pd_err *err)
 {
-    static const char digits[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-    char id[31] = "job_";
-    uint8_t bits[16];
-    uint64_t ms = (uint64_t)pd_clock_unix_ms();
+    char id[PD_ID_MAX];
+    int rc = pd_id_new("job_", id, err);
 
-    if (getrandom(bits, sizeof bits, 0) != (ssize_t)sizeof bits)
-        return pd_fail_errno(err, errno, "cannot draw a job id");
-    for (int i = 0; i < 10; i++)
-        id[4 + i] = digits[(ms >> (5 * (9 - i))) & 31];
-    for (int i = 0; i < 16; i++)
-        id[14 + i] = digits[bits[i] & 31];
-    id[30] = 0;
+    if (rc < 0)
+        return rc;
     j->core.id = copy(j, id);
     return j->core.id ? 0 : pd_fail(err, PD_ENOMEM, "out of memory");
 }

@@ -10,4 +10,5 @@ src_app_libapp_a_SOURCES = \
 	src/app/job.c \
 	src/app/models.c \
 	src/app/paths.c \
+	src/app/queue.h \
 	src/app/scorer.c

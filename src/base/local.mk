@@ -13,6 +13,8 @@ src_base_libbase_a_SOURCES = \
 	src/base/file.h \
 	src/base/hash.c \
 	src/base/hash.h \
+	src/base/id.c \
+	src/base/id.h \
 	src/base/json.c \
 	src/base/json.h \
 	src/base/queue.c \

@@ -1,0 +1,10 @@
+# src/daemon: `ponder serve`.
+src_daemon_libdaemon_a_SOURCES = \
+	src/daemon/api.c \
+	src/daemon/daemon.c \
+	src/daemon/daemon.h \
+	src/daemon/daemon_int.h \
+	src/daemon/listen.c \
+	src/daemon/log.c \
+	src/daemon/metrics.c \
+	src/daemon/route_ops.c
