@@ -25,6 +25,7 @@ UNIT_TESTS = \
 	tests/unit/test_core_param \
 	tests/unit/test_core_replay \
 	tests/unit/test_core_search \
+	tests/unit/test_core_stops \
 	tests/unit/test_core_tally \
 	tests/unit/test_engine_arch \
 	tests/unit/test_docs_strategy \
@@ -38,6 +39,7 @@ UNIT_TESTS = \
 	tests/unit/test_engine_pool \
 	tests/unit/test_engine_quants \
 	tests/unit/test_engine_reference \
+	tests/unit/test_engine_sample \
 	tests/unit/test_engine_sched \
 	tests/unit/test_engine_tokenizer \
 	tests/unit/test_resample \

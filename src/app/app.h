@@ -74,6 +74,12 @@ extern const char app_default_draft[];  /* tiny-draft */
 int app_chat_parse(const struct pd_json *request, struct pd_arena *a, struct pd_chat **out,
                    struct pd_err *err);
 
+/* Its members stop (a string or an array of them) and logit_bias (an object of token ids). */
+int app_stops_parse(const struct pd_json *request, struct pd_arena *a, const char *const **out,
+                    size_t *out_n, struct pd_err *err);
+int app_bias_parse(const struct pd_json *request, struct pd_arena *a, const struct pd_bias **out,
+                   size_t *out_n, struct pd_err *err);
+
 /* ---- a job, from words to an answer -------------------------------------------------------------
  */
 
@@ -95,7 +101,11 @@ struct app_request {
     uint64_t seed;
     uint32_t repeat;
     struct pd_budget budget;
-    uint64_t budget_samples; /* 0: the strategy's own; else its option "samples" */
+    uint64_t budget_samples;  /* 0: the strategy's own; else its option "samples" */
+    const char *const *stops; /* see job.h, as all other options of the answer */
+    size_t n_stops;
+    const struct pd_bias *logit_bias;
+    size_t n_logit_bias;
 };
 
 struct app; /* the open database; an engine with its loaded models as soon as a job needs one */

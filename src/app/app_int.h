@@ -37,6 +37,7 @@ int app_scorer_parse(const char *scorer, struct pd_arena *arena,
 
 /* Into an open object: the members that app_chat_parse reads. */
 void app_chat_json(const struct pd_chat *c, struct pd_jw *w);
+void app_shape_json(const struct pd_job *j, struct pd_jw *w); /* stop, logit_bias */
 int app_chat_copy(const struct pd_chat *c, struct pd_arena *a, struct pd_chat **out,
                   struct pd_err *err);
 /* What it asks: the last message of the user, else the last one. */

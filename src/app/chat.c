@@ -3,6 +3,8 @@
  * them. A stored request has them in the same form. */
 #include "app/app_int.h"
 
+#include <stdio.h>
+
 #define CHAT_MAX_BYTES ((size_t)16 << 20) /* as a stored request */
 
 static int no_memory(struct pd_err *err)
@@ -196,6 +198,95 @@ void app_chat_json(const struct pd_chat *c, struct pd_jw *w)
     put_json(w, "chat_template_kwargs", c->variables);
     pd_jw_key(w, "continue_final_message");
     pd_jw_bool(w, c->continue_last);
+}
+
+int app_stops_parse(const struct pd_json *request, struct pd_arena *a, const char *const **out,
+                    size_t *out_n, struct pd_err *err)
+{
+    const struct pd_json *v = pd_json_get(request, "stop");
+    size_t n = pd_json_string(v) ? 1 : pd_json_size(v);
+    const char **stops;
+
+    *out = NULL;
+    *out_n = 0;
+    if (!v || pd_json_is_null(v))
+        return 0;
+    if (!pd_json_string(v) && !pd_json_is_array(v))
+        return pd_fail(err, PD_EINVAL, "stop must be a string or an array of strings");
+    if (n > PD_STOPS_MAX)
+        return pd_fail(err, PD_EINVAL, "stop has %zu strings (at most %d)", n, PD_STOPS_MAX);
+    stops = pd_arena_array(a, n + 1, sizeof *stops);
+    if (!stops)
+        return no_memory(err);
+    for (size_t i = 0; i < n; i++) {
+        const char *text = pd_json_string(pd_json_is_array(v) ? pd_json_at(v, i) : v);
+
+        if (!text || !*text || strlen(text) > PD_STOP_MAX_BYTES)
+            return pd_fail(err, PD_EINVAL, "stop strings have 1 to %d bytes", PD_STOP_MAX_BYTES);
+        stops[i] = pd_arena_dup(a, pd_str_of(text));
+        if (!stops[i])
+            return no_memory(err);
+    }
+    *out = n ? stops : NULL;
+    *out_n = n;
+    return 0;
+}
+
+int app_bias_parse(const struct pd_json *request, struct pd_arena *a, const struct pd_bias **out,
+                   size_t *out_n, struct pd_err *err)
+{
+    const struct pd_json *all = pd_json_get(request, "logit_bias"), *v = pd_json_first(all);
+    size_t n = pd_json_size(all);
+    struct pd_bias *list;
+
+    *out = NULL;
+    *out_n = 0;
+    if (!all || pd_json_is_null(all))
+        return 0;
+    if (!pd_json_is_object(all))
+        return pd_fail(err, PD_EINVAL, "logit_bias must be an object of token ids");
+    if (n > PD_BIAS_MAX)
+        return pd_fail(err, PD_EINVAL, "logit_bias has %zu tokens (at most %d)", n, PD_BIAS_MAX);
+    list = pd_arena_array(a, n + 1, sizeof *list);
+    if (!list)
+        return no_memory(err);
+    for (size_t i = 0; i < n; i++, v = pd_json_next(v)) {
+        uint64_t token;
+        double bias;
+
+        if (!pd_parse_u64(pd_str_of(pd_json_key(v)), &token) || token > INT32_MAX)
+            return pd_fail(err, PD_EINVAL, "logit_bias: '%.32s' is not a token id", pd_json_key(v));
+        if (!pd_json_number(v, &bias) || bias < -100 || bias > 100)
+            return pd_fail(err, PD_EINVAL, "logit_bias of token %.32s must be between -100 and 100",
+                           pd_json_key(v));
+        list[i] = (struct pd_bias){(int32_t)token, (float)bias};
+    }
+    *out = n ? list : NULL;
+    *out_n = n;
+    return 0;
+}
+
+void app_shape_json(const struct pd_job *j, struct pd_jw *w)
+{
+    char id[16];
+
+    if (j->stops) {
+        pd_jw_key(w, "stop");
+        pd_jw_array(w);
+        for (const char *const *s = j->stops; *s; s++)
+            pd_jw_strz(w, *s);
+        pd_jw_end_array(w);
+    }
+    if (j->n_logit_bias) {
+        pd_jw_key(w, "logit_bias");
+        pd_jw_object(w);
+        for (size_t i = 0; i < j->n_logit_bias; i++) {
+            snprintf(id, sizeof id, "%d", j->logit_bias[i].token);
+            pd_jw_key(w, id);
+            pd_jw_double(w, (double)j->logit_bias[i].bias);
+        }
+        pd_jw_end_object(w);
+    }
 }
 
 int app_chat_copy(const struct pd_chat *c, struct pd_arena *a, struct pd_chat **out,

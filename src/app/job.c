@@ -257,6 +257,7 @@ static int build_request(struct app_job *j, const struct app_request *r, struct 
     if (j->core.chat)
         app_chat_json(j->core.chat, &w);
     put_text(&w, "expect", r->expect);
+    app_shape_json(&j->core, &w);
     put_model(&w, "model", j->core.model, j->paths[MODEL_BASE], j->models[MODEL_BASE]);
     put_template(&w, j);
     if (j->kv_type && strcmp(j->kv_type, "f16") != 0)
@@ -291,6 +292,31 @@ static int set_chat(struct app_job *j, const struct pd_chat *chat, struct pd_err
     if (strcmp(c->messages[0].role, "system") == 0)
         j->core.system = pd_arena_dup(&j->arena, c->messages[0].content);
     return j->core.question ? 0 : pd_fail(err, PD_ENOMEM, "out of memory");
+}
+
+/* Where answers stop and what they are to say, as the request or its stored form has it. */
+static int set_shape(struct app_job *j, const struct app_request *r, struct pd_err *err)
+{
+    const char **stops = pd_arena_array(&j->arena, r->n_stops + 1, sizeof *stops);
+
+    if (r->n_stops > PD_STOPS_MAX || r->n_logit_bias > PD_BIAS_MAX)
+        return pd_fail(err, PD_EINVAL, "%zu stop strings or %zu logit biases are too many (%d, %d)",
+                       r->n_stops, r->n_logit_bias, PD_STOPS_MAX, PD_BIAS_MAX);
+    for (size_t i = 0; i < r->n_stops && stops; i++) {
+        if (!r->stops[i][0] || strlen(r->stops[i]) > PD_STOP_MAX_BYTES)
+            return pd_fail(err, PD_EINVAL, "stop strings have 1 to %d bytes", PD_STOP_MAX_BYTES);
+        stops[i] = copy(j, r->stops[i]);
+        if (!stops[i])
+            stops = NULL;
+    }
+    j->core.stops = r->n_stops ? stops : NULL;
+    j->core.n_logit_bias = r->n_logit_bias;
+    if (r->n_logit_bias)
+        j->core.logit_bias =
+            pd_arena_memdup(&j->arena, r->logit_bias, r->n_logit_bias * sizeof *r->logit_bias);
+    return stops && (!r->n_logit_bias || j->core.logit_bias)
+               ? 0
+               : pd_fail(err, PD_ENOMEM, "out of memory");
 }
 
 static void job_fields(struct app_job *j, const struct app_request *r)
@@ -451,7 +477,8 @@ int app_job_new(struct app *a, const struct app_request *r, struct app_job **out
                                          : app_default_scorer;
 
         job_fields(j, r);
-        if (r->chat)
+        rc = set_shape(j, r, err);
+        if (rc == 0 && r->chat)
             rc = set_chat(j, r->chat, err);
         j->core.model = copy(j, r->model ? r->model : app_default_model);
         if (j->core.strategy->needs_draft)
@@ -625,7 +652,12 @@ int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct 
         j->chat_template =
             copy(j, pd_json_string(pd_json_get(pd_json_get(q, "chat_template"), "text")));
         j->kv_type = copy(j, pd_json_string(pd_json_get(q, "kv_type")));
-        if (pd_json_get(q, "messages")) {
+        rc = app_stops_parse(q, &j->arena, &r.stops, &r.n_stops, err);
+        if (rc == 0)
+            rc = app_bias_parse(q, &j->arena, &r.logit_bias, &r.n_logit_bias, err);
+        if (rc == 0)
+            rc = set_shape(j, &r, err);
+        if (rc == 0 && pd_json_get(q, "messages")) {
             struct pd_chat *c;
 
             rc = app_chat_parse(q, &j->arena, &c, err);

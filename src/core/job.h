@@ -10,7 +10,11 @@
 #include "core/strategy.h"
 #include "core/verifier.h"
 
-#define PD_SECONDS_MAX 1e9 /* a longer budget is none */
+#define PD_SECONDS_MAX    1e9 /* a longer budget is none */
+#define PD_STOPS_MAX      16  /* these four as at OpenAI, where it has bounds */
+#define PD_STOP_MAX_BYTES 256
+#define PD_BIAS_MAX       1024
+#define PD_TOP_MAX        20
 
 struct pd_budget {
     uint64_t tokens;       /* generated, all lanes; 0: no limit */
@@ -23,7 +27,8 @@ struct pd_budget {
 /* Options every strategy has; the table is pd_common_params. */
 struct pd_common {
     double temperature, top_p, min_p;
-    int top_k, max_tokens, max_step_tokens, max_steps, repeat_guard;
+    int top_k, max_tokens, max_step_tokens, max_steps, repeat_guard, top_logprobs;
+    double presence_penalty, frequency_penalty;
 };
 extern const struct pd_param pd_common_params[];
 
@@ -63,9 +68,12 @@ struct pd_progress {                /* written by the job, read by anyone */
 /* More of the text of a node, while it is written. */
 struct pd_piece {
     uint32_t node, parent;
-    struct pd_str text; /* whole characters (UTF-8); the pieces of a node in a row are its text */
-    const int32_t *tokens; /* of the node, so many by now; its end token does not count */
-    const float *logprobs; /* NULL: forced text */
+    struct pd_str text; /* whole characters (UTF-8); the pieces of a node in a row are its text, but
+                           for the stop string that ended it */
+    const int32_t *tokens;  /* of the node, so many by now; its end token does not count */
+    const float *logprobs;  /* NULL: forced text */
+    const int32_t *top_ids; /* [n_tokens][top_logprobs]; NULL: none, or served from a record */
+    const float *top_logprobs;
     uint32_t n_tokens;
     bool last; /* of this node; may be empty */
 };
@@ -89,6 +97,11 @@ struct pd_job {
     const struct pd_strategy *strategy;
     const void *params; /* the strategy's, parsed */
     struct pd_common common;
+    /* Of all lines that answer the question. The texts end a line and are not of it (no more than
+     * PD_STOPS_MAX of 1 to PD_STOP_MAX_BYTES, then NULL); NULL: none. */
+    const char *const *stops;
+    const struct pd_bias *logit_bias;
+    size_t n_logit_bias;
     struct pd_budget budget;
     const struct pd_verifier *verifier; /* NULL: none */
     const void *scorer_params;          /* the verifier's, parsed */

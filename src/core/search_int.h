@@ -21,6 +21,8 @@ struct node {
     const char *finish, *stop, *prune_reason;
     const int32_t *tokens;
     const float *logprobs; /* NULL: forced */
+    const int32_t *top_ids;
+    const float *top_logprobs; /* [n_tokens][common.top_logprobs]; NULL: not of this run */
     uint32_t n_tokens;
     uint32_t path_tokens; /* generated, from the root to here */
     double logprob;
@@ -107,13 +109,22 @@ int search_clock_stop(struct search *s, const char *type, uint32_t node, struct 
 
 /* node.c */
 struct node *search_node_new(struct search *s, struct node *parent);
-void search_node_rec(const struct node *n, struct pd_node_rec *out);
+void search_node_rec(const struct node *n, uint32_t n_top, struct pd_node_rec *out);
 int search_node_record(struct search *s, struct node *n, struct pd_err *err);
 const struct pd_node_rec *search_stored_node(const struct search *s, uint32_t id);
 const struct pd_score_rec *search_stored_score(const struct search *s, uint32_t node_id);
 void search_node_drop_ctx(struct search *s, struct node *n);
 const char *search_status_name(enum node_status st);
 uint64_t search_subkey(uint64_t key, uint64_t a, uint64_t b);
+
+/* stops.c */
+/* Where the text of a line ends that one of the job's stop strings ended: before that; its last
+ * n_last bytes are those of the node that it ended in. */
+size_t search_stop_at(const struct pd_job *job, struct pd_str line, size_t n_last);
+/* How much of a text that goes on is certainly not the beginning of one. */
+size_t search_stop_free(const struct pd_job *job, struct pd_str text);
+/* What a lane behind n has to know of n's line. */
+struct pd_str search_stop_before(struct search *s, const struct node *n);
 
 /* grow.c: the making of nodes, also for given.c */
 int search_node_ctx(struct search *s, struct node *n, struct pd_err *err);

@@ -120,6 +120,50 @@ static void test_refused(void **state)
     }
 }
 
+static void test_stops_and_bias(void **state)
+{
+    static const struct {
+        const char *json, *says; /* NULL: it is good */
+        size_t n_stops, n_bias;
+    } cases[] = {
+        {"{}", NULL, 0, 0},
+        {"{\"stop\":null,\"logit_bias\":null}", NULL, 0, 0},
+        {"{\"stop\":\"a\",\"logit_bias\":{\"5\":-100,\"7\":0.5}}", NULL, 1, 2},
+        {"{\"stop\":[\"a\",\"b\"],\"logit_bias\":{}}", NULL, 2, 0},
+        {"{\"stop\":[]}", NULL, 0, 0},
+        {"{\"stop\":1}", "string or an array", 0, 0},
+        {"{\"stop\":[\"\"]}", "1 to 256 bytes", 0, 0},
+        {"{\"stop\":[1]}", "1 to 256 bytes", 0, 0},
+        {"{\"stop\":[\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\",\"10\",\"11\","
+         "\"12\",\"13\",\"14\",\"15\",\"16\",\"17\"]}",
+         "at most 16", 0, 0},
+        {"{\"logit_bias\":[]}", "an object of token ids", 0, 0},
+        {"{\"logit_bias\":{\"x\":1}}", "not a token id", 0, 0},
+        {"{\"logit_bias\":{\"5\":101}}", "between -100 and 100", 0, 0},
+        {"{\"logit_bias\":{\"5\":\"1\"}}", "between -100 and 100", 0, 0},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *const *stops;
+        const struct pd_bias *bias;
+        size_t n_stops = 0, n_bias = 0;
+        struct pd_json *v = NULL;
+        int rc;
+
+        assert_int_equal(pd_json_parse(pd_str_of(cases[i].json), &v, &err), 0);
+        rc = app_stops_parse(v, &arena, &stops, &n_stops, &err);
+        if (rc == 0)
+            rc = app_bias_parse(v, &arena, &bias, &n_bias, &err);
+        pd_json_free(v);
+        assert_int_equal(rc, cases[i].says ? PD_EINVAL : 0);
+        if (cases[i].says && !strstr(err.text, cases[i].says))
+            fail_msg("%s: %s", cases[i].json, err.text);
+        assert_int_equal(n_stops, cases[i].n_stops);
+        assert_int_equal(n_bias, cases[i].n_bias);
+    }
+}
+
 /* ---- jobs ------------------------------------------------------------------------------------ */
 
 struct outcome {
@@ -210,6 +254,54 @@ static void test_job(void **state)
     app_close(a);
 }
 
+/* What shapes an answer is part of the stored request: computed again, it is the same. */
+static void test_shaped_job(void **state)
+{
+    const struct app_config config = {.n_threads = 2, .data_dir = dir};
+    const char *options[] = {"max_tokens=60", "presence_penalty=1.5", "frequency_penalty=0.5"};
+    static const char *const stops[] = {"=", "never in it"};
+    struct pd_bias bias = {0, -100};
+    struct app_request r = {.question = "Ben has 2 pens. He buys 3 more. How many pens has Ben?",
+                            .strategy = "single",
+                            .options = options,
+                            .n_options = 3,
+                            .stops = stops,
+                            .n_stops = 2,
+                            .logit_bias = &bias,
+                            .n_logit_bias = 1};
+    const struct pd_result *result = NULL;
+    struct app_job *j = NULL;
+    struct outcome o, again;
+    struct app *a;
+
+    (void)state;
+    assert_int_equal(app_open(&config, &a, &err), 0);
+    if (app_job_new(a, &r, &j, &err) < 0)
+        fail_msg("%s", err.text);
+    assert_int_equal(app_job_start(j, NULL), 0);
+    assert_int_equal(app_job_wait(j, PD_NEVER_NS, &result, &err), 0);
+    assert_string_equal(result->trace.nodes[1].finish, "stop");
+    assert_true(pd_str_ends(result->trace.nodes[1].text, PD_STR("=")));
+    assert_true(pd_str_find(result->text, PD_STR("=")) < 0);
+    snprintf(o.id, sizeof o.id, "%s", app_job_core(j)->id);
+    snprintf(o.digest, sizeof o.digest, "%s", result->digest);
+    bias.token = result->trace.nodes[1].tokens[0];
+    app_job_free(j);
+    assert_int_equal(app_job_stored(a, o.id, PD_JOB_VERIFY, &j, &err), 0);
+    again = run(j, NULL);
+    assert_string_equal(again.digest, o.digest);
+    assert_int_equal(app_job_new(a, &r, &j, &err), 0); /* without what it began with */
+    again = run(j, NULL);
+    assert_string_not_equal(again.digest, o.digest);
+    bias.token = INT32_MAX;
+    assert_int_equal(app_job_new(a, &r, &j, &err), 0);
+    assert_int_equal(app_job_start(j, NULL), 0);
+    assert_int_equal(app_job_wait(j, PD_NEVER_NS, &result, &err), PD_EINVAL);
+    assert_non_null(strstr(err.text, "logit bias of token"));
+    app_job_free(j);
+    app_close(a);
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -230,9 +322,9 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_read),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_job),
+        cmocka_unit_test(test_read),           cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_stops_and_bias), cmocka_unit_test(test_job),
+        cmocka_unit_test(test_shaped_job),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);
