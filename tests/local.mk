@@ -7,6 +7,7 @@
 
 UNIT_TESTS = \
 	tests/unit/test_app_chat \
+	tests/unit/test_app_queue \
 	tests/unit/test_base_arena \
 	tests/unit/test_base_buf \
 	tests/unit/test_base_clock \
@@ -42,6 +43,7 @@ UNIT_TESTS = \
 	tests/unit/test_engine_sample \
 	tests/unit/test_engine_sched \
 	tests/unit/test_engine_tokenizer \
+	tests/unit/test_net_http \
 	tests/unit/test_resample \
 	tests/unit/test_split \
 	tests/unit/test_storage \
@@ -66,6 +68,7 @@ PROP_TESTS = \
 	tests/prop/test_digest
 FUZZ_TESTS = \
 	tests/fuzz/fuzz_gguf \
+	tests/fuzz/fuzz_http \
 	tests/fuzz/fuzz_template \
 	tests/fuzz/fuzz_tokenizer
 SCRIPT_TESTS = \

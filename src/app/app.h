@@ -70,7 +70,8 @@ extern const char app_default_draft[];  /* tiny-draft */
 
 /* The conversation of a request to OpenAI's chat route or one that follows it: messages, tools,
  * chat_template_kwargs, continue_final_message (the default: true when the last message is the
- * assistant's). All in the arena. PD_EINVAL says which message and what is wrong with it. */
+ * assistant's); or, without messages, prompt: a text or an array of token ids. All in the arena.
+ * PD_EINVAL says which message and what is wrong with it. */
 int app_chat_parse(const struct pd_json *request, struct pd_arena *a, struct pd_chat **out,
                    struct pd_err *err);
 
@@ -108,6 +109,9 @@ struct app_request {
     size_t n_logit_bias;
 };
 
+/* A copy in depth, one allocation: free() it. NULL: out of memory. */
+struct app_request *app_request_copy(const struct app_request *r);
+
 struct app; /* the open database; an engine with its loaded models as soon as a job needs one */
 struct app_config {
     unsigned n_threads, prefill_chunk;
@@ -125,24 +129,34 @@ struct app_job;
 /* Parses, validates, loads the models, stores the job (durable on return). */
 int app_job_new(struct app *a, const struct app_request *r, struct app_job **out,
                 struct pd_err *err);
+/* The same up to a row 'queued' under this id, and its place in the queue; durable after the next
+ * store_flush. app_job_stored makes it a job again. */
+int app_job_submit(struct app *a, const struct app_request *r, const char *id,
+                   const struct store_submission *how, struct pd_err *err);
 /* The stored job with this id (or unique prefix): resumed, replayed from its record, or verified
  * against it. */
 int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct app_job **out,
                    struct pd_err *err);
 /* Before it is started; l lives as long as the job. */
 void app_job_listen(struct app_job *j, const struct pd_listener *l);
-/* Runs it on a thread of its own; app_job_wait returns its result. */
+/* ended(user) on the job's thread, as the last that it does. Before the start. */
+void app_job_on_end(struct app_job *j, void (*ended)(void *user), void *user);
+/* Runs it on a thread of its own; app_job_wait returns its result. The row of a stored job that
+ * goes on says 'running' again. */
 int app_job_start(struct app_job *j, struct pd_err *err);
 /* PD_ETIMEOUT at deadline_ns (it goes on); else the job's own code, and *out_result (owned by j) is
  * filled. */
 int app_job_wait(struct app_job *j, int64_t deadline_ns, const struct pd_result **out_result,
                  struct pd_err *err);
 void app_job_cancel(struct app_job *j);
+/* Cancels it in a way that leaves it to go on later, with this status (a literal). */
+void app_job_stop(struct app_job *j, const char *status);
+const struct eng_tokenizer *app_job_tokenizer(const struct app_job *j); /* of what it generates */
 const struct pd_job *app_job_core(const struct app_job *j); /* id, seed, strategy, progress… */
 void app_job_free(struct app_job *j);
 
-/* The line of thought that ends in node (root's children to node), as a malloc'ed text, from a
- * loaded trace. */
+/* The line of thought that ends in node (root's children to node, without the stop string that
+ * ended it), as a malloc'ed text, from a loaded trace or a result's. */
 char *app_trace_line(const struct pd_trace *t, uint32_t node);
 
 #endif

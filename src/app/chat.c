@@ -1,9 +1,10 @@
 /* Conversations as JSON: the members messages, tools, chat_template_kwargs and
- * continue_final_message of a request, as OpenAI's chat route and the servers that follow it take
- * them. A stored request has them in the same form. */
+ * continue_final_message of a request, or prompt in place of these, as OpenAI's routes and the
+ * servers that follow them take them. A stored request has them in the same form. */
 #include "app/app_int.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #define CHAT_MAX_BYTES ((size_t)16 << 20) /* as a stored request */
 
@@ -127,8 +128,8 @@ static int read_message(const struct pd_json *v, struct pd_arena *a, struct pd_m
     return rc;
 }
 
-int app_chat_parse(const struct pd_json *request, struct pd_arena *a, struct pd_chat **out,
-                   struct pd_err *err)
+static int parse_messages(const struct pd_json *request, struct pd_arena *a, struct pd_chat **out,
+                          struct pd_err *err)
 {
     const struct pd_json *list = pd_json_get(request, "messages"), *v = pd_json_first(list);
     const struct pd_json *go_on = pd_json_get(request, "continue_final_message");
@@ -157,6 +158,58 @@ int app_chat_parse(const struct pd_json *request, struct pd_arena *a, struct pd_
     return rc;
 }
 
+int app_raw_prompt(const struct eng_tokenizer *t, const struct pd_chat *c, int32_t **io_ids,
+                   size_t *io_n, struct pd_err *err)
+{
+    if (c->text.ptr)
+        return eng_tokenize(t, c->text, ENG_PARSE_SPECIAL | ENG_PARSE_START, io_ids, io_n, err);
+    for (size_t i = 0; i < c->n_ids; i++)
+        if ((uint32_t)c->ids[i] >= eng_n_vocab(t))
+            return pd_fail(err, PD_EINVAL, "prompt: %d is not a token of this model (0 to %u)",
+                           c->ids[i], eng_n_vocab(t) - 1);
+    *io_ids = malloc(c->n_ids * sizeof **io_ids);
+    if (!*io_ids)
+        return no_memory(err);
+    memcpy(*io_ids, c->ids, c->n_ids * sizeof **io_ids);
+    *io_n = c->n_ids;
+    return 0;
+}
+
+/* A prompt as it is: a text, or token ids. */
+static int parse_prompt(const struct pd_json *prompt, struct pd_arena *a, struct pd_chat **out,
+                        struct pd_err *err)
+{
+    struct pd_chat *c = pd_arena_alloc(a, sizeof *c);
+    int32_t *ids = pd_arena_array(a, pd_json_size(prompt) + 1, sizeof *ids);
+    const struct pd_json *v = pd_json_first(prompt);
+    int64_t id;
+
+    if (!c || !ids)
+        return no_memory(err);
+    if (pd_json_string(prompt)) {
+        c->text = pd_str_of(pd_arena_dup(a, pd_str_of(pd_json_string(prompt))));
+    } else if (pd_json_is_array(prompt) && v) {
+        for (; v; v = pd_json_next(v)) {
+            if (!pd_json_int(v, &id) || id < 0 || id > INT32_MAX)
+                return pd_fail(err, PD_EINVAL, "prompt must be a text or an array of token ids");
+            ids[c->n_ids++] = (int32_t)id;
+        }
+        c->ids = ids;
+    }
+    if (!c->text.len && !c->n_ids)
+        return pd_fail(err, PD_EINVAL, "prompt must be a text or an array of token ids, not empty");
+    *out = c;
+    return 0;
+}
+
+int app_chat_parse(const struct pd_json *request, struct pd_arena *a, struct pd_chat **out,
+                   struct pd_err *err)
+{
+    if (pd_json_get(request, "prompt") && !pd_json_get(request, "messages"))
+        return parse_prompt(pd_json_get(request, "prompt"), a, out, err);
+    return parse_messages(request, a, out, err);
+}
+
 static void put_text(struct pd_jw *w, const char *key, const char *text)
 {
     if (text) {
@@ -175,6 +228,18 @@ static void put_json(struct pd_jw *w, const char *key, const char *json)
 
 void app_chat_json(const struct pd_chat *c, struct pd_jw *w)
 {
+    if (c->text.ptr || c->n_ids) {
+        pd_jw_key(w, "prompt");
+        if (c->text.ptr) {
+            pd_jw_str(w, c->text);
+            return;
+        }
+        pd_jw_array(w);
+        for (size_t i = 0; i < c->n_ids; i++)
+            pd_jw_int(w, c->ids[i]);
+        pd_jw_end_array(w);
+        return;
+    }
     pd_jw_key(w, "messages");
     pd_jw_array(w);
     for (size_t i = 0; i < c->n_messages; i++) {
@@ -310,12 +375,17 @@ int app_chat_copy(const struct pd_chat *c, struct pd_arena *a, struct pd_chat **
     return rc;
 }
 
-const struct pd_message *app_chat_question(const struct pd_chat *c)
+int app_chat_question(const struct pd_chat *c, struct pd_buf *out)
 {
-    const struct pd_message *last = &c->messages[c->n_messages - 1];
+    const struct pd_message *m = c->n_messages ? &c->messages[c->n_messages - 1] : NULL;
 
     for (size_t i = c->n_messages; i-- > 0;)
-        if (strcmp(c->messages[i].role, "user") == 0)
-            return &c->messages[i];
-    return last;
+        if (strcmp(c->messages[i].role, "user") == 0) {
+            m = &c->messages[i];
+            break;
+        }
+    pd_buf_adds(out, m ? m->content : c->text);
+    for (size_t i = 0; i < c->n_ids; i++)
+        pd_buf_printf(out, "%s%d", i ? " " : "", c->ids[i]);
+    return pd_buf_rc(out);
 }

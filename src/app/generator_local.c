@@ -2,6 +2,8 @@
  * thread, but for done(), which the scheduler calls and which only pushes to the mailbox. */
 #include "app/generator_local.h"
 
+#include "app/app_int.h"
+
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -43,7 +45,10 @@ static struct eng_ctx *ctx_of(const struct pd_gctx *c)
 static int chat(struct pd_generator *g, const struct pd_chat *c, int32_t **ids, size_t *n,
                 struct pd_err *err)
 {
-    return eng_chat(eng_model_tokenizer(self(g)->model), self(g)->chat_template, c, ids, n, err);
+    const struct eng_tokenizer *t = eng_model_tokenizer(self(g)->model);
+
+    return c->n_ids || c->text.ptr ? app_raw_prompt(t, c, ids, n, err)
+                                   : eng_chat(t, self(g)->chat_template, c, ids, n, err);
 }
 
 static int tokenize(struct pd_generator *g, struct pd_str text, int32_t **ids, size_t *n,

@@ -39,6 +39,8 @@ struct app_job {
     char *paths[N_MODELS];                          /* NULL: not wanted */
     struct eng_model *models[N_MODELS];
     int lock_fd; /* the right to run this job; -1: none */
+    void (*on_end)(void *user);
+    void *on_end_user;
     bool started;
     pthread_mutex_t lock; /* guards over */
     pthread_cond_t ended;
@@ -73,23 +75,115 @@ static int sink_flush(void *self, struct pd_err *err)
     return store_flush(self, err);
 }
 
+/* ---- requests -----------------------------------------------------------------------------------
+ */
+
+/* The copy of n bytes; NULL `at`: they are only counted, and these are returned. */
+static const void *keep(const void *from, size_t n, char **at, size_t *bytes)
+{
+    size_t room = (n + 15) / 16 * 16; /* for whatever comes next */
+    char *copied = *at;
+
+    *bytes += room;
+    if (!copied || !n)
+        return from;
+    *at += room;
+    return memcpy(copied, from, n);
+}
+
+static const char *keep_text(const char *text, char **at, size_t *bytes)
+{
+    return text ? keep(text, strlen(text) + 1, at, bytes) : NULL;
+}
+
+/* An array that is to be changed in place: NULL while they are counted. */
+static void *keep_array(const void *from, size_t n, char **at, size_t *bytes)
+{
+    char *copied = *at;
+
+    keep(from, n, at, bytes);
+    return copied;
+}
+
+static const char *const *keep_texts(const char *const *texts, size_t n, char **at, size_t *bytes)
+{
+    const char **copied = keep_array(texts, n * sizeof *texts, at, bytes);
+
+    for (size_t i = 0; i < n; i++) {
+        const char *text = keep_text(texts[i], at, bytes);
+
+        if (copied)
+            copied[i] = text;
+    }
+    return copied;
+}
+
+static const struct pd_chat *keep_chat(const struct pd_chat *c, char **at, size_t *bytes)
+{
+    struct pd_chat *copied = keep_array(c, sizeof *c, at, bytes), kept = *c;
+    struct pd_message *messages =
+        keep_array(c->messages, c->n_messages * sizeof *c->messages, at, bytes);
+
+    for (size_t i = 0; i < c->n_messages; i++) {
+        struct pd_message m = c->messages[i];
+
+        m.role = keep_text(m.role, at, bytes);
+        if (m.content.ptr)
+            m.content.ptr = keep(m.content.ptr, m.content.len, at, bytes);
+        m.reasoning = keep_text(m.reasoning, at, bytes);
+        m.tool_calls = keep_text(m.tool_calls, at, bytes);
+        m.tool_call_id = keep_text(m.tool_call_id, at, bytes);
+        m.name = keep_text(m.name, at, bytes);
+        if (messages)
+            messages[i] = m;
+    }
+    kept.messages = messages;
+    kept.ids = keep(c->ids, c->n_ids * sizeof *c->ids, at, bytes);
+    if (c->text.ptr)
+        kept.text.ptr = keep(c->text.ptr, c->text.len, at, bytes);
+    kept.tools = keep_text(c->tools, at, bytes);
+    kept.variables = keep_text(c->variables, at, bytes);
+    if (copied)
+        *copied = kept;
+    return copied;
+}
+
+static size_t keep_all(struct app_request *r, char *at)
+{
+    const char **texts[] = {&r->question, &r->system,  &r->problem_key,   &r->expect,
+                            &r->model,    &r->draft,   &r->chat_template, &r->scorer,
+                            &r->truth,    &r->kv_type, &r->strategy,      &r->budget.wrap_up};
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        *texts[i] = keep_text(*texts[i], &at, &bytes);
+    r->options = keep_texts(r->options, r->n_options, &at, &bytes);
+    r->stops = keep_texts(r->stops, r->n_stops, &at, &bytes);
+    r->logit_bias = keep(r->logit_bias, r->n_logit_bias * sizeof *r->logit_bias, &at, &bytes);
+    if (r->chat)
+        r->chat = keep_chat(r->chat, &at, &bytes);
+    return bytes;
+}
+
+struct app_request *app_request_copy(const struct app_request *r)
+{
+    struct app_request counted = *r, *copied;
+    size_t head = (sizeof *copied + 15) / 16 * 16;
+
+    copied = malloc(head + keep_all(&counted, NULL));
+    if (!copied)
+        return NULL;
+    *copied = *r;
+    keep_all(copied, (char *)copied + head);
+    return copied;
+}
+
 /* ---- building -----------------------------------------------------------------------------------
  */
 
 static char *copy(struct app_job *j, const char *z)
 {
     return z ? pd_arena_dup(&j->arena, pd_str_of(z)) : NULL;
-}
-
-static int new_id(struct app_job *j, struct pd_err *err)
-{
-    char id[PD_ID_MAX];
-    int rc = pd_id_new("job_", id, err);
-
-    if (rc < 0)
-        return rc;
-    j->core.id = copy(j, id);
-    return j->core.id ? 0 : pd_fail(err, PD_ENOMEM, "out of memory");
 }
 
 static int set_option(struct app_job *j, const char *kv, void *params, struct pd_err *err)
@@ -282,14 +376,17 @@ static int build_request(struct app_job *j, const struct app_request *r, struct 
 
 static int set_chat(struct app_job *j, const struct pd_chat *chat, struct pd_err *err)
 {
+    struct pd_buf question = PD_BUF_INIT(REQUEST_MAX_BYTES);
     struct pd_chat *c;
     int rc = app_chat_copy(chat, &j->arena, &c, err);
 
     if (rc < 0)
         return rc;
     j->core.chat = c;
-    j->core.question = pd_arena_dup(&j->arena, app_chat_question(c)->content);
-    if (strcmp(c->messages[0].role, "system") == 0)
+    if (app_chat_question(c, &question) == 0)
+        j->core.question = pd_arena_dup(&j->arena, pd_buf_str(&question));
+    pd_buf_done(&question);
+    if (c->n_messages && strcmp(c->messages[0].role, "system") == 0)
         j->core.system = pd_arena_dup(&j->arena, c->messages[0].content);
     return j->core.question ? 0 : pd_fail(err, PD_ENOMEM, "out of memory");
 }
@@ -456,8 +553,9 @@ static int check_request(const struct app_request *r, struct pd_err *err)
     return 0;
 }
 
-int app_job_new(struct app *a, const struct app_request *r, struct app_job **out,
-                struct pd_err *err)
+/* All of a new job but its rows. */
+static int build_job(struct app *a, const struct app_request *r, const char *id,
+                     struct app_job **out, struct pd_err *err)
 {
     struct app_job *j;
     int rc = new_job(a, &j, err);
@@ -465,8 +563,11 @@ int app_job_new(struct app *a, const struct app_request *r, struct app_job **out
     if (rc < 0)
         return rc;
     rc = check_request(r, err);
-    if (rc == 0)
-        rc = new_id(j, err);
+    if (rc == 0) {
+        j->core.id = copy(j, id);
+        if (!j->core.id)
+            rc = pd_fail(err, PD_ENOMEM, "out of memory");
+    }
     if (rc == 0)
         rc = parse_options(j, r, err);
     if (rc == 0) {
@@ -508,16 +609,50 @@ int app_job_new(struct app *a, const struct app_request *r, struct app_job **out
                      "a budget of %" PRIu64
                      " tokens is too small for a wrap-up, which holds back %u",
                      j->core.budget.tokens, j->core.budget.wrap_reserve);
-    if (rc == 0)
-        rc = lock_job(j, err);
-    if (rc == 0)
-        rc = pd_job_store(&j->core, err);
     if (rc < 0) {
         app_job_free(j);
         return rc;
     }
     *out = j;
     return 0;
+}
+
+int app_job_new(struct app *a, const struct app_request *r, struct app_job **out,
+                struct pd_err *err)
+{
+    struct app_job *j = NULL;
+    char id[PD_ID_MAX];
+    int rc = pd_id_new("job_", id, err);
+
+    if (rc == 0)
+        rc = build_job(a, r, id, &j, err);
+    if (rc == 0)
+        rc = lock_job(j, err);
+    if (rc == 0) {
+        j->core.started_ms = pd_clock_unix_ms();
+        rc = pd_job_store(&j->core, err);
+    }
+    if (rc < 0) {
+        app_job_free(j);
+        return rc;
+    }
+    *out = j;
+    return 0;
+}
+
+int app_job_submit(struct app *a, const struct app_request *r, const char *id,
+                   const struct store_submission *how, struct pd_err *err)
+{
+    struct app_job *j = NULL;
+    struct pd_job_rec rec;
+    int rc = build_job(a, r, id, &j, err);
+
+    if (rc == 0) {
+        pd_job_record(&j->core, "queued", &rec);
+        rc = store_job_submit(a->store, &rec, how, err);
+    }
+    app_job_free(j);
+    return rc;
 }
 
 /* ---- a stored job again
@@ -624,6 +759,7 @@ int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct 
     j->core.stored = j->stored;
     j->core.id = rec->id;
     j->core.created_ms = rec->created_ms;
+    j->core.started_ms = rec->started_ms;
     rc = stored_options(j, rec->options, rec->strategy, err);
     if (rc == 0)
         rc = pd_json_parse(rec->request, &q, err);
@@ -657,7 +793,7 @@ int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct 
             rc = app_bias_parse(q, &j->arena, &r.logit_bias, &r.n_logit_bias, err);
         if (rc == 0)
             rc = set_shape(j, &r, err);
-        if (rc == 0 && pd_json_get(q, "messages")) {
+        if (rc == 0 && (pd_json_get(q, "messages") || pd_json_get(q, "prompt"))) {
             struct pd_chat *c;
 
             rc = app_chat_parse(q, &j->arena, &c, err);
@@ -707,6 +843,8 @@ static void *job_thread(void *arg)
     j->over = true;
     pthread_cond_broadcast(&j->ended);
     pthread_mutex_unlock(&j->lock);
+    if (j->on_end)
+        j->on_end(j->on_end_user);
     return NULL;
 }
 
@@ -715,9 +853,25 @@ void app_job_listen(struct app_job *j, const struct pd_listener *l)
     j->core.listener = l;
 }
 
+void app_job_on_end(struct app_job *j, void (*ended)(void *user), void *user)
+{
+    j->on_end = ended;
+    j->on_end_user = user;
+}
+
 int app_job_start(struct app_job *j, struct pd_err *err)
 {
-    int e = pthread_create(&j->thread, NULL, job_thread, j);
+    int e, rc = 0;
+
+    if (!j->core.started_ms)
+        j->core.started_ms = pd_clock_unix_ms();
+    if (j->stored && j->core.sink)
+        rc = store_job_state_put(
+            j->app->store, j->core.id,
+            &(struct store_job_state){.status = "running", .started_ms = j->core.started_ms}, err);
+    if (rc < 0)
+        return rc;
+    e = pthread_create(&j->thread, NULL, job_thread, j);
 
     if (e)
         return pd_fail_errno(err, e, "cannot start the job's thread");
@@ -752,6 +906,17 @@ void app_job_cancel(struct app_job *j)
     atomic_store(&j->core.cancel, true);
 }
 
+void app_job_stop(struct app_job *j, const char *status)
+{
+    atomic_store(&j->core.stop_as, status);
+    atomic_store(&j->core.cancel, true);
+}
+
+const struct eng_tokenizer *app_job_tokenizer(const struct app_job *j)
+{
+    return j->models[MODEL_BASE] ? eng_model_tokenizer(j->models[MODEL_BASE]) : NULL;
+}
+
 const struct pd_job *app_job_core(const struct app_job *j)
 {
     return &j->core;
@@ -780,6 +945,23 @@ void app_job_free(struct app_job *j)
     free(j);
 }
 
+static void cut_at_stop(const struct pd_trace *t, uint32_t node, struct pd_buf *line)
+{
+    struct pd_arena a;
+    struct pd_json *request = NULL;
+    const char *const *stops = NULL;
+    size_t n;
+
+    pd_arena_init(&a, REQUEST_MAX_BYTES);
+    if (pd_json_parse(t->job.request, &request, NULL) == 0)
+        (void)app_stops_parse(request, &a, &stops, &n, NULL);
+    line->len = pd_stop_at(stops, pd_buf_str(line), t->nodes[node].text.len);
+    if (line->data)
+        line->data[line->len] = '\0';
+    pd_json_free(request);
+    pd_arena_done(&a);
+}
+
 char *app_trace_line(const struct pd_trace *t, uint32_t node)
 {
     struct pd_buf line = PD_BUF_INIT(REQUEST_MAX_BYTES);
@@ -793,6 +975,8 @@ char *app_trace_line(const struct pd_trace *t, uint32_t node)
     }
     while (n)
         pd_buf_adds(&line, t->nodes[path[--n]].text);
+    if (strcmp(t->nodes[node].finish, "stop") == 0)
+        cut_at_stop(t, node, &line);
     text = pd_buf_take(&line);
     return text ? text : strdup("");
 }

@@ -10,5 +10,6 @@ src_app_libapp_a_SOURCES = \
 	src/app/job.c \
 	src/app/models.c \
 	src/app/paths.c \
+	src/app/queue.c \
 	src/app/queue.h \
 	src/app/scorer.c

@@ -37,7 +37,9 @@ struct queue;
 /* How a job ended, or came to rest. job and result are NULL when it did not run in this process
  * since its last rest, and belong to the dispatcher: copy what is to be kept. */
 struct queue_end {
-    const char *id, *status; /* done failed cancelled paused queued; deleted: its rows are gone */
+    /* done failed cancelled paused queued; deleted: its rows are gone; running: it was not started,
+     * as another process runs it */
+    const char *id, *status;
     const struct pd_job *job;
     const struct pd_result *result; /* whatever it has, also when it failed */
     const struct pd_err *err;       /* NULL when done */
@@ -76,7 +78,8 @@ struct queue_watch {
     /* Before its thread starts, each time it does. job lives until `ended` returns; what of it may
      * be read, its header says (progress: by any thread). */
     void (*started)(void *user, struct app_job *job);
-    void (*ended)(void *user, const struct queue_end *end); /* not after a restart */
+    /* Once: when it is resumed after a rest, nobody watches any more. */
+    void (*ended)(void *user, const struct queue_end *end);
 };
 
 struct queue_submission {

@@ -82,6 +82,7 @@ struct pd_piece {
  * given is borrowed for the call. Nothing depends on whether anybody listens. */
 struct pd_listener {
     void *self;
+    void (*prompt)(void *self, const int32_t *tokens, uint32_t n); /* the first that is heard */
     void (*piece)(void *self, const struct pd_piece *p);
     /* The best of the nodes just scored, by its last reward. */
     void (*best)(void *self, uint32_t node, double value);
@@ -103,14 +104,14 @@ struct pd_job {
     const struct pd_bias *logit_bias;
     size_t n_logit_bias;
     struct pd_budget budget;
-    const struct pd_verifier *verifier; /* NULL: none */
-    const void *scorer_params;          /* the verifier's, parsed */
-    const char *truth;                  /* about the question, for the verifier (verifier.h) */
-    const char *model, *scorer;         /* names; the scorer's with its options */
-    const char *request;                /* JSON: all that determines the result */
-    const char *options;                /* JSON, after defaulting */
-    const char *budget_json;            /* the budget as it is stored */
-    int64_t created_ms;
+    const struct pd_verifier *verifier;    /* NULL: none */
+    const void *scorer_params;             /* the verifier's, parsed */
+    const char *truth;                     /* about the question, for the verifier (verifier.h) */
+    const char *model, *scorer;            /* names; the scorer's with its options */
+    const char *request;                   /* JSON: all that determines the result */
+    const char *options;                   /* JSON, after defaulting */
+    const char *budget_json;               /* the budget as it is stored */
+    int64_t created_ms, started_ms;        /* 0: not yet */
     struct pd_generator *gen, *scorer_gen; /* scorer_gen: NULL for a verifier without a model */
     struct pd_generator *draft_gen;        /* NULL: none; its tokens are those of gen */
     const char *draft;                     /* its name */
@@ -120,6 +121,9 @@ struct pd_job {
     const char *expect;                 /* a known answer to grade against, or NULL */
     const struct pd_listener *listener; /* NULL: nobody listens */
     atomic_bool cancel;                 /* set by anyone */
+    /* The status that cancelling leaves: "paused" and "queued" jobs are to go on later; NULL:
+     * "cancelled". Set before cancel. */
+    _Atomic(const char *) stop_as;
     struct pd_progress progress;
 };
 
@@ -146,13 +150,19 @@ struct pd_result {
     struct pd_trace trace; /* of this run, in memory */
 };
 
+/* What the job's row says of it, with the given status. Borrows from the job. */
+void pd_job_record(const struct pd_job *job, const char *status, struct pd_job_rec *out);
 /* The job's first row, durable on return: from here on it can be resumed. */
 int pd_job_store(const struct pd_job *job, struct pd_err *err);
 /* Returns 0 also when the budget ended the search without an answer (result.answer is NULL then).
- * PD_ECANCEL: cancelled, what was recorded stays and the job can be resumed. result is always to be
- * freed. */
+ * PD_ECANCEL: cancelled or stopped, what was recorded stays and the job can be resumed. result is
+ * always to be freed. */
 int pd_job_run(struct pd_job *job, struct pd_result *out, struct pd_err *err);
 void pd_result_done(struct pd_result *r);
+
+/* Where a line of text ends that one of the stop strings ended ("stop" is the finish of its last
+ * node, whose text is the last n_last bytes): before that string. */
+size_t pd_stop_at(const char *const *stops, struct pd_str line, size_t n_last);
 
 /* One hash over everything that must repeat: nodes, tokens, log-probabilities, scores, choice; no
  * times. */

@@ -119,7 +119,7 @@ struct pd_str search_line(struct search *s, const struct node *n)
         if (p->text.len) /* a cancelled lane has no text yet */
             memcpy(text + (len -= p->text.len), p->text.ptr, p->text.len);
     if (n->finish && strcmp(n->finish, "stop") == 0) {
-        len = search_stop_at(s->job, pd_str_of(text), n->text.len);
+        len = pd_stop_at(s->job->stops, pd_str_of(text), n->text.len);
         text[len] = '\0';
     }
     return pd_str_of(text);

@@ -118,9 +118,6 @@ const char *search_status_name(enum node_status st);
 uint64_t search_subkey(uint64_t key, uint64_t a, uint64_t b);
 
 /* stops.c */
-/* Where the text of a line ends that one of the job's stop strings ended: before that; its last
- * n_last bytes are those of the node that it ended in. */
-size_t search_stop_at(const struct pd_job *job, struct pd_str line, size_t n_last);
 /* How much of a text that goes on is certainly not the beginning of one. */
 size_t search_stop_free(const struct pd_job *job, struct pd_str text);
 /* What a lane behind n has to know of n's line. */

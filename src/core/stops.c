@@ -2,11 +2,11 @@
  * stop string too, so that its text is that of its tokens; the line's text ends before it. */
 #include "core/search_int.h"
 
-size_t search_stop_at(const struct pd_job *job, struct pd_str line, size_t n_last)
+size_t pd_stop_at(const char *const *stops, struct pd_str line, size_t n_last)
 {
     size_t begin = line.len, end = line.len + 1;
 
-    for (const char *const *s = job->stops; s && *s; s++) {
+    for (const char *const *s = stops; s && *s; s++) {
         struct pd_str stop = pd_str_of(*s);
         size_t old = line.len - n_last, from = old + 1 > stop.len ? old + 1 - stop.len : 0;
         ptrdiff_t at = pd_str_find(pd_str_sub(line, from, line.len), stop);

@@ -9,6 +9,7 @@
 #include <strings.h>
 
 #include "base/id.h"
+#include "daemon/request.h"
 
 #define REQUEST_ID_MAX 128
 #define ERROR_MAX      8192
@@ -21,7 +22,7 @@ struct seen {
     char id[REQUEST_ID_MAX + 1];
 };
 
-static const struct route *const tables[] = {routes_ops};
+static const struct route *const tables[] = {routes_jobs, routes_mcp, routes_ops};
 
 /* ---- errors and replies -------------------------------------------------------------------- */
 
@@ -95,6 +96,15 @@ void api_fail(struct http_request *r, const struct pd_err *err)
             return;
         }
     api_error(r, 500, "server_error", "internal", NULL, "%s", err->text);
+}
+
+void api_parse_error(struct http_request *r, const struct request_error *e)
+{
+    if (e->err.code == PD_ENOMEM)
+        api_error(r, 507, "server_error", e->code, NULL, "%s", e->err.text);
+    else
+        api_error(r, 400, "invalid_request_error", e->code, e->param[0] ? e->param : NULL, "%s",
+                  e->err.text);
 }
 
 void api_json(struct http_request *r, unsigned status, struct pd_buf *b)

@@ -11,6 +11,7 @@
 #include <ev.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "config.h"
@@ -235,6 +236,13 @@ static int start(struct daemon *d, struct pd_err *err)
             return pd_fail_errno(err, e, "cannot start a thread");
     }
     rc = app_open(&d->c->app, &d->app, err);
+    if (rc < 0)
+        return rc;
+    store_on_commit(app_store(d->app), events_committed, d);
+    rc = queue_open(&(struct queue_config){.app = d->app,
+                                           .max_jobs = d->c->max_jobs,
+                                           .max_waiting = d->c->max_queue},
+                    &d->queue, err);
     if (rc == 0)
         rc = http_server_new(d->loop, &http, &d->http, err);
     if (rc == 0)
@@ -242,10 +250,19 @@ static int start(struct daemon *d, struct pd_err *err)
     return rc;
 }
 
-static void stop(struct daemon *d)
+/* False: a job did not come to rest, and nothing may be freed under it. */
+static bool stop(struct daemon *d)
 {
     struct doorway *w = d->doorway;
+    struct pd_err err;
 
+    if (d->queue &&
+        queue_close(d->queue, (int64_t)(d->c->drain_s * (double)PD_NS_PER_S), &err) < 0) {
+        daemon_log(d, LOG_WARNING, "ending with jobs in the middle; they go on at the next start",
+                   "reason", err.text, NULL);
+        return false;
+    }
+    take_posts(d);
     http_server_free(d->http); /* whoever waits for an answer hears that nobody does any more */
     pd_queue_close(&w->work);
     for (unsigned i = 0; i < w->n_workers; i++)
@@ -255,7 +272,9 @@ static void stop(struct daemon *d)
     pd_queue_done(&w->work);
     pd_queue_done(&w->posts);
     app_close(d->app);
-    daemon_unlisten(d);
+    mcp_free(d->mcp);
+    free(d->events);
+    return true;
 }
 
 int daemon_run(const struct daemon_config *c, struct pd_err *err)
@@ -268,7 +287,9 @@ int daemon_run(const struct daemon_config *c, struct pd_err *err)
     mask_signals(SIG_BLOCK);
     d.loop = ev_default_loop(EVFLAG_NOENV);
     d.metrics = metrics_new();
-    if (!d.loop || !d.metrics)
+    d.mcp = mcp_new();
+    d.events = events_new();
+    if (!d.loop || !d.metrics || !d.mcp || !d.events)
         rc = pd_fail(err, PD_ENOMEM, "out of memory");
     if (rc == 0)
         rc = start(&d, err);
@@ -278,8 +299,9 @@ int daemon_run(const struct daemon_config *c, struct pd_err *err)
         notify("READY=1\nSTATUS=serving");
         ev_run(d.loop, 0);
     }
-    if (d.loop)
-        stop(&d);
+    daemon_unlisten(&d);
+    if (d.loop && !stop(&d))
+        _exit(0);
     metrics_free(d.metrics);
     if (rc == 0)
         daemon_log(&d, LOG_INFO, "stopped", NULL);

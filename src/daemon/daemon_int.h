@@ -6,6 +6,7 @@
 #ifndef PD_DAEMON_DAEMON_INT_H
 #define PD_DAEMON_DAEMON_INT_H
 
+#include "app/queue.h"
 #include "base/json.h"
 #include "base/queue.h"
 #include "daemon/daemon.h"
@@ -13,13 +14,19 @@
 
 struct ev_loop;
 struct metrics;
+struct mcp;
+struct events;
+struct request_error;
 
 struct daemon {
     const struct daemon_config *c;
     struct ev_loop *loop;
-    struct app *app; /* used on the queue's thread */
+    struct app *app; /* the queue's thread; app_store(app) anyone's */
+    struct queue *queue;
     struct http_server *http;
     struct metrics *metrics;
+    struct mcp *mcp;
+    struct events *events;
     char *token;       /* of TCP clients; NULL: no TCP */
     char *socket_path; /* to be removed at the end; NULL: none */
     int lock_fd;       /* says that the socket is ours */
@@ -50,7 +57,7 @@ struct route {
     bool open; /* needs no token */
 };
 /* Each ends with a NULL pattern. */
-extern const struct route routes_ops[];
+extern const struct route routes_jobs[], routes_mcp[], routes_ops[];
 
 void api_admit(void *daemon, struct http_request *r);
 void api_handle(void *daemon, struct http_request *r);
@@ -69,6 +76,8 @@ void api_error_json(struct pd_jw *w, const char *message, const char *type, cons
 void api_fail(struct http_request *r, const struct pd_err *err);
 /* Replies with b (or 500 when it could not hold its text), and empties it. */
 void api_json(struct http_request *r, unsigned status, struct pd_buf *b);
+/* What request_parse found wrong. */
+void api_parse_error(struct http_request *r, const struct request_error *e);
 /* The body as a JSON object; NULL: it has been replied to. Freed by the caller. */
 struct pd_json *api_body(struct http_request *r);
 
@@ -86,6 +95,17 @@ enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO, LOG_REQUEST, LOG_DEBUG };
  * answers, no secrets. Any thread. */
 void daemon_log(const struct daemon *d, enum log_level level, const char *message, ...)
     __attribute__((sentinel));
+
+/* ---- route_jobs.c --------------------------------------------------------------------------- */
+
+struct events *events_new(void); /* NULL: out of memory; free() frees it */
+/* For store_on_commit: wakes the event streams of this job. Any thread. */
+void events_committed(void *daemon, const char *job_id);
+
+/* ---- mcp.c ---------------------------------------------------------------------------------- */
+
+struct mcp *mcp_new(void); /* NULL: out of memory */
+void mcp_free(struct mcp *m);
 
 /* ---- metrics.c ------------------------------------------------------------------------------ */
 

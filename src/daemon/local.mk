@@ -6,5 +6,11 @@ src_daemon_libdaemon_a_SOURCES = \
 	src/daemon/daemon_int.h \
 	src/daemon/listen.c \
 	src/daemon/log.c \
+	src/daemon/mcp.c \
+	src/daemon/mcp_int.h \
+	src/daemon/mcp_tools.c \
 	src/daemon/metrics.c \
+	src/daemon/request.c \
+	src/daemon/request.h \
+	src/daemon/route_jobs.c \
 	src/daemon/route_ops.c

@@ -443,9 +443,15 @@ static unsigned check_framing(const struct http_request *r, const char **out_why
 {
     const char *coding = http_header(r, MHD_HTTP_HEADER_TRANSFER_ENCODING);
     const char *length = http_header(r, MHD_HTTP_HEADER_CONTENT_LENGTH);
+    const union MHD_ConnectionInfo *size =
+        MHD_get_connection_info(r->mc, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
     unsigned lengths = 0;
     uint64_t n;
 
+    if (size && size->header_size > HTTP_HEADER_BYTES) {
+        *out_why = "the header is too large";
+        return 431;
+    }
     if ((unsigned)MHD_get_connection_values(r->mc, MHD_HEADER_KIND, NULL, NULL) > HTTP_MAX_FIELDS) {
         *out_why = "too many header fields";
         return 431;

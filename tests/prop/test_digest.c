@@ -148,6 +148,12 @@ static void hear(void *self, const struct pd_piece *p)
     *(uint32_t *)self += 1;
 }
 
+static void hear_prompt(void *self, const int32_t *tokens, uint32_t n)
+{
+    (void)self;
+    assert_true(n > 10 && tokens);
+}
+
 static void hear_best(void *self, uint32_t node, double value)
 {
     (void)self;
@@ -160,7 +166,7 @@ static void same_when_somebody_listens(void **state)
     struct outcome alone = run(a, "best_of_n", 13, 0, 8);
     struct app_job *j = new_job(a, "best_of_n", 13, 0, 8);
     uint32_t n_pieces = 0;
-    const struct pd_listener listener = {&n_pieces, hear, hear_best};
+    const struct pd_listener listener = {&n_pieces, hear_prompt, hear, hear_best};
     const struct pd_result *r = NULL;
     struct pd_err err = {0};
 

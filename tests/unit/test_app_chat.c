@@ -66,6 +66,8 @@ static void test_read(void **state)
          "\"tool_call_id\":\"1\"}],\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}"
          "],"
          "\"chat_template_kwargs\":{\"enable_thinking\":false},\"continue_final_message\":false}"},
+        {"{\"prompt\":\"a<b>\"}", "{\"prompt\":\"a<b>\"}"},
+        {"{\"prompt\":[1,2,3]}", "{\"prompt\":[1,2,3]}"},
         {"{\"messages\":[{\"role\":\"assistant\",\"content\":\"\"}],"
          "\"continue_final_message\":false}",
          "{\"messages\":[{\"role\":\"assistant\",\"content\":\"\"}],"
@@ -91,6 +93,9 @@ static void test_refused(void **state)
     } cases[] = {
         {"{}", "messages must be an array"},
         {"{\"messages\":[]}", "at least one message"},
+        {"{\"prompt\":\"\"}", "not empty"},
+        {"{\"prompt\":[]}", "not empty"},
+        {"{\"prompt\":[1.5]}", "token ids"},
         {"{\"messages\":[1]}", "messages[0]"},
         {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"king\"}]}",
          "messages[1]"},
@@ -190,6 +195,47 @@ static struct outcome run(struct app_job *j, const char *system)
     return o;
 }
 
+/* The copy of a request has nothing of its original. */
+static void test_copy(void **state)
+{
+    const char *options[] = {"max_tokens=24"}, *stops[] = {"a", "bb"};
+    struct pd_bias bias = {1, 2};
+    struct app_request r = {.question = "q",
+                            .options = options,
+                            .n_options = 1,
+                            .stops = stops,
+                            .n_stops = 2,
+                            .logit_bias = &bias,
+                            .n_logit_bias = 1};
+    struct app_request *copied;
+    struct pd_chat *c;
+    char *want;
+
+    (void)state;
+    assert_int_equal(
+        parse("{\"messages\":[{\"role\":\"system\",\"content\":\"s\",\"name\":\"n\"},{\"role\":"
+              "\"assistant\",\"content\":null,\"reasoning\":\"r\",\"tool_calls\":[{\"function\":"
+              "{\"name\":\"f\"}}]},{\"role\":\"tool\",\"content\":\"x\",\"tool_call_id\":\"1\"}],"
+              "\"tools\":[{}],\"chat_template_kwargs\":{\"a\":1}}",
+              &c),
+        0);
+    want = strdup(as_json(c));
+    r.chat = c;
+    copied = app_request_copy(&r);
+    assert_non_null(copied);
+    pd_arena_done(&arena); /* the original is gone */
+    pd_arena_init(&arena, 1 << 20);
+    options[0] = stops[0] = stops[1] = NULL;
+    bias.token = 0;
+    assert_string_equal(as_json(copied->chat), want);
+    assert_string_equal(copied->question, "q");
+    assert_string_equal(copied->options[0], "max_tokens=24");
+    assert_string_equal(copied->stops[1], "bb");
+    assert_int_equal(copied->logit_bias[0].token, 1);
+    free(copied);
+    free(want);
+}
+
 static struct outcome run_new(struct app *a, const char *question, const struct pd_chat *chat)
 {
     const char *options[] = {"samples=2", "max_tokens=24"};
@@ -228,6 +274,9 @@ static void test_job(void **state)
          "\"And 2 "
          "more?\"}]}",
          false},
+        {"<|im_start|>user\nHow many?<|im_end|>\n<|im_start|>assistant\n",
+         "{\"prompt\":\"<|im_start|>user\\nHow many?<|im_end|>\\n<|im_start|>assistant\\n\"}",
+         false},
         {"How many?",
          "{\"messages\":[{\"role\":\"user\",\"content\":\"How many?\"},{\"role\":\"assistant\","
          "\"content\":\"There are \"}]}",
@@ -249,7 +298,10 @@ static void test_job(void **state)
         }
         again = run_new(a, cases[i].question, NULL);
         assert_int_equal(strcmp(again.digest, o.digest) == 0, cases[i].same);
-        assert_true((again.n_prompt < o.n_prompt) == !cases[i].same);
+        if (c->text.ptr) /* control tokens, not their text */
+            assert_true(o.n_prompt < again.n_prompt);
+        else
+            assert_true((again.n_prompt < o.n_prompt) == !cases[i].same);
     }
     app_close(a);
 }

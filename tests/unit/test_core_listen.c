@@ -40,6 +40,15 @@ static void hear_piece(void *self, const struct pd_piece *p)
     pd_buf_adds(&h->text[p->node], p->text);
 }
 
+static void hear_prompt(void *self, const int32_t *tokens, uint32_t n)
+{
+    struct heard *h = self;
+
+    assert_true(n > 0 && tokens[n - 1] == FAKE_TURN);
+    assert_int_equal(h->n_pieces[1], 0);
+    h->n_tokens[0] = n;
+}
+
 static void hear_best(void *self, uint32_t node, double value)
 {
     struct heard *h = self;
@@ -49,7 +58,7 @@ static void hear_best(void *self, uint32_t node, double value)
     h->value[h->n_best++] = value;
 }
 
-static const struct pd_listener listener = {&heard, hear_piece, hear_best};
+static const struct pd_listener listener = {&heard, hear_prompt, hear_piece, hear_best};
 
 static void forget(void)
 {
@@ -72,6 +81,7 @@ static void check_heard(uint32_t n_pieces)
 
         if (strcmp(n->finish, "prompt") == 0) {
             assert_int_equal(heard.n_pieces[i], 0);
+            assert_int_equal(heard.n_tokens[i], n->n_tokens);
             continue;
         }
         assert_true(heard.over[i]);

@@ -20,7 +20,12 @@ static void hear(void *self, const struct pd_piece *p)
     pd_buf_adds(&heard, p->text);
 }
 
-static const struct pd_listener listener = {NULL, hear, NULL};
+static void hear_prompt(void *self, const int32_t *tokens, uint32_t n)
+{
+    (void)self, (void)tokens, (void)n;
+}
+
+static const struct pd_listener listener = {NULL, hear_prompt, hear, NULL};
 
 /* Steps to the end, one after the other. */
 static int run_steps(struct search *s, const void *params, struct pd_err *err)
