@@ -374,8 +374,11 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_read),           cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_stops_and_bias), cmocka_unit_test(test_job),
+        cmocka_unit_test(test_read),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_stops_and_bias),
+        cmocka_unit_test(test_copy),
+        cmocka_unit_test(test_job),
         cmocka_unit_test(test_shaped_job),
     };
 
