@@ -29,6 +29,8 @@ UNIT_TESTS = \
 	tests/unit/test_core_stops \
 	tests/unit/test_core_tally \
 	tests/unit/test_engine_arch \
+	tests/unit/test_daemon_openai \
+	tests/unit/test_daemon_tool_calls \
 	tests/unit/test_docs_strategy \
 	tests/unit/test_engine_gguf \
 	tests/unit/test_engine_ctx \

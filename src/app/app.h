@@ -75,6 +75,9 @@ extern const char app_default_draft[];  /* tiny-draft */
 int app_chat_parse(const struct pd_json *request, struct pd_arena *a, struct pd_chat **out,
                    struct pd_err *err);
 
+/* The same of a prompt alone. */
+int app_prompt_parse(const struct pd_json *prompt, struct pd_arena *a, struct pd_chat **out,
+                     struct pd_err *err);
 /* Its members stop (a string or an array of them) and logit_bias (an object of token ids). */
 int app_stops_parse(const struct pd_json *request, struct pd_arena *a, const char *const **out,
                     size_t *out_n, struct pd_err *err);

@@ -175,9 +175,8 @@ int app_raw_prompt(const struct eng_tokenizer *t, const struct pd_chat *c, int32
     return 0;
 }
 
-/* A prompt as it is: a text, or token ids. */
-static int parse_prompt(const struct pd_json *prompt, struct pd_arena *a, struct pd_chat **out,
-                        struct pd_err *err)
+int app_prompt_parse(const struct pd_json *prompt, struct pd_arena *a, struct pd_chat **out,
+                     struct pd_err *err)
 {
     struct pd_chat *c = pd_arena_alloc(a, sizeof *c);
     int32_t *ids = pd_arena_array(a, pd_json_size(prompt) + 1, sizeof *ids);
@@ -206,7 +205,7 @@ int app_chat_parse(const struct pd_json *request, struct pd_arena *a, struct pd_
                    struct pd_err *err)
 {
     if (pd_json_get(request, "prompt") && !pd_json_get(request, "messages"))
-        return parse_prompt(pd_json_get(request, "prompt"), a, out, err);
+        return app_prompt_parse(pd_json_get(request, "prompt"), a, out, err);
     return parse_messages(request, a, out, err);
 }
 
