@@ -112,8 +112,9 @@ struct app_request {
     size_t n_logit_bias;
 };
 
-/* A copy in depth, one allocation: free() it. NULL: out of memory. */
+/* A copy in depth; NULL: out of memory. */
 struct app_request *app_request_copy(const struct app_request *r);
+void app_request_free(struct app_request *copy); /* NULL is fine */
 
 struct app; /* the open database; an engine with its loaded models as soon as a job needs one */
 struct app_config {

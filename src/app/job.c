@@ -78,104 +78,71 @@ static int sink_flush(void *self, struct pd_err *err)
 /* ---- requests -----------------------------------------------------------------------------------
  */
 
-/* The copy of n bytes; NULL `at`: they are only counted, and these are returned. */
-static const void *keep(const void *from, size_t n, char **at, size_t *bytes)
+struct request_copy {
+    struct app_request r;
+    struct pd_arena arena; /* all that r names */
+};
+
+static bool keep_texts(struct request_copy *c)
 {
-    size_t room = (n + 15) / 16 * 16; /* for whatever comes next */
-    char *copied = *at;
-
-    *bytes += room;
-    if (!copied || !n)
-        return from;
-    *at += room;
-    return memcpy(copied, from, n);
-}
-
-static const char *keep_text(const char *text, char **at, size_t *bytes)
-{
-    return text ? keep(text, strlen(text) + 1, at, bytes) : NULL;
-}
-
-/* An array that is to be changed in place: NULL while they are counted. */
-static void *keep_array(const void *from, size_t n, char **at, size_t *bytes)
-{
-    char *copied = *at;
-
-    keep(from, n, at, bytes);
-    return copied;
-}
-
-static const char *const *keep_texts(const char *const *texts, size_t n, char **at, size_t *bytes)
-{
-    const char **copied = keep_array(texts, n * sizeof *texts, at, bytes);
-
-    for (size_t i = 0; i < n; i++) {
-        const char *text = keep_text(texts[i], at, bytes);
-
-        if (copied)
-            copied[i] = text;
-    }
-    return copied;
-}
-
-static const struct pd_chat *keep_chat(const struct pd_chat *c, char **at, size_t *bytes)
-{
-    struct pd_chat *copied = keep_array(c, sizeof *c, at, bytes), kept = *c;
-    struct pd_message *messages =
-        keep_array(c->messages, c->n_messages * sizeof *c->messages, at, bytes);
-
-    for (size_t i = 0; i < c->n_messages; i++) {
-        struct pd_message m = c->messages[i];
-
-        m.role = keep_text(m.role, at, bytes);
-        if (m.content.ptr)
-            m.content.ptr = keep(m.content.ptr, m.content.len, at, bytes);
-        m.reasoning = keep_text(m.reasoning, at, bytes);
-        m.tool_calls = keep_text(m.tool_calls, at, bytes);
-        m.tool_call_id = keep_text(m.tool_call_id, at, bytes);
-        m.name = keep_text(m.name, at, bytes);
-        if (messages)
-            messages[i] = m;
-    }
-    kept.messages = messages;
-    kept.ids = keep(c->ids, c->n_ids * sizeof *c->ids, at, bytes);
-    if (c->text.ptr)
-        kept.text.ptr = keep(c->text.ptr, c->text.len, at, bytes);
-    kept.tools = keep_text(c->tools, at, bytes);
-    kept.variables = keep_text(c->variables, at, bytes);
-    if (copied)
-        *copied = kept;
-    return copied;
-}
-
-static size_t keep_all(struct app_request *r, char *at)
-{
-    const char **texts[] = {&r->question, &r->system,  &r->problem_key,   &r->expect,
-                            &r->model,    &r->draft,   &r->chat_template, &r->scorer,
-                            &r->truth,    &r->kv_type, &r->strategy,      &r->budget.wrap_up};
-    size_t bytes = 0;
+    struct app_request *r = &c->r;
+    const char **texts[] = {&r->question, &r->system,        &r->problem_key, &r->expect,
+                            &r->model,    &r->draft,         &r->truth,       &r->scorer,
+                            &r->kv_type,  &r->chat_template, &r->strategy,    &r->budget.wrap_up};
 
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-        *texts[i] = keep_text(*texts[i], &at, &bytes);
-    r->options = keep_texts(r->options, r->n_options, &at, &bytes);
-    r->stops = keep_texts(r->stops, r->n_stops, &at, &bytes);
-    r->logit_bias = keep(r->logit_bias, r->n_logit_bias * sizeof *r->logit_bias, &at, &bytes);
-    if (r->chat)
-        r->chat = keep_chat(r->chat, &at, &bytes);
-    return bytes;
+        if (*texts[i] && !(*texts[i] = pd_arena_dup(&c->arena, pd_str_of(*texts[i]))))
+            return false;
+    return true;
+}
+
+/* NULL: out of memory. */
+static const char *const *keep_list(struct pd_arena *a, const char *const *texts, size_t n)
+{
+    const char **list = pd_arena_array(a, n + 1, sizeof *list);
+
+    for (size_t i = 0; i < n && list; i++) {
+        list[i] = pd_arena_dup(a, pd_str_of(texts[i]));
+        list = list[i] ? list : NULL;
+    }
+    return list;
 }
 
 struct app_request *app_request_copy(const struct app_request *r)
 {
-    struct app_request counted = *r, *copied;
-    size_t head = (sizeof *copied + 15) / 16 * 16;
+    struct request_copy *c = calloc(1, sizeof *c);
+    struct pd_chat *chat = NULL;
+    bool whole;
 
-    copied = malloc(head + keep_all(&counted, NULL));
-    if (!copied)
+    if (!c)
         return NULL;
-    *copied = *r;
-    keep_all(copied, (char *)copied + head);
-    return copied;
+    pd_arena_init(&c->arena, REQUEST_MAX_BYTES * 4);
+    c->r = *r;
+    whole = keep_texts(c);
+    c->r.options = keep_list(&c->arena, r->options, r->n_options);
+    c->r.stops = keep_list(&c->arena, r->stops, r->n_stops);
+    if (r->n_logit_bias)
+        c->r.logit_bias =
+            pd_arena_memdup(&c->arena, r->logit_bias, r->n_logit_bias * sizeof *r->logit_bias);
+    if (r->chat)
+        whole = app_chat_copy(r->chat, &c->arena, &chat, NULL) == 0 && whole;
+    c->r.chat = chat;
+    if (!whole || !c->r.options || !c->r.stops || (r->n_logit_bias && !c->r.logit_bias)) {
+        app_request_free(&c->r);
+        return NULL;
+    }
+    return &c->r;
+}
+
+void app_request_free(struct app_request *copy)
+{
+    struct request_copy *c;
+
+    if (!copy)
+        return;
+    c = pd_container_of(copy, struct request_copy, r);
+    pd_arena_done(&c->arena);
+    free(c);
 }
 
 /* ---- building -----------------------------------------------------------------------------------

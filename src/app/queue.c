@@ -249,7 +249,7 @@ static void tell_stored(struct msg *m)
 
 static void free_msg(struct msg *m)
 {
-    free(m->request);
+    app_request_free(m->request);
     free(m->client);
     free(m->idem_key);
     free(m->out);

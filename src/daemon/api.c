@@ -11,8 +11,9 @@
 #include "base/id.h"
 #include "daemon/request.h"
 
-#define REQUEST_ID_MAX 128
-#define ERROR_MAX      8192
+#define REQUEST_ID_MAX  128
+#define ERROR_MAX       8192
+#define LOGGED_PATH_MAX 256
 
 /* What the api knows of a request, from its headers to its end. */
 struct seen {
@@ -301,10 +302,10 @@ void api_admit(void *daemon, struct http_request *r)
     if (!may_enter(d, r, seen->route && seen->route->open))
         return;
     if (!seen->route && other)
-        api_error(r, 405, "invalid_request_error", "method", NULL, "%s does not take %s",
+        api_error(r, 405, "invalid_request_error", "method", NULL, "%.200s does not take %.32s",
                   http_path(r), http_method_name(r));
     else if (!seen->route)
-        api_error(r, 404, "not_found_error", "no_route", NULL, "there is nothing at %s",
+        api_error(r, 404, "not_found_error", "no_route", NULL, "there is nothing at %.200s",
                   http_path(r));
     else if (d->draining && !seen->route->open) {
         http_set_header(r, "Retry-After", "5");
@@ -335,15 +336,16 @@ void api_finished(void *daemon, const struct http_request *r)
 {
     struct daemon *d = daemon;
     struct seen *seen = http_user(r);
-    char status[16], ms[32], bytes[32];
+    char status[16], ms[32], bytes[32], path[LOGGED_PATH_MAX];
 
     metrics_request(d->metrics, api_route_name(r), http_status(r), http_seconds(r));
+    snprintf(path, sizeof path, "%s", http_path(r));
     snprintf(status, sizeof status, "%u", http_status(r));
     snprintf(ms, sizeof ms, "%.1f", http_seconds(r) * 1e3);
     snprintf(bytes, sizeof bytes, "%zu", http_bytes_out(r));
     daemon_log(d, seen && seen->route && seen->route->open ? LOG_DEBUG : LOG_REQUEST, "request",
-               "id", id_of(r), "method", http_method_name(r), "path", http_path(r), "status",
-               status, "ms", ms, "bytes", bytes, NULL);
+               "id", id_of(r), "method", http_method_name(r), "path", path, "status", status, "ms",
+               ms, "bytes", bytes, NULL);
     if (seen)
         free(seen->path);
     free(seen);

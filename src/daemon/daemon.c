@@ -241,7 +241,9 @@ static int start(struct daemon *d, struct pd_err *err)
     store_on_commit(app_store(d->app), events_committed, d);
     rc = queue_open(&(struct queue_config){.app = d->app,
                                            .max_jobs = d->c->max_jobs,
-                                           .max_waiting = d->c->max_queue},
+                                           .max_waiting = d->c->max_queue,
+                                           .ended = metrics_job,
+                                           .user = d->metrics},
                     &d->queue, err);
     if (rc == 0)
         rc = http_server_new(d->loop, &http, &d->http, err);

@@ -112,6 +112,8 @@ void mcp_free(struct mcp *m);
 struct metrics *metrics_new(void); /* NULL: out of memory */
 void metrics_free(struct metrics *m);
 void metrics_request(struct metrics *m, const char *route, unsigned status, double seconds);
+/* For queue_config.ended: the work of a job that has ended. The queue's thread. */
+void metrics_job(void *metrics, const struct queue_end *end);
 void metrics_write(const struct daemon *d, struct pd_buf *out); /* Prometheus' text format */
 
 #endif

@@ -1,4 +1,5 @@
-/* Counters in Prometheus' text format. Requests are counted on the loop's thread. */
+/* Counters in Prometheus' text format. Requests are counted on the loop's thread, jobs on the
+ * queue's, whence the lock. */
 #include "daemon/daemon_int.h"
 
 #include <fcntl.h>
@@ -13,7 +14,17 @@ static const double bounds[] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.
                                 0.5,   1,      2.5,   5,    10,    30,   60,  300};
 #define N_BOUNDS (sizeof bounds / sizeof *bounds)
 
+enum { PREFILLED, CACHED, GENERATED, DISCARDED, SCORED, N_KINDS };
+static const char *const kinds[N_KINDS] = {"prompt", "cached", "generated", "discarded", "scored"};
+
+/* pd_result.stopped_by, and what has no such word */
+static const char *const reasons[] = {"answer",        "tokens", "seconds", "samples", "nodes",
+                                      "no_candidates", "error",  "user",    "other"};
+#define N_REASONS (sizeof reasons / sizeof *reasons)
+
 struct metrics {
+    pthread_mutex_t lock; /* guards the next two */
+    uint64_t tokens[N_KINDS], finished[N_REASONS];
     struct {
         const char *route; /* a pattern: lives for ever */
         unsigned status;
@@ -26,12 +37,39 @@ struct metrics {
 
 struct metrics *metrics_new(void)
 {
-    return calloc(1, sizeof(struct metrics));
+    struct metrics *m = calloc(1, sizeof *m);
+
+    if (m)
+        pthread_mutex_init(&m->lock, NULL);
+    return m;
 }
 
 void metrics_free(struct metrics *m)
 {
+    if (m)
+        pthread_mutex_destroy(&m->lock);
     free(m);
+}
+
+void metrics_job(void *metrics, const struct queue_end *end)
+{
+    struct metrics *m = metrics;
+    const struct pd_usage *u = end->result ? &end->result->usage : NULL;
+    size_t why = 0;
+
+    if (!end->result || strcmp(end->status, "paused") == 0 || strcmp(end->status, "queued") == 0)
+        return; /* it will end another time */
+    while (why + 1 < N_REASONS &&
+           (!end->result->stopped_by || strcmp(reasons[why], end->result->stopped_by) != 0))
+        why++;
+    pthread_mutex_lock(&m->lock);
+    m->finished[why]++;
+    m->tokens[PREFILLED] += u->prefilled;
+    m->tokens[CACHED] += u->cached;
+    m->tokens[GENERATED] += u->generated;
+    m->tokens[DISCARDED] += u->discarded;
+    m->tokens[SCORED] += u->scored;
+    pthread_mutex_unlock(&m->lock);
 }
 
 void metrics_request(struct metrics *m, const char *route, unsigned status, double seconds)
@@ -98,6 +136,28 @@ static void put_requests(const struct metrics *m, struct pd_buf *out)
                   sum, m->seconds, sum);
 }
 
+static void put_jobs(const struct daemon *d, struct pd_buf *out)
+{
+    struct queue_counts n = queue_counts(d->queue);
+    struct metrics *m = d->metrics;
+
+    head(out, "jobs", "gauge", "Jobs by state.");
+    pd_buf_printf(out, "ponder_jobs{state=\"queued\"} %zu\nponder_jobs{state=\"running\"} %zu\n",
+                  n.waiting, n.running);
+    head(out, "queue_depth", "gauge", "Jobs that wait.");
+    pd_buf_printf(out, "ponder_queue_depth %zu\n", n.waiting);
+    pthread_mutex_lock(&m->lock);
+    head(out, "jobs_finished_total", "counter", "Jobs that ended, by what stopped them.");
+    for (size_t i = 0; i < N_REASONS; i++)
+        pd_buf_printf(out, "ponder_jobs_finished_total{stopped_by=\"%s\"} %" PRIu64 "\n",
+                      reasons[i], m->finished[i]);
+    head(out, "tokens_total", "counter", "Tokens of jobs that ended, by kind of work.");
+    for (size_t i = 0; i < N_KINDS; i++)
+        pd_buf_printf(out, "ponder_tokens_total{engine=\"local\",kind=\"%s\"} %" PRIu64 "\n",
+                      kinds[i], m->tokens[i]);
+    pthread_mutex_unlock(&m->lock);
+}
+
 static unsigned long resident_pages(void)
 {
     unsigned long total = 0, resident = 0;
@@ -122,6 +182,7 @@ static unsigned count_fds(void)
 void metrics_write(const struct daemon *d, struct pd_buf *out)
 {
     put_requests(d->metrics, out);
+    put_jobs(d, out);
     head(out, "http_connections", "gauge", "Open connections.");
     pd_buf_printf(out, "ponder_http_connections %u\n", http_server_connections(d->http));
     head(out, "http_streams", "gauge", "Answers being streamed.");

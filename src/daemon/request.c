@@ -287,6 +287,9 @@ static int extension(struct request *q, struct request_object body, struct reque
         rc = request_text(ext, "expect", &expect, e);
     if (rc == 0)
         rc = request_text(ext, "chat_template", &chat_template, e);
+    if (rc == 0 && chat_template && strpbrk(chat_template, "/."))
+        rc = request_bad(e, "unsupported_value", ext.prefix, "chat_template",
+                         "ponder.chat_template must be the name of a built-in template");
     if (rc == 0)
         rc = request_int(body, "seed", 0, SEED_MAX, &seed, e);
     if (rc == 0)
@@ -303,7 +306,7 @@ static int extension(struct request *q, struct request_object body, struct reque
     q->app.draft = keep(q, draft);
     q->app.kv_type = keep(q, kv_type);
     q->app.expect = keep(q, expect);
-    q->app.chat_template = keep(q, chat_template);
+    q->app.chat_template = keep(q, chat_template); /* a name: files are not read for clients */
     q->app.seed = (uint64_t)seed;
     q->app.repeat = (uint32_t)repeat;
     q->priority = (int32_t)priority;

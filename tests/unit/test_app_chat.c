@@ -232,7 +232,7 @@ static void test_copy(void **state)
     assert_string_equal(copied->options[0], "max_tokens=24");
     assert_string_equal(copied->stops[1], "bb");
     assert_int_equal(copied->logit_bias[0].token, 1);
-    free(copied);
+    app_request_free(copied);
     free(want);
 }
 
