@@ -220,10 +220,22 @@ struct eng_sampling {
     float min_p;       /* 0: off */
 };
 
+#define ENG_MAX_TOP 20 /* likeliest tokens that are told with each */
+
+/* What becomes of the logits before the temperature: bias is added; then for each time that a token
+ * is among seen or has been drawn by this request `frequency` is taken off, and `presence` once. */
+struct eng_adjust {
+    float presence, frequency;
+    const int32_t *seen; /* what was written before this request, where that counts */
+    uint32_t n_seen;
+    const struct pd_bias *bias;
+    uint32_t n_bias;
+};
+
 enum eng_finish {
     ENG_FINISH_NONE,   /* a PREFILL or SCORE that was done in full */
     ENG_FINISH_EOS,    /* an end token was drawn; it is the last of the tokens */
-    ENG_FINISH_STOP,   /* a stop string was completed; its text stays */
+    ENG_FINISH_STOP,   /* a stop string was completed (see stop); its text stays */
     ENG_FINISH_LENGTH, /* max_tokens */
     ENG_FINISH_CTX,    /* the model's context is full */
     ENG_FINISH_RACE,   /* its race was decided */
@@ -257,11 +269,15 @@ struct eng_req {
     enum eng_op op;
     struct eng_ctx *ctx; /* extended in place */
     struct eng_sampling sampling;
-    uint64_t key;             /* of the branch; the counter is the absolute token position */
-    uint32_t max_tokens;      /* GENERATE: at least 1 */
-    bool ignore_end;          /* GENERATE: end tokens are drawn like any other and end nothing */
-    const char *const *stops; /* NULL-terminated strings, or NULL */
-    struct eng_race *race;    /* or NULL */
+    uint64_t key;        /* of the branch; the counter is the absolute token position */
+    uint32_t max_tokens; /* GENERATE: at least 1 */
+    bool ignore_end;     /* GENERATE: end tokens are drawn like any other and end nothing */
+    const struct eng_adjust *adjust; /* GENERATE; NULL: logits are drawn from as they are */
+    uint32_t n_top;                  /* GENERATE: likeliest tokens to tell with each drawn one */
+    const char *const *stops;        /* NULL-terminated strings, or NULL */
+    const char *const *line_stops;   /* the same, but one may begin in `before`; they go first */
+    struct pd_str before;            /* the end of the text that this one goes on */
+    struct eng_race *race;           /* or NULL */
     const uint32_t
         *at; /* SCORE: positions (ascending, absolute, not yet evaluated) after which to read */
     uint32_t n_at;
@@ -275,18 +291,20 @@ struct eng_req {
     void *user;
 
     /* out: valid when done is called; arrays are malloc'ed, eng_req_done frees */
-    int32_t *tokens; /* GENERATE [n_tokens]; appended to ctx as well (the last one pending) */
-    float *logprobs; /* GENERATE: of each token under the model at temperature 1 unfiltered; SCORE
-                        if wanted: of each evaluated token ([n_prompt - n_cached]; the first of a
-                        context is 0; of the first behind evaluated tokens NAN unless PREFILL kept
-                        their logits) */
-    float *logits;   /* SCORE [n_at][n_labels, n_embd or n_cls] */
+    int32_t *tokens;  /* GENERATE [n_tokens]; appended to ctx as well (the last one pending) */
+    float *logprobs;  /* GENERATE: of each token under the model at temperature 1 unfiltered; SCORE
+                         if wanted: of each evaluated token ([n_prompt - n_cached]; the first of a
+                         context is 0; of the first behind evaluated tokens NAN unless PREFILL kept
+                         their logits) */
+    float *logits;    /* SCORE [n_at][n_labels, n_embd or n_cls] */
+    int32_t *top_ids; /* GENERATE [n_tokens][n_top], likeliest first, equal ones by id */
+    float *top_logprobs; /* theirs, as logprobs */
     uint32_t n_tokens;
     enum eng_finish finish;
-    const char *stop;            /* which of stops */
+    const char *stop;            /* which of stops or line_stops */
     uint32_t n_prompt, n_cached; /* context tokens at the start; of them already evaluated */
     struct pd_err err;
-    atomic_uint progress; /* tokens so far; anyone may read */
+    atomic_uint progress; /* tokens so far: anyone may read it, and with acquire also these */
 
     /* the scheduler's */
     void *state;

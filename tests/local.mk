@@ -22,11 +22,15 @@ UNIT_TESTS = \
 	tests/unit/test_core_budget \
 	tests/unit/test_core_given \
 	tests/unit/test_core_job \
+	tests/unit/test_core_listen \
 	tests/unit/test_core_param \
 	tests/unit/test_core_replay \
 	tests/unit/test_core_search \
+	tests/unit/test_core_stops \
 	tests/unit/test_core_tally \
 	tests/unit/test_engine_arch \
+	tests/unit/test_daemon_openai \
+	tests/unit/test_daemon_tool_calls \
 	tests/unit/test_docs_strategy \
 	tests/unit/test_engine_gguf \
 	tests/unit/test_engine_ctx \
@@ -38,6 +42,7 @@ UNIT_TESTS = \
 	tests/unit/test_engine_pool \
 	tests/unit/test_engine_quants \
 	tests/unit/test_engine_reference \
+	tests/unit/test_engine_sample \
 	tests/unit/test_engine_sched \
 	tests/unit/test_engine_tokenizer \
 	tests/unit/test_net_http \

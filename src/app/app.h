@@ -70,9 +70,19 @@ extern const char app_default_draft[];  /* tiny-draft */
 
 /* The conversation of a request to OpenAI's chat route or one that follows it: messages, tools,
  * chat_template_kwargs, continue_final_message (the default: true when the last message is the
- * assistant's). All in the arena. PD_EINVAL says which message and what is wrong with it. */
+ * assistant's); or, without messages, prompt: a text or an array of token ids. All in the arena.
+ * PD_EINVAL says which message and what is wrong with it. */
 int app_chat_parse(const struct pd_json *request, struct pd_arena *a, struct pd_chat **out,
                    struct pd_err *err);
+
+/* The same of a prompt alone. */
+int app_prompt_parse(const struct pd_json *prompt, struct pd_arena *a, struct pd_chat **out,
+                     struct pd_err *err);
+/* Its members stop (a string or an array of them) and logit_bias (an object of token ids). */
+int app_stops_parse(const struct pd_json *request, struct pd_arena *a, const char *const **out,
+                    size_t *out_n, struct pd_err *err);
+int app_bias_parse(const struct pd_json *request, struct pd_arena *a, const struct pd_bias **out,
+                   size_t *out_n, struct pd_err *err);
 
 /* ---- a job, from words to an answer -------------------------------------------------------------
  */
@@ -95,7 +105,11 @@ struct app_request {
     uint64_t seed;
     uint32_t repeat;
     struct pd_budget budget;
-    uint64_t budget_samples; /* 0: the strategy's own; else its option "samples" */
+    uint64_t budget_samples;  /* 0: the strategy's own; else its option "samples" */
+    const char *const *stops; /* see job.h, as all other options of the answer */
+    size_t n_stops;
+    const struct pd_bias *logit_bias;
+    size_t n_logit_bias;
 };
 
 /* A copy in depth; NULL: out of memory. */
@@ -127,6 +141,8 @@ int app_job_submit(struct app *a, const struct app_request *r, const char *id,
  * against it. */
 int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct app_job **out,
                    struct pd_err *err);
+/* Before it is started; l lives as long as the job. */
+void app_job_listen(struct app_job *j, const struct pd_listener *l);
 /* ended(user) on the job's thread, as the last that it does. Before the start. */
 void app_job_on_end(struct app_job *j, void (*ended)(void *user), void *user);
 /* Runs it on a thread of its own; app_job_wait returns its result. The row of a stored job that
@@ -139,11 +155,12 @@ int app_job_wait(struct app_job *j, int64_t deadline_ns, const struct pd_result 
 void app_job_cancel(struct app_job *j);
 /* Cancels it in a way that leaves it to go on later, with this status (a literal). */
 void app_job_stop(struct app_job *j, const char *status);
+const struct eng_tokenizer *app_job_tokenizer(const struct app_job *j); /* of what it generates */
 const struct pd_job *app_job_core(const struct app_job *j); /* id, seed, strategy, progress… */
 void app_job_free(struct app_job *j);
 
-/* The line of thought that ends in node (root's children to node), as a malloc'ed text, from a
- * loaded trace. */
+/* The line of thought that ends in node (root's children to node, without the stop string that
+ * ended it), as a malloc'ed text, from a loaded trace or a result's. */
 char *app_trace_line(const struct pd_trace *t, uint32_t node);
 
 #endif

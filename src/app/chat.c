@@ -1,7 +1,10 @@
 /* Conversations as JSON: the members messages, tools, chat_template_kwargs and
- * continue_final_message of a request, as OpenAI's chat route and the servers that follow it take
- * them. A stored request has them in the same form. */
+ * continue_final_message of a request, or prompt in place of these, as OpenAI's routes and the
+ * servers that follow them take them. A stored request has them in the same form. */
 #include "app/app_int.h"
+
+#include <stdio.h>
+#include <stdlib.h>
 
 #define CHAT_MAX_BYTES ((size_t)16 << 20) /* as a stored request */
 
@@ -125,8 +128,8 @@ static int read_message(const struct pd_json *v, struct pd_arena *a, struct pd_m
     return rc;
 }
 
-int app_chat_parse(const struct pd_json *request, struct pd_arena *a, struct pd_chat **out,
-                   struct pd_err *err)
+static int parse_messages(const struct pd_json *request, struct pd_arena *a, struct pd_chat **out,
+                          struct pd_err *err)
 {
     const struct pd_json *list = pd_json_get(request, "messages"), *v = pd_json_first(list);
     const struct pd_json *go_on = pd_json_get(request, "continue_final_message");
@@ -155,6 +158,57 @@ int app_chat_parse(const struct pd_json *request, struct pd_arena *a, struct pd_
     return rc;
 }
 
+int app_raw_prompt(const struct eng_tokenizer *t, const struct pd_chat *c, int32_t **io_ids,
+                   size_t *io_n, struct pd_err *err)
+{
+    if (c->text.ptr)
+        return eng_tokenize(t, c->text, ENG_PARSE_SPECIAL | ENG_PARSE_START, io_ids, io_n, err);
+    for (size_t i = 0; i < c->n_ids; i++)
+        if ((uint32_t)c->ids[i] >= eng_n_vocab(t))
+            return pd_fail(err, PD_EINVAL, "prompt: %d is not a token of this model (0 to %u)",
+                           c->ids[i], eng_n_vocab(t) - 1);
+    *io_ids = malloc(c->n_ids * sizeof **io_ids);
+    if (!*io_ids)
+        return no_memory(err);
+    memcpy(*io_ids, c->ids, c->n_ids * sizeof **io_ids);
+    *io_n = c->n_ids;
+    return 0;
+}
+
+int app_prompt_parse(const struct pd_json *prompt, struct pd_arena *a, struct pd_chat **out,
+                     struct pd_err *err)
+{
+    struct pd_chat *c = pd_arena_alloc(a, sizeof *c);
+    int32_t *ids = pd_arena_array(a, pd_json_size(prompt) + 1, sizeof *ids);
+    const struct pd_json *v = pd_json_first(prompt);
+    int64_t id;
+
+    if (!c || !ids)
+        return no_memory(err);
+    if (pd_json_string(prompt)) {
+        c->text = pd_str_of(pd_arena_dup(a, pd_str_of(pd_json_string(prompt))));
+    } else if (pd_json_is_array(prompt) && v) {
+        for (; v; v = pd_json_next(v)) {
+            if (!pd_json_int(v, &id) || id < 0 || id > INT32_MAX)
+                return pd_fail(err, PD_EINVAL, "prompt must be a text or an array of token ids");
+            ids[c->n_ids++] = (int32_t)id;
+        }
+        c->ids = ids;
+    }
+    if (!c->text.len && !c->n_ids)
+        return pd_fail(err, PD_EINVAL, "prompt must be a text or an array of token ids, not empty");
+    *out = c;
+    return 0;
+}
+
+int app_chat_parse(const struct pd_json *request, struct pd_arena *a, struct pd_chat **out,
+                   struct pd_err *err)
+{
+    if (pd_json_get(request, "prompt") && !pd_json_get(request, "messages"))
+        return app_prompt_parse(pd_json_get(request, "prompt"), a, out, err);
+    return parse_messages(request, a, out, err);
+}
+
 static void put_text(struct pd_jw *w, const char *key, const char *text)
 {
     if (text) {
@@ -173,6 +227,18 @@ static void put_json(struct pd_jw *w, const char *key, const char *json)
 
 void app_chat_json(const struct pd_chat *c, struct pd_jw *w)
 {
+    if (c->text.ptr || c->n_ids) {
+        pd_jw_key(w, "prompt");
+        if (c->text.ptr) {
+            pd_jw_str(w, c->text);
+            return;
+        }
+        pd_jw_array(w);
+        for (size_t i = 0; i < c->n_ids; i++)
+            pd_jw_int(w, c->ids[i]);
+        pd_jw_end_array(w);
+        return;
+    }
     pd_jw_key(w, "messages");
     pd_jw_array(w);
     for (size_t i = 0; i < c->n_messages; i++) {
@@ -198,6 +264,95 @@ void app_chat_json(const struct pd_chat *c, struct pd_jw *w)
     pd_jw_bool(w, c->continue_last);
 }
 
+int app_stops_parse(const struct pd_json *request, struct pd_arena *a, const char *const **out,
+                    size_t *out_n, struct pd_err *err)
+{
+    const struct pd_json *v = pd_json_get(request, "stop");
+    size_t n = pd_json_string(v) ? 1 : pd_json_size(v);
+    const char **stops;
+
+    *out = NULL;
+    *out_n = 0;
+    if (!v || pd_json_is_null(v))
+        return 0;
+    if (!pd_json_string(v) && !pd_json_is_array(v))
+        return pd_fail(err, PD_EINVAL, "stop must be a string or an array of strings");
+    if (n > PD_STOPS_MAX)
+        return pd_fail(err, PD_EINVAL, "stop has %zu strings (at most %d)", n, PD_STOPS_MAX);
+    stops = pd_arena_array(a, n + 1, sizeof *stops);
+    if (!stops)
+        return no_memory(err);
+    for (size_t i = 0; i < n; i++) {
+        const char *text = pd_json_string(pd_json_is_array(v) ? pd_json_at(v, i) : v);
+
+        if (!text || !*text || strlen(text) > PD_STOP_MAX_BYTES)
+            return pd_fail(err, PD_EINVAL, "stop strings have 1 to %d bytes", PD_STOP_MAX_BYTES);
+        stops[i] = pd_arena_dup(a, pd_str_of(text));
+        if (!stops[i])
+            return no_memory(err);
+    }
+    *out = n ? stops : NULL;
+    *out_n = n;
+    return 0;
+}
+
+int app_bias_parse(const struct pd_json *request, struct pd_arena *a, const struct pd_bias **out,
+                   size_t *out_n, struct pd_err *err)
+{
+    const struct pd_json *all = pd_json_get(request, "logit_bias"), *v = pd_json_first(all);
+    size_t n = pd_json_size(all);
+    struct pd_bias *list;
+
+    *out = NULL;
+    *out_n = 0;
+    if (!all || pd_json_is_null(all))
+        return 0;
+    if (!pd_json_is_object(all))
+        return pd_fail(err, PD_EINVAL, "logit_bias must be an object of token ids");
+    if (n > PD_BIAS_MAX)
+        return pd_fail(err, PD_EINVAL, "logit_bias has %zu tokens (at most %d)", n, PD_BIAS_MAX);
+    list = pd_arena_array(a, n + 1, sizeof *list);
+    if (!list)
+        return no_memory(err);
+    for (size_t i = 0; i < n; i++, v = pd_json_next(v)) {
+        uint64_t token;
+        double bias;
+
+        if (!pd_parse_u64(pd_str_of(pd_json_key(v)), &token) || token > INT32_MAX)
+            return pd_fail(err, PD_EINVAL, "logit_bias: '%.32s' is not a token id", pd_json_key(v));
+        if (!pd_json_number(v, &bias) || bias < -100 || bias > 100)
+            return pd_fail(err, PD_EINVAL, "logit_bias of token %.32s must be between -100 and 100",
+                           pd_json_key(v));
+        list[i] = (struct pd_bias){(int32_t)token, (float)bias};
+    }
+    *out = n ? list : NULL;
+    *out_n = n;
+    return 0;
+}
+
+void app_shape_json(const struct pd_job *j, struct pd_jw *w)
+{
+    char id[16];
+
+    if (j->stops) {
+        pd_jw_key(w, "stop");
+        pd_jw_array(w);
+        for (const char *const *s = j->stops; *s; s++)
+            pd_jw_strz(w, *s);
+        pd_jw_end_array(w);
+    }
+    if (j->n_logit_bias) {
+        pd_jw_key(w, "logit_bias");
+        pd_jw_object(w);
+        for (size_t i = 0; i < j->n_logit_bias; i++) {
+            snprintf(id, sizeof id, "%d", j->logit_bias[i].token);
+            pd_jw_key(w, id);
+            pd_jw_double(w, (double)j->logit_bias[i].bias);
+        }
+        pd_jw_end_object(w);
+    }
+}
+
 int app_chat_copy(const struct pd_chat *c, struct pd_arena *a, struct pd_chat **out,
                   struct pd_err *err)
 {
@@ -219,12 +374,17 @@ int app_chat_copy(const struct pd_chat *c, struct pd_arena *a, struct pd_chat **
     return rc;
 }
 
-const struct pd_message *app_chat_question(const struct pd_chat *c)
+int app_chat_question(const struct pd_chat *c, struct pd_buf *out)
 {
-    const struct pd_message *last = &c->messages[c->n_messages - 1];
+    const struct pd_message *m = c->n_messages ? &c->messages[c->n_messages - 1] : NULL;
 
     for (size_t i = c->n_messages; i-- > 0;)
-        if (strcmp(c->messages[i].role, "user") == 0)
-            return &c->messages[i];
-    return last;
+        if (strcmp(c->messages[i].role, "user") == 0) {
+            m = &c->messages[i];
+            break;
+        }
+    pd_buf_adds(out, m ? m->content : c->text);
+    for (size_t i = 0; i < c->n_ids; i++)
+        pd_buf_printf(out, "%s%d", i ? " " : "", c->ids[i]);
+    return pd_buf_rc(out);
 }

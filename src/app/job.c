@@ -96,10 +96,21 @@ static bool keep_texts(struct request_copy *c)
     return true;
 }
 
+/* NULL: out of memory. */
+static const char *const *keep_list(struct pd_arena *a, const char *const *texts, size_t n)
+{
+    const char **list = pd_arena_array(a, n + 1, sizeof *list);
+
+    for (size_t i = 0; i < n && list; i++) {
+        list[i] = pd_arena_dup(a, pd_str_of(texts[i]));
+        list = list[i] ? list : NULL;
+    }
+    return list;
+}
+
 struct app_request *app_request_copy(const struct app_request *r)
 {
     struct request_copy *c = calloc(1, sizeof *c);
-    const char **options;
     struct pd_chat *chat = NULL;
     bool whole;
 
@@ -108,16 +119,15 @@ struct app_request *app_request_copy(const struct app_request *r)
     pd_arena_init(&c->arena, REQUEST_MAX_BYTES * 4);
     c->r = *r;
     whole = keep_texts(c);
-    options = pd_arena_array(&c->arena, r->n_options + 1, sizeof *options);
-    for (size_t i = 0; i < r->n_options && options && whole; i++) {
-        options[i] = pd_arena_dup(&c->arena, pd_str_of(r->options[i]));
-        whole = options[i] != NULL;
-    }
-    c->r.options = options;
+    c->r.options = keep_list(&c->arena, r->options, r->n_options);
+    c->r.stops = keep_list(&c->arena, r->stops, r->n_stops);
+    if (r->n_logit_bias)
+        c->r.logit_bias =
+            pd_arena_memdup(&c->arena, r->logit_bias, r->n_logit_bias * sizeof *r->logit_bias);
     if (r->chat)
         whole = app_chat_copy(r->chat, &c->arena, &chat, NULL) == 0 && whole;
     c->r.chat = chat;
-    if (!whole || !options) {
+    if (!whole || !c->r.options || !c->r.stops || (r->n_logit_bias && !c->r.logit_bias)) {
         app_request_free(&c->r);
         return NULL;
     }
@@ -308,6 +318,7 @@ static int build_request(struct app_job *j, const struct app_request *r, struct 
     if (j->core.chat)
         app_chat_json(j->core.chat, &w);
     put_text(&w, "expect", r->expect);
+    app_shape_json(&j->core, &w);
     put_model(&w, "model", j->core.model, j->paths[MODEL_BASE], j->models[MODEL_BASE]);
     put_template(&w, j);
     if (j->kv_type && strcmp(j->kv_type, "f16") != 0)
@@ -332,16 +343,44 @@ static int build_request(struct app_job *j, const struct app_request *r, struct 
 
 static int set_chat(struct app_job *j, const struct pd_chat *chat, struct pd_err *err)
 {
+    struct pd_buf question = PD_BUF_INIT(REQUEST_MAX_BYTES);
     struct pd_chat *c;
     int rc = app_chat_copy(chat, &j->arena, &c, err);
 
     if (rc < 0)
         return rc;
     j->core.chat = c;
-    j->core.question = pd_arena_dup(&j->arena, app_chat_question(c)->content);
-    if (strcmp(c->messages[0].role, "system") == 0)
+    if (app_chat_question(c, &question) == 0)
+        j->core.question = pd_arena_dup(&j->arena, pd_buf_str(&question));
+    pd_buf_done(&question);
+    if (c->n_messages && strcmp(c->messages[0].role, "system") == 0)
         j->core.system = pd_arena_dup(&j->arena, c->messages[0].content);
     return j->core.question ? 0 : pd_fail(err, PD_ENOMEM, "out of memory");
+}
+
+/* Where answers stop and what they are to say, as the request or its stored form has it. */
+static int set_shape(struct app_job *j, const struct app_request *r, struct pd_err *err)
+{
+    const char **stops = pd_arena_array(&j->arena, r->n_stops + 1, sizeof *stops);
+
+    if (r->n_stops > PD_STOPS_MAX || r->n_logit_bias > PD_BIAS_MAX)
+        return pd_fail(err, PD_EINVAL, "%zu stop strings or %zu logit biases are too many (%d, %d)",
+                       r->n_stops, r->n_logit_bias, PD_STOPS_MAX, PD_BIAS_MAX);
+    for (size_t i = 0; i < r->n_stops && stops; i++) {
+        if (!r->stops[i][0] || strlen(r->stops[i]) > PD_STOP_MAX_BYTES)
+            return pd_fail(err, PD_EINVAL, "stop strings have 1 to %d bytes", PD_STOP_MAX_BYTES);
+        stops[i] = copy(j, r->stops[i]);
+        if (!stops[i])
+            stops = NULL;
+    }
+    j->core.stops = r->n_stops ? stops : NULL;
+    j->core.n_logit_bias = r->n_logit_bias;
+    if (r->n_logit_bias)
+        j->core.logit_bias =
+            pd_arena_memdup(&j->arena, r->logit_bias, r->n_logit_bias * sizeof *r->logit_bias);
+    return stops && (!r->n_logit_bias || j->core.logit_bias)
+               ? 0
+               : pd_fail(err, PD_ENOMEM, "out of memory");
 }
 
 static void job_fields(struct app_job *j, const struct app_request *r)
@@ -506,7 +545,8 @@ static int build_job(struct app *a, const struct app_request *r, const char *id,
                                          : app_default_scorer;
 
         job_fields(j, r);
-        if (r->chat)
+        rc = set_shape(j, r, err);
+        if (rc == 0 && r->chat)
             rc = set_chat(j, r->chat, err);
         j->core.model = copy(j, r->model ? r->model : app_default_model);
         if (j->core.strategy->needs_draft)
@@ -715,7 +755,12 @@ int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct 
         j->chat_template =
             copy(j, pd_json_string(pd_json_get(pd_json_get(q, "chat_template"), "text")));
         j->kv_type = copy(j, pd_json_string(pd_json_get(q, "kv_type")));
-        if (pd_json_get(q, "messages")) {
+        rc = app_stops_parse(q, &j->arena, &r.stops, &r.n_stops, err);
+        if (rc == 0)
+            rc = app_bias_parse(q, &j->arena, &r.logit_bias, &r.n_logit_bias, err);
+        if (rc == 0)
+            rc = set_shape(j, &r, err);
+        if (rc == 0 && (pd_json_get(q, "messages") || pd_json_get(q, "prompt"))) {
             struct pd_chat *c;
 
             rc = app_chat_parse(q, &j->arena, &c, err);
@@ -768,6 +813,11 @@ static void *job_thread(void *arg)
     if (j->on_end)
         j->on_end(j->on_end_user);
     return NULL;
+}
+
+void app_job_listen(struct app_job *j, const struct pd_listener *l)
+{
+    j->core.listener = l;
 }
 
 void app_job_on_end(struct app_job *j, void (*ended)(void *user), void *user)
@@ -829,6 +879,11 @@ void app_job_stop(struct app_job *j, const char *status)
     atomic_store(&j->core.cancel, true);
 }
 
+const struct eng_tokenizer *app_job_tokenizer(const struct app_job *j)
+{
+    return j->models[MODEL_BASE] ? eng_model_tokenizer(j->models[MODEL_BASE]) : NULL;
+}
+
 const struct pd_job *app_job_core(const struct app_job *j)
 {
     return &j->core;
@@ -857,6 +912,23 @@ void app_job_free(struct app_job *j)
     free(j);
 }
 
+static void cut_at_stop(const struct pd_trace *t, uint32_t node, struct pd_buf *line)
+{
+    struct pd_arena a;
+    struct pd_json *request = NULL;
+    const char *const *stops = NULL;
+    size_t n;
+
+    pd_arena_init(&a, REQUEST_MAX_BYTES);
+    if (pd_json_parse(t->job.request, &request, NULL) == 0)
+        (void)app_stops_parse(request, &a, &stops, &n, NULL);
+    line->len = pd_stop_at(stops, pd_buf_str(line), t->nodes[node].text.len);
+    if (line->data)
+        line->data[line->len] = '\0';
+    pd_json_free(request);
+    pd_arena_done(&a);
+}
+
 char *app_trace_line(const struct pd_trace *t, uint32_t node)
 {
     struct pd_buf line = PD_BUF_INIT(REQUEST_MAX_BYTES);
@@ -870,6 +942,8 @@ char *app_trace_line(const struct pd_trace *t, uint32_t node)
     }
     while (n)
         pd_buf_adds(&line, t->nodes[path[--n]].text);
+    if (strcmp(t->nodes[node].finish, "stop") == 0)
+        cut_at_stop(t, node, &line);
     text = pd_buf_take(&line);
     return text ? text : strdup("");
 }

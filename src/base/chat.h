@@ -1,5 +1,6 @@
-/* A conversation, as a client sends it and a chat template prints it. Plain data, shared by the
- * engine and the search core so that neither needs to know the other; all of it is borrowed. */
+/* A conversation, as a client sends it and a chat template prints it, and what a client says of
+ * single tokens. Plain data, shared by the engine and the search core so that neither needs to know
+ * the other; all of it is borrowed. */
 #ifndef PD_BASE_CHAT_H
 #define PD_BASE_CHAT_H
 
@@ -20,6 +21,16 @@ struct pd_chat {
     const char *tools;     /* JSON [{"type":"function","function":{…}}]; NULL: none */
     const char *variables; /* JSON object: more variables of the template; NULL: none */
     bool continue_last;    /* the last message is an assistant's whose text is to go on */
+    /* A prompt as it is, in place of all that: text in which control tokens are found, or tokens.
+     */
+    struct pd_str text; /* ptr NULL: none */
+    const int32_t *ids;
+    size_t n_ids; /* 0: none */
+};
+
+struct pd_bias { /* what is added to a token's logit before anything is drawn */
+    int32_t token;
+    float bias;
 };
 
 #define PD_CHAT(m, n) (&(struct pd_chat){.messages = (m), .n_messages = (n)})

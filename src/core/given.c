@@ -152,7 +152,9 @@ int search_chat(struct search *s, struct pd_str question, int32_t **io_ids, size
         chat = pd_chat_ask(job->system, question.ptr ? question : pd_str_of(job->question), room);
     } else {
         chat = *job->chat;
-        if (question.ptr) {
+        if (question.ptr && !chat.n_messages) { /* of a prompt without messages */
+            chat = (struct pd_chat){.text = question};
+        } else if (question.ptr) {
             for (size_t i = 0; i < chat.n_messages; i++)
                 n = strcmp(chat.messages[i].role, "user") == 0 ? i : n;
             messages = search_alloc(s, (n + 1) * sizeof *messages);

@@ -26,8 +26,22 @@ const struct pd_param pd_common_params[] = {
            "steps of one line of thought; the last runs to the line's end"),
     PD_INT(pd_common, repeat_guard, 3, 0, 1000,
            "give up a line after this many equal steps; 0: off"),
+    PD_DOUBLE(pd_common, presence_penalty, 0, -2, 2,
+              "taken off the logits of tokens that the line has; 0: off"),
+    PD_DOUBLE(pd_common, frequency_penalty, 0, -2, 2,
+              "the same for each time that it has them; 0: off"),
+    PD_INT(pd_common, top_logprobs, 0, 0, PD_TOP_MAX,
+           "likeliest tokens to tell with each drawn one, to those who ask a daemon"),
     {0},
 };
+
+static void tell_prompt(const struct pd_job *job, const struct node *root)
+{
+    const struct pd_listener *l = job->listener;
+
+    if (l)
+        l->prompt(l->self, root->tokens, root->n_tokens);
+}
 
 static int make_root(struct search *s, struct pd_err *err)
 {
@@ -59,6 +73,7 @@ static int make_root(struct search *s, struct pd_err *err)
             return pd_fail(err, PD_ENOENT, "the stored trace has no nodes");
         root->tokens = job->stored->nodes[0].tokens;
         root->n_tokens = job->stored->nodes[0].n_tokens;
+        tell_prompt(job, root);
         return 0;
     }
     rc = search_chat(s, (struct pd_str){0}, &ids, &n, err);
@@ -79,6 +94,8 @@ static int make_root(struct search *s, struct pd_err *err)
         rc = pd_fail(err, PD_EDIFFER, "the prompt's tokens differ from the stored ones");
     if (rc == 0 && !(job->stored && job->stored->n_nodes))
         rc = search_node_record(s, root, err);
+    if (rc == 0)
+        tell_prompt(job, root);
     return rc;
 }
 
@@ -192,7 +209,7 @@ static void fill_trace(struct search *s, struct pd_result *r)
     for (uint32_t i = 0; i < s->n_nodes; i++) {
         struct node *n = s->nodes[i];
 
-        search_node_rec(n, &t->nodes[i]);
+        search_node_rec(n, (uint32_t)s->job->common.top_logprobs, &t->nodes[i]);
         if (n->scored)
             t->scores[n_scores++] = (struct pd_score_rec){n->id,
                                                           s->job->scorer,

@@ -57,7 +57,7 @@ struct route {
     bool open; /* needs no token */
 };
 /* Each ends with a NULL pattern. */
-extern const struct route routes_jobs[], routes_mcp[], routes_ops[];
+extern const struct route routes_jobs[], routes_mcp[], routes_openai[], routes_ops[];
 
 void api_admit(void *daemon, struct http_request *r);
 void api_handle(void *daemon, struct http_request *r);

@@ -106,9 +106,7 @@ static const char *keep(struct request *q, const char *text)
     return text ? pd_arena_dup(&q->arena, pd_str_of(text)) : NULL;
 }
 
-/* One more "key=value"; the strategy's own parser judges it. */
-static int add_option(struct request *q, const char *key, const char *value,
-                      struct request_error *e)
+int request_option(struct request *q, const char *key, const char *value, struct request_error *e)
 {
     const char **list = (const char **)(uintptr_t)q->app.options;
     char text[OPTION_TEXT];
@@ -146,7 +144,7 @@ static int option_value(struct request *q, const char *prefix, const struct pd_j
     if (!text)
         return request_bad(e, "unsupported_value", prefix, key,
                            "%s%s must be a number, a string, true or false", prefix, key);
-    return add_option(q, key, text, e);
+    return request_option(q, key, text, e);
 }
 
 /* What OpenAI's clients call by other names than ours, or by the same. */
@@ -160,6 +158,9 @@ static int sampling(struct request *q, struct request_object body, struct reques
                   {"top_p", "top_p", 0.000001, 1, false},
                   {"min_p", "min_p", 0, 1, false},
                   {"top_k", "top_k", 0, 1000000, true},
+                  {"presence_penalty", "presence_penalty", -2, 2, false},
+                  {"frequency_penalty", "frequency_penalty", -2, 2, false},
+                  {"top_logprobs", "top_logprobs", 0, PD_TOP_MAX, true},
                   {"max_tokens", "max_tokens", 1, 1 << 20, true},
                   {"max_completion_tokens", "max_tokens", 1, 1 << 20, true}};
     int rc = 0;
@@ -183,7 +184,7 @@ static int sampling(struct request *q, struct request_object body, struct reques
         }
         snprintf(text, sizeof text, "%.17g", d);
         if (rc == 0)
-            rc = add_option(q, fields[i].option, text, e);
+            rc = request_option(q, fields[i].option, text, e);
     }
     return rc;
 }
@@ -340,10 +341,38 @@ static int model(struct request *q, struct request_object body, struct request_e
     return 0;
 }
 
-static int messages(struct request *q, struct request_object body, struct request_error *e)
+static int stops_and_bias(struct request *q, struct request_object body, struct request_error *e)
+{
+    const char *what = "stop";
+    int rc = app_stops_parse(body.json, &q->arena, &q->app.stops, &q->app.n_stops, &e->err);
+
+    if (rc == 0) {
+        what = "logit_bias";
+        rc =
+            app_bias_parse(body.json, &q->arena, &q->app.logit_bias, &q->app.n_logit_bias, &e->err);
+    }
+    if (rc < 0) {
+        e->code = "out_of_range";
+        snprintf(e->param, sizeof e->param, "%s", what);
+        rc = PD_EINVAL;
+    }
+    return rc;
+}
+
+static bool is_one_of(const char *const *names, const char *name)
+{
+    while (*names && strcmp(*names, name) != 0)
+        names++;
+    return *names != NULL;
+}
+
+static int messages(struct request *q, struct request_object body, const char *const *known,
+                    struct request_error *e)
 {
     struct pd_chat *chat = NULL;
 
+    if (is_one_of(known, "prompt"))
+        return 0;
     if (!member(body, "messages"))
         return request_bad(e, "missing_field", "", "messages", "messages is missing");
     if (app_chat_parse(body.json, &q->arena, &chat, &e->err) < 0) {
@@ -371,19 +400,16 @@ static void note_unknown(struct request *q, const struct pd_json *body, const ch
                                        "budget",
                                        "user",
                                        "max_completion_tokens",
+                                       "presence_penalty",
+                                       "frequency_penalty",
+                                       "top_logprobs",
+                                       "stop",
+                                       "logit_bias",
                                        "ponder",
                                        NULL};
 
     for (const struct pd_json *v = pd_json_first(body); v; v = pd_json_next(v)) {
-        const char *const *k = ours;
-
-        while (*k && strcmp(*k, pd_json_key(v)) != 0)
-            k++;
-        if (*k)
-            continue;
-        for (k = known; *k && strcmp(*k, pd_json_key(v)) != 0;)
-            k++;
-        if (!*k)
+        if (!is_one_of(ours, pd_json_key(v)) && !is_one_of(known, pd_json_key(v)))
             pd_buf_printf(&q->unknown, "%s%.64s", q->unknown.len ? ", " : "", pd_json_key(v));
     }
 }
@@ -403,9 +429,11 @@ int request_parse(const struct pd_json *body, const char *const *known, struct r
     q->unknown = PD_BUF_INIT(UNKNOWN_MAX);
     rc = model(q, o, e);
     if (rc == 0)
-        rc = messages(q, o, e);
+        rc = messages(q, o, known, e);
     if (rc == 0)
         rc = sampling(q, o, e);
+    if (rc == 0)
+        rc = stops_and_bias(q, o, e);
     if (rc == 0)
         rc = extension(q, o, e);
     if (rc == 0)

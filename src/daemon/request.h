@@ -22,11 +22,14 @@ struct request_error {
     struct pd_err err;
 };
 
-/* The job in a body. `known` (ends with NULL) are top-level fields that the route reads itself.
- * Returns 0 or PD_EINVAL; unknown top-level fields are no error here: see request.unknown. */
+/* The job in a body. `known` (ends with NULL) are top-level fields that the route reads itself;
+ * with prompt among them there are no messages, and app.chat is for the route to set. Returns 0 or
+ * PD_EINVAL; unknown top-level fields are no error here: see request.unknown. */
 int request_parse(const struct pd_json *body, const char *const *known, struct request **out,
                   struct request_error *e);
 void request_free(struct request *q); /* NULL is fine */
+/* One more option of the strategy, or of all; its own parser judges it. */
+int request_option(struct request *q, const char *key, const char *value, struct request_error *e);
 
 /* Checked members of an object, for routes that read their own fields. Absent and null are no
  * error and leave *out as it is; PD_EINVAL fills e with prefix and key as the param. */
