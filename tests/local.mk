@@ -80,6 +80,7 @@ SCRIPT_TESTS = \
 	tests/cli/locks.sh \
 	tests/cli/model.sh \
 	tests/cli/verbs.sh \
+	tests/docs/agents.sh \
 	tests/docs/strategies.sh \
 	tests/include_direction.sh \
 	tests/recipes/problems.sh
