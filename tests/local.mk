@@ -69,6 +69,8 @@ FUZZ_TESTS = \
 	tests/fuzz/fuzz_template \
 	tests/fuzz/fuzz_tokenizer
 SCRIPT_TESTS = \
+	tests/api/jobs.sh \
+	tests/api/kill9.sh \
 	tests/cli/bench.sh \
 	tests/cli/errors.sh \
 	tests/cli/kill9.sh \
