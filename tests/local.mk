@@ -74,6 +74,8 @@ FUZZ_TESTS = \
 	tests/fuzz/fuzz_template \
 	tests/fuzz/fuzz_tokenizer
 SCRIPT_TESTS = \
+	tests/api/jobs.sh \
+	tests/api/kill9.sh \
 	tests/api/openai.sh \
 	tests/cli/bench.sh \
 	tests/cli/errors.sh \

@@ -4,6 +4,7 @@
 #define PD_APP_APP_H
 
 #include "base/hash.h"
+#include "base/json.h"
 #include "core/job.h"
 #include "engine/engine.h"
 #include "storage/storage.h"
@@ -162,11 +163,16 @@ int app_job_start(struct app_job *j, struct pd_err *err);
 int app_job_wait(struct app_job *j, int64_t deadline_ns, const struct pd_result **out_result,
                  struct pd_err *err);
 void app_job_cancel(struct app_job *j);
-/* Cancels it in a way that leaves it to go on later, with this status (a literal). */
+/* Cancels it in a way that leaves it to go on later, with this status (a literal); NULL: as
+ * app_job_cancel, also after another status. */
 void app_job_stop(struct app_job *j, const char *status);
 const struct eng_tokenizer *app_job_tokenizer(const struct app_job *j); /* of what it generates */
 const struct pd_job *app_job_core(const struct app_job *j); /* id, seed, strategy, progress… */
 void app_job_free(struct app_job *j);
+
+/* Writes the members of a result into an open object. traced: the job is in a database. */
+void app_result_json(struct pd_jw *w, const struct pd_job *job, const struct pd_result *r,
+                     bool traced);
 
 /* The line of thought that ends in node (root's children to node, without the stop string that
  * ended it), as a malloc'ed text, from a loaded trace or a result's. */

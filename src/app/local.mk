@@ -12,4 +12,5 @@ src_app_libapp_a_SOURCES = \
 	src/app/paths.c \
 	src/app/queue.c \
 	src/app/queue.h \
+	src/app/result.c \
 	src/app/scorer.c

@@ -492,7 +492,7 @@ static bool stop_running(struct running *r, struct msg *m)
     if (m->verb == QUEUE_PAUSE && !r->msgs)
         app_job_stop(r->job, "paused");
     else if (m->verb == QUEUE_CANCEL || m->verb == QUEUE_DELETE)
-        app_job_stop(r->job, "cancelled");
+        app_job_stop(r->job, NULL);
     m->next = NULL;
     *r->last_msg = m;
     r->last_msg = &m->next;
@@ -621,7 +621,7 @@ static void take_close(struct queue *q)
     settle(q);
     for (struct running *r = q->running; r; r = r->next)
         if (!r->msgs) /* what is being stopped already is stopped as it was asked */
-            app_job_stop(r->job, r->place->attached ? "cancelled" : "queued");
+            app_job_stop(r->job, r->place->attached ? NULL : "queued");
     while ((w = take_attached(q))) {
         put_state(q, w->id, "cancelled", "user", NULL, NULL);
         tell_rest(q, w, "cancelled", NULL);

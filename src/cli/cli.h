@@ -25,12 +25,14 @@ struct cli { /* one run of the program */
     bool json, quiet, help, version;
     int verbose;
     const char *log_format, *config, *host;
+    bool host_given; /* on the command line, not by PONDER_HOST */
+    bool remote;     /* set by verbs that can talk to a daemon */
 };
 
 /* A verb returns its exit code, or a negative pd_code with err filled: main prints and maps it. */
 typedef int cli_verb_fn(struct cli *cli, int argc, char **argv, struct pd_err *err);
 cli_verb_fn cli_solve, cli_replay, cli_trace, cli_model, cli_bench, cli_tokenize, cli_detokenize,
-    cli_doctor, cli_serve;
+    cli_doctor, cli_job, cli_serve;
 
 /* ---- options.c: one table row is parser, PONDER_* variable and help ------------------------- */
 
@@ -113,6 +115,31 @@ void cli_block_signals(void); /* before the first thread starts */
 int cli_run_job(const struct cli *cli, struct app_job *job, const struct pd_result **out_result,
                 int *out_signal, struct pd_err *err);
 
+/* ---- remote.c: questions to a daemon -----------------------------------------------------------
+ */
+
+struct client;
+/* The body of POST /v1/jobs that means this request; problem_key and truth have no place there. */
+int cli_request_body(const struct app_request *r, int64_t priority, struct pd_buf *out,
+                     struct pd_err *err);
+/* Submits a body; the daemon's answer, a job as JSON, is left in out, its id in id. key NULL: none.
+ */
+int cli_submit(struct client *c, struct pd_str body, const char *key, char id[PD_JOB_ID_MAX],
+               struct pd_buf *out, struct pd_err *err);
+/* Returns when the job has come to its end, or rests as paused (PD_ECANCEL). */
+int cli_follow(struct client *c, const char *id, struct pd_err *err);
+/* "/v1/jobs/ID" and more behind it, escaped. malloc'ed; NULL: out of memory. */
+char *cli_job_path(const char *id, const char *more);
+struct cli_remote { /* of `solve`: what is asked and what is to be seen */
+    const struct app_request *request;
+    const char *resume; /* a job's id in place of the request */
+    const char *show;
+    bool usage, shows_question;
+    bool expects; /* another answer than request->expect is a negative result */
+};
+/* Returns as cli_solve does. */
+int cli_solve_remote(struct cli *cli, const struct cli_remote *s, struct pd_err *err);
+
 /* ---- show.c, tree.c ----------------------------------------------------------------------------
  */
 
@@ -124,9 +151,6 @@ struct cli_shown {
 };
 void cli_show_result(const struct cli *cli, const struct pd_job *job, const struct pd_result *r,
                      const struct cli_shown *what);
-/* Writes the members of the result into an open object. */
-void cli_result_json(struct pd_jw *w, const struct pd_job *job, const struct pd_result *r,
-                     bool traced);
 const char *cli_verdict(const char *answer, int correct); /* "  (correct)", "  (wrong)" or "" */
 int cli_tree(FILE *f, const struct pd_trace *t, struct pd_err *err);
 

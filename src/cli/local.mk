@@ -3,11 +3,15 @@ bin_PROGRAMS += ponder
 ponder_SOURCES = \
 	src/cli/bench.c \
 	src/cli/cli.h \
+	src/cli/client.c \
+	src/cli/client.h \
 	src/cli/doctor.c \
+	src/cli/job.c \
 	src/cli/main.c \
 	src/cli/model.c \
 	src/cli/options.c \
 	src/cli/replay.c \
+	src/cli/remote.c \
 	src/cli/run.c \
 	src/cli/serve.c \
 	src/cli/show.c \
@@ -16,4 +20,4 @@ ponder_SOURCES = \
 	src/cli/trace.c \
 	src/cli/tree.c \
 	src/cli/ui.c
-ponder_LDADD = $(PONDER_ARCHIVES) $(PONDER_LIBS)
+ponder_LDADD = $(PONDER_ARCHIVES) $(PONDER_LIBS) $(CURL_LIBS)

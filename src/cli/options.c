@@ -7,6 +7,7 @@
 #define MAX_OPTIONS 48
 #define LONG_BASE   256 /* getopt's value of row i is LONG_BASE + i */
 #define N_GLOBALS   8
+#define GLOBAL_HOST 1 /* its row */
 
 int cli_no_memory(struct pd_err *err)
 {
@@ -17,7 +18,8 @@ static void global_table(struct cli *cli, struct cli_option table[N_GLOBALS + 1]
 {
     const struct cli_option rows[N_GLOBALS + 1] = {
         {"config", 'c', CLI_TEXT, &cli->config, "FILE", "configuration file", 0, 0, false, false},
-        {"host", 'H', CLI_TEXT, &cli->host, "URL", "daemon to talk to", 0, 0, false, false},
+        {"host", 'H', CLI_TEXT, &cli->host, "URL",
+         "daemon to talk to: unix, unix:///PATH or http://127.0.0.1:PORT", 0, 0, false, false},
         {"json", 0, CLI_FLAG, &cli->json, NULL, "print JSON and nothing else", 0, 0, false, false},
         {"quiet", 'q', CLI_FLAG, &cli->quiet, NULL, "no progress, no hints", 0, 0, false, false},
         {"verbose", 'v', CLI_COUNT, &cli->verbose, NULL,
@@ -268,8 +270,11 @@ static int check_globals(const struct cli *cli, struct pd_err *err)
         return 0;
     if (cli->config)
         return pd_fail(err, PD_EINVAL, "--config: this version reads no configuration file");
-    if (cli->host)
-        return pd_fail(err, PD_EREMOTE, "--host: this version has no daemon to talk to");
+    if (cli->host_given && !cli->remote)
+        return pd_fail(err, PD_EINVAL,
+                       "--host: %s works on the files of this machine; solve and job talk to a "
+                       "daemon",
+                       cli->verb);
     return 0;
 }
 
@@ -293,6 +298,7 @@ int cli_global_options(struct cli *cli, int argc, char **argv, struct pd_err *er
     rc = variables(globals, err);
     if (rc == 0)
         rc = parse(cli, argc, argv, globals, true, err);
+    cli->host_given = globals[GLOBAL_HOST].given;
     return rc < 0 ? rc : optind;
 }
 
@@ -313,6 +319,7 @@ int cli_options(struct cli *cli, int argc, char **argv, struct cli_option *table
     memcpy(all, table, n * sizeof(all[0]));
     global_table(cli, all + n);
     rc = parse(cli, argc, argv, all, false, err);
+    cli->host_given = cli->host_given || all[n + GLOBAL_HOST].given;
     if (rc == 0)
         rc = check_globals(cli, err);
     if (rc < 0)

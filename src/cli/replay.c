@@ -31,7 +31,7 @@ static int print(const struct cli *cli, const struct replay *o, const struct pd_
     }
     pd_jw_init(&w, &b);
     pd_jw_object(&w);
-    cli_result_json(&w, job, r, true);
+    app_result_json(&w, job, r, true);
     pd_jw_key(&w, "engine");
     pd_jw_strz(&w, o->live ? "live" : "recorded");
     pd_jw_key(&w, "identical");

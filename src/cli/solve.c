@@ -13,7 +13,7 @@ struct solve {
     uint64_t budget_tokens, budget_nodes, budget_samples, seed, repeat, threads, prefill_chunk,
         memory_limit;
     double budget_seconds;
-    bool usage, no_trace, strategies;
+    bool usage, no_trace, strategies, no_daemon;
     /* of a bundled problem */
     char *question, *answer, *truth;
     struct pd_buf text;
@@ -104,9 +104,9 @@ static int find_question(struct solve *o, const struct cli_option *table, const 
     return 0;
 }
 
-static int new_job(const struct solve *o, struct app *a, struct app_job **out, struct pd_err *err)
+static struct app_request request_of(const struct solve *o)
 {
-    struct app_request r = {
+    return (struct app_request){
         .question = o->question,
         .system = o->system,
         .problem_key = o->problem,
@@ -128,6 +128,11 @@ static int new_job(const struct solve *o, struct app *a, struct app_job **out, s
                    .wrap_up = o->wrap_up},
         .budget_samples = o->budget_samples,
     };
+}
+
+static int new_job(const struct solve *o, struct app *a, struct app_job **out, struct pd_err *err)
+{
+    const struct app_request r = request_of(o);
 
     return app_job_new(a, &r, out, err);
 }
@@ -169,7 +174,7 @@ static int print_result(const struct cli *cli, const struct solve *o, const stru
     }
     pd_jw_init(&w, &b);
     pd_jw_object(&w);
-    cli_result_json(&w, job, r, traced);
+    app_result_json(&w, job, r, traced);
     pd_jw_end_object(&w);
     if (pd_buf_rc(&b) < 0)
         rc = cli_no_memory(err);
@@ -239,6 +244,35 @@ static int solve(struct cli *cli, const struct solve *o, struct pd_err *err)
     return rc;
 }
 
+/* By the daemon that --host names. What is a matter of its own, the command line cannot say. */
+static int solve_remote(struct cli *cli, const struct solve *o, const struct cli_option *table,
+                        struct pd_err *err)
+{
+    static const char *const own[] = {"no-trace",      "data-dir",     "threads",
+                                      "prefill-chunk", "memory-limit", NULL};
+    const struct app_request r = request_of(o);
+    const struct cli_remote s = {
+        .request = &r,
+        .resume = o->resume,
+        .show = o->show,
+        .usage = o->usage,
+        .shows_question = o->problem && !o->resume && !cli->json && !cli->quiet &&
+                          !(o->show && strcmp(o->show, "answer") == 0),
+        .expects = o->expect,
+    };
+
+    for (size_t i = 0; own[i]; i++)
+        if (given(table, own[i]))
+            return pd_fail(err, PD_EINVAL, "--%s is the daemon's to decide: not with --host",
+                           own[i]);
+    if (o->truth && o->scorer && strncmp(o->scorer, "oracle", 6) == 0)
+        return pd_fail(err, PD_EINVAL,
+                       "--scorer %s knows the bundled problems of this machine "
+                       "only: not with --host",
+                       o->scorer);
+    return cli_solve_remote(cli, &s, err);
+}
+
 int cli_solve(struct cli *cli, int argc, char **argv, struct pd_err *err)
 {
     struct solve o = {.seed = 1};
@@ -291,12 +325,17 @@ int cli_solve(struct cli *cli, int argc, char **argv, struct pd_err *err)
         {"memory-limit", 0, CLI_SIZE, &o.memory_limit, "SIZE",
          "models, working space and KV cache together (KV alone: 1GiB)", 1, INT64_MAX, false,
          false},
+        {"no-daemon", 0, CLI_FLAG, &o.no_daemon, NULL, "work here, whatever PONDER_HOST says", 0, 0,
+         false, false},
         {"strategies", 0, CLI_FLAG, &o.strategies, NULL, "list strategies and their options", 0, 0,
          false, false},
         {NULL, 0, CLI_FLAG, NULL, NULL, NULL, 0, 0, false, false},
     };
-    int n = cli_options(cli, argc, argv, table, &usage_text, err);
-    int rc = n < 0 ? n : 0;
+    int n, rc;
+
+    cli->remote = true;
+    n = cli_options(cli, argc, argv, table, &usage_text, err);
+    rc = n < 0 ? n : 0;
 
     if (rc == 0 && cli->help)
         goto out;
@@ -315,7 +354,7 @@ int cli_solve(struct cli *cli, int argc, char **argv, struct pd_err *err)
     if (rc == 0 && !o.resume)
         rc = find_question(&o, table, n > 0 ? argv[1] : NULL, err);
     if (rc == 0)
-        rc = solve(cli, &o, err);
+        rc = cli->host && !o.no_daemon ? solve_remote(cli, &o, table, err) : solve(cli, &o, err);
 out:
     free(o.options.owned);
     free(o.question);

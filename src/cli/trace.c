@@ -261,7 +261,8 @@ static int list(const struct cli *cli, struct store *s, const struct trace *o, s
 {
     struct store_job_row *rows = NULL;
     size_t n = 0;
-    int rc = store_job_list(s, &(struct store_job_query){.limit = (size_t)o->limit}, &rows, &n, err);
+    int rc =
+        store_job_list(s, &(struct store_job_query){.limit = (size_t)o->limit}, &rows, &n, err);
 
     for (size_t i = 0; i < n && rc == 0; i++) {
         const struct store_job_row *r = &rows[i];

@@ -315,6 +315,41 @@ static int read_answer(struct asking *a, struct pd_jw *w, struct pd_err *err)
     return 0;
 }
 
+/* The whole result, as `ponder solve --json` prints it, from the record: no model is needed, and
+ * nothing of the app but its store. */
+static int read_result(struct asking *a, struct pd_jw *w, struct pd_err *err)
+{
+    const struct pd_result *r = NULL;
+    struct store_job_row *rows = NULL;
+    struct app_job *j = NULL;
+    size_t n = 0;
+    int rc = store_job_list(app_store(a->d->app),
+                            &(struct store_job_query){.id = a->id, .limit = 1}, &rows, &n, err);
+
+    if (rc == 0 && n == 0)
+        rc = PD_ENOENT;
+    if (rc == 0 && strcmp(rows[0].status, "done") != 0)
+        rc = pd_fail(err, PD_EBUSY, "job %s is %s: only a job that is done has a result", a->id,
+                     rows[0].status);
+    if (rc == 0)
+        rc = app_job_stored(a->d->app, a->id, PD_JOB_RECORDED, &j, err);
+    if (rc == 0)
+        rc = app_job_start(j, err);
+    if (rc == 0)
+        rc = app_job_wait(j, PD_NEVER_NS, &r, err);
+    if (rc == 0) {
+        struct pd_result told = *r; /* borrowed, with the time of the run and not of this reading */
+
+        told.elapsed_ns = (rows[0].finished_ms - rows[0].started_ms) * PD_NS_PER_MS;
+        pd_jw_object(w);
+        app_result_json(w, app_job_core(j), &told, true);
+        pd_jw_end_object(w);
+    }
+    app_job_free(j);
+    store_job_list_free(rows, n);
+    return rc;
+}
+
 static int read_calls(struct asking *a, struct pd_jw *w, struct pd_err *err)
 {
     struct pd_trace *t = NULL;
@@ -361,6 +396,7 @@ static void put_node(struct pd_jw *w, const struct pd_trace *t, const struct pd_
     put_text(w, "status", n->status);
     put_text(w, "prune_reason", n->prune_reason);
     put_text(w, "finish", n->finish);
+    put_text(w, "stop", n->stop);
     put_count(w, "tokens", n->n_tokens);
     pd_jw_key(w, "logprob");
     pd_jw_double(w, n->logprob);
@@ -545,6 +581,14 @@ static void show(struct daemon *d, struct http_request *r, const struct route_ar
 static void answer(struct daemon *d, struct http_request *r, const struct route_args *args)
 {
     struct asking *a = new_asking(d, r, args->v[0], read_answer);
+
+    if (a)
+        ask_later(a);
+}
+
+static void result(struct daemon *d, struct http_request *r, const struct route_args *args)
+{
+    struct asking *a = new_asking(d, r, args->v[0], read_result);
 
     if (a)
         ask_later(a);
@@ -962,6 +1006,7 @@ const struct route routes_jobs[] = {
     {HTTP_GET, "/v1/jobs/{id}/events", events, false},
     {HTTP_GET, "/v1/jobs/{id}/tree", tree, false},
     {HTTP_GET, "/v1/jobs/{id}/answer", answer, false},
+    {HTTP_GET, "/v1/jobs/{id}/result", result, false},
     {HTTP_GET, "/v1/jobs/{id}/calls", calls, false},
     {HTTP_POST, "/v1/jobs/{id}/cancel", cancel, false},
     {HTTP_POST, "/v1/jobs/{id}/pause", pause_job, false},

@@ -70,7 +70,7 @@ fails 3 'dev-99999' solve -p dev-99999
 fails 3 'job_nope' trace show job_nope
 fails 3 'job_nope' replay job_nope
 fails 3 'nofile' solve -f "$tmp/nofile"
-fails 4 'daemon' --host unix:///nowhere doctor
+fails 2 'talk to a daemon' --host unix:///nowhere doctor
 PONDER_SEED=x fails 2 'PONDER_SEED' solve hello
 PONDER_JSON=maybe fails 2 'PONDER_JSON' doctor
 

@@ -188,26 +188,28 @@ static void close_all(void)
 
 /* ---- requests ------------------------------------------------------------------------------- */
 
-static const char *const few[] = {"samples=2", "max_tokens=60"};
-static const char *const many[] = {"samples=256"};
+/* Some milliseconds; about a second; what does not end by itself. */
+enum size { SMALL, LARGE, ENDLESS };
 
-static struct queue_submission request(const char *name, uint64_t seed, bool is_long)
+static struct queue_submission request(const char *name, uint64_t seed, enum size size)
 {
+    static const char *const samples[] = {"samples=2", "samples=100", "samples=100000"};
+
     return (struct queue_submission){
         .request = {.question = "What is 3 + 4?",
                     .seed = seed,
-                    .strategy = "self_consistency",
-                    .options = is_long ? many : few,
-                    .n_options = is_long ? 1 : 2},
+                    .strategy = size == SMALL ? "self_consistency" : "mcts",
+                    .options = &samples[size],
+                    .n_options = 1},
         .peer_uid = 7,
         .watch = &watch,
         .user = (void *)(uintptr_t)name,
     };
 }
 
-static void submit(const char *name, uint64_t seed, bool is_long, char id[PD_JOB_ID_MAX])
+static void submit(const char *name, uint64_t seed, enum size size, char id[PD_JOB_ID_MAX])
 {
-    struct queue_submission s = request(name, seed, is_long);
+    struct queue_submission s = request(name, seed, size);
 
     ok(queue_submit(queue, &s, id, e));
 }
@@ -218,9 +220,9 @@ static void tell(enum queue_verb verb, const char *id)
 }
 
 /* The digest of the same request in a database of its own. */
-static void alone(uint64_t seed, bool is_long, char hex[65])
+static void alone(uint64_t seed, enum size size, char hex[65])
 {
-    struct queue_submission s = request("", seed, is_long);
+    struct queue_submission s = request("", seed, size);
     const struct app_config c = {.n_threads = 1, .no_trace = true};
     const struct pd_result *r = NULL;
     struct app *a = NULL;
@@ -245,6 +247,11 @@ static void assert_row(const char *id, const char *status, const char *digest)
     if (strcmp(rows[0].status, status) != 0)
         fail_msg("%s is %s and not %s; said was: %s", id, rows[0].status, status,
                  pd_buf_str(&log_).ptr);
+    assert_int_equal(rows[0].finished_ms != 0, strcmp(status, "paused") != 0 &&
+                                                   strcmp(status, "queued") != 0 &&
+                                                   strcmp(status, "running") != 0);
+    assert_int_equal(rows[0].stopped_by && strcmp(rows[0].stopped_by, "user") == 0,
+                     strcmp(status, "cancelled") == 0);
     if (digest) {
         assert_non_null(rows[0].digest);
         assert_string_equal(rows[0].digest, digest);
@@ -311,14 +318,14 @@ static void test_runs(void **state)
     open_app(dir);
     open_queue(2, 10);
     for (uint64_t i = 0; i < 3; i++)
-        submit("x", i + 1, false, id[i]);
+        submit("x", i + 1, SMALL, id[i]);
     wait_for("any:done", 3);
     assert_int_equal(count("stored:x", false), 3);
     assert_int_equal(count("start:x", false), 3);
     assert_int_equal(count("end:x:done", false), 3);
     assert_int_equal(queue_counts(queue).waiting, 0);
     for (uint64_t i = 0; i < 3; i++) {
-        alone(i + 1, false, want[i]);
+        alone(i + 1, SMALL, want[i]);
         assert_row(id[i], "done", want[i]);
     }
     assert_string_not_equal(want[0], want[1]);
@@ -341,7 +348,7 @@ static void test_order(void **state)
     open_queue(1, 10);
     hold();
     for (size_t i = 0; i < sizeof jobs / sizeof *jobs; i++) {
-        struct queue_submission s = request(jobs[i].name, 1, false);
+        struct queue_submission s = request(jobs[i].name, 1, SMALL);
 
         s.client = jobs[i].client;
         s.priority = jobs[i].priority;
@@ -357,7 +364,7 @@ static void test_order(void **state)
 
 static void test_idempotency(void **state)
 {
-    struct queue_submission s = request("x", 1, false);
+    struct queue_submission s = request("x", 1, SMALL);
     char first[PD_JOB_ID_MAX], id[PD_JOB_ID_MAX];
 
     (void)state;
@@ -396,7 +403,7 @@ static void test_idempotency(void **state)
 static void test_full(void **state)
 {
     char id[PD_JOB_ID_MAX];
-    struct queue_submission s = request("again", 1, false);
+    struct queue_submission s = request("again", 1, SMALL);
 
     (void)state;
     open_app(dir);
@@ -405,21 +412,21 @@ static void test_full(void **state)
     s.idem_key = "key";
     ok(queue_submit(queue, &s, id, e));
     for (int i = 0; i < 5; i++)
-        submit("x", 1, false, id);
+        submit("x", 1, SMALL, id);
     ok(queue_submit(queue, &s, id, e)); /* what is there already is no more of it */
     let_go();
     wait_for("full:x", 3);
     wait_for("stored:x", 2);
     wait_for("known:again", 1);
     wait_for("end:x:done", 2);
-    submit("x", 1, false, id);
+    submit("x", 1, SMALL, id);
     wait_for("stored:x", 3);
     close_all();
 }
 
 static void test_refused(void **state)
 {
-    struct queue_submission s = request("x", 1, false);
+    struct queue_submission s = request("x", 1, SMALL);
     struct store_job_row *rows = NULL;
     char id[PD_JOB_ID_MAX];
     size_t n = 0;
@@ -429,17 +436,17 @@ static void test_refused(void **state)
     open_queue(1, 10);
     s.request.model = "no-such-model";
     ok(queue_submit(queue, &s, id, e));
-    s = request("x", 1, false);
+    s = request("x", 1, SMALL);
     s.request.strategy = "no-such-strategy";
     ok(queue_submit(queue, &s, id, e));
-    s = request("x", 1, false);
+    s = request("x", 1, SMALL);
     s.request.question = " ";
     ok(queue_submit(queue, &s, id, e));
     wait_for("refused:x", 3);
     ok(store_job_list(app_store(app), &(struct store_job_query){0}, &rows, &n, e));
     assert_int_equal(n, 0);
     store_job_list_free(rows, n);
-    submit("y", 1, false, id); /* nothing is the worse for it */
+    submit("y", 1, SMALL, id); /* nothing is the worse for it */
     wait_for("end:y:done", 1);
     close_all();
 }
@@ -452,10 +459,10 @@ static void test_verbs(void **state)
     (void)state;
     open_app(dir);
     open_queue(1, 10);
-    submit("runs", 3, true, runs);
+    submit("runs", 3, ENDLESS, runs);
     wait_for("start:runs", 1);
-    submit("waits", 2, false, waits);
-    submit("gone", 2, false, gone);
+    submit("waits", 2, SMALL, waits);
+    submit("gone", 2, SMALL, gone);
     wait_for("stored:gone", 1);
     forget();
     tell(QUEUE_RESUME, runs);
@@ -483,7 +490,7 @@ static void test_verbs(void **state)
     tell(QUEUE_RESUME, waits);
     wait_for("told:queued", 1);
     wait_for("any:done", 1); /* nobody watches it any more */
-    alone(2, false, digest);
+    alone(2, SMALL, digest);
     assert_row(waits, "done", digest);
     tell(QUEUE_CANCEL, waits);
     wait_for("told:done", 1);
@@ -504,10 +511,10 @@ static void test_pause_keeps_the_tree(void **state)
     char id[PD_JOB_ID_MAX], digest[65];
 
     (void)state;
-    alone(3, true, digest);
+    alone(3, LARGE, digest);
     open_app(dir);
     open_queue(1, 10);
-    submit("x", 3, true, id);
+    submit("x", 3, LARGE, id);
     wait_for("start:x", 1);
     for (size_t i = 1; i <= 5; i++) {
         tell(QUEUE_PAUSE, id);
@@ -533,7 +540,7 @@ static void test_delete_running(void **state)
     (void)state;
     open_app(dir);
     open_queue(1, 10);
-    submit("x", 3, true, id);
+    submit("x", 3, ENDLESS, id);
     wait_for("start:x", 1);
     tell(QUEUE_DELETE, id);
     wait_for("told:deleted", 1);
@@ -546,39 +553,46 @@ static void test_delete_running(void **state)
 /* What ran or waited when the queue was closed goes on when it is opened. */
 static void test_close_and_go_on(void **state)
 {
-    char runs[PD_JOB_ID_MAX], waits[PD_JOB_ID_MAX], paused[PD_JOB_ID_MAX],
-        attached[2][PD_JOB_ID_MAX];
-    char digest[2][65];
-    struct queue_submission s = request("attached", 5, true);
+    char endless[PD_JOB_ID_MAX], large[PD_JOB_ID_MAX], waits[PD_JOB_ID_MAX], paused[PD_JOB_ID_MAX],
+        attached[2][PD_JOB_ID_MAX], digest[2][65];
+    struct queue_submission s = request("attached", 5, ENDLESS);
 
     (void)state;
-    alone(3, true, digest[0]);
-    alone(4, false, digest[1]);
+    alone(3, LARGE, digest[0]);
+    alone(4, SMALL, digest[1]);
     open_app(dir);
-    open_queue(2, 10);
-    submit("runs", 3, true, runs);
+    open_queue(3, 10);
+    submit("endless", 3, ENDLESS, endless);
     s.attached = true;
     ok(queue_submit(queue, &s, attached[0], e));
+    wait_for("start:endless", 1);
     wait_for("start:attached", 1);
-    submit("waits", 4, false, waits);
-    submit("paused", 4, false, paused);
+    hold();
+    submit("large", 3, LARGE, large);
+    submit("waits", 4, SMALL, waits);
+    submit("paused", 4, SMALL, paused);
     tell(QUEUE_PAUSE, paused);
     ok(queue_submit(queue, &s, attached[1], e));
-    wait_for("stored:attached", 2);
+    let_go();
+    wait_for("start:large", 1);
     wait_for("told:paused", 1);
+    wait_for("stored:attached", 2);
     ok(queue_close(queue, LONG_NS, e));
     assert_int_equal(count("end:attached:cancelled", false), 2);
-    assert_int_equal(count("end:runs:queued", false), 1);
-    assert_row(runs, "queued", NULL);
-    assert_row(waits, "queued", NULL);
+    assert_int_equal(count("end:endless:queued", false), 1);
+    assert_row(endless, "queued", NULL);
     assert_row(attached[0], "cancelled", NULL);
     assert_row(attached[1], "cancelled", NULL);
+    assert_row(paused, "paused", NULL);
     app_close(app);
     open_app(dir);
     open_queue(2, 1);
-    wait_for("any:done", 2);
-    assert_row(runs, "done", digest[0]);
+    wait_for("any:done", 2); /* beside the endless one */
+    assert_row(large, "done", digest[0]);
     assert_row(waits, "done", digest[1]);
+    assert_row(endless, "running", NULL);
+    tell(QUEUE_CANCEL, endless);
+    wait_for("told:cancelled", 1);
     assert_row(paused, "paused", NULL);
     tell(QUEUE_RESUME, paused);
     wait_for("any:done", 3);
@@ -591,15 +605,15 @@ static void test_close_and_go_on(void **state)
 static void test_recovers(void **state)
 {
     char id[3][PD_JOB_ID_MAX], sql[256], digest[65];
-    struct queue_submission s = request("attached", 4, false);
+    struct queue_submission s = request("attached", 4, SMALL);
 
     (void)state;
-    alone(4, false, digest);
+    alone(4, SMALL, digest);
     open_app(dir);
     open_queue(1, 10);
     hold();
-    submit("x", 4, false, id[0]);
-    submit("x", 4, false, id[1]);
+    submit("x", 4, SMALL, id[0]);
+    submit("x", 4, SMALL, id[1]);
     s.attached = true;
     ok(queue_submit(queue, &s, id[2], e));
     for (int i = 0; i < 3; i++)
@@ -635,7 +649,7 @@ static void copy_file(const char *from, const char *to)
 static void test_model_is_gone(void **state)
 {
     char model[300], from[4096], id[2][PD_JOB_ID_MAX];
-    struct queue_submission s = request("lost", 4, false);
+    struct queue_submission s = request("lost", 4, SMALL);
 
     (void)state;
     snprintf(from, sizeof from, "%s/tiny-base-Q8_0.gguf", getenv("PONDER_MODELS_DIR"));
@@ -646,7 +660,7 @@ static void test_model_is_gone(void **state)
     hold();
     s.request.model = model;
     ok(queue_submit(queue, &s, id[0], e));
-    submit("x", 4, false, id[1]);
+    submit("x", 4, SMALL, id[1]);
     tell(QUEUE_PAUSE, id[0]);
     tell(QUEUE_PAUSE, id[1]);
     let_go();
@@ -673,7 +687,7 @@ static void test_leaves_others_alone(void **state)
     struct app *embedded = NULL;
     struct app_job *theirs = NULL;
     const struct app_config config = {.n_threads = 1, .data_dir = dir};
-    struct queue_submission s = request("", 3, true);
+    struct queue_submission s = request("", 3, ENDLESS);
     const struct pd_result *r = NULL;
     const char *id;
 
@@ -718,7 +732,7 @@ static void test_submit_and_cancel(void **state)
     open_app(dir);
     open_queue(2, 200);
     for (int i = 0; i < 100; i++) {
-        struct queue_submission s = request("x", 3, true);
+        struct queue_submission s = request("x", 3, ENDLESS);
 
         s.attached = true;
         ok(queue_submit(queue, &s, id, e));
