@@ -542,8 +542,11 @@ static int repeat(struct jinja *j, const struct jinja_value *of, int64_t n, stru
     }
     if (of->text.len > 0 && n > (int64_t)(JINJA_OUTPUT_MAX_BYTES / of->text.len))
         return jinja_fail(j, PD_ELIMIT, "a text of more than %zu bytes", JINJA_OUTPUT_MAX_BYTES);
-    for (int64_t i = 0; i < n && j->rc == 0 && of->text.len > 0; i++)
+    if (n > 0)
         jinja_addt(j, &b, of->text);
+    /* What is there already is copied once more, so that the copies are few and long. */
+    for (size_t end = n > 0 ? of->text.len * (size_t)n : 0; b.len < end && j->rc == 0;)
+        jinja_addt(j, &b, jinja_sub(jinja_built(&b), 0, end - b.len));
     *out = jinja_of_text(jinja_built(&b));
     out->text.safe = of->text.safe;
     return j->rc;

@@ -3,6 +3,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#define SIZE_DIGITS 9 /* behind the point: a billionth of a tebibyte is below 2 KiB */
+
 bool pd_str_starts(struct pd_str s, struct pd_str prefix)
 {
     return s.len >= prefix.len && pd_str_eq((struct pd_str){s.ptr, prefix.len}, prefix);
@@ -218,23 +220,45 @@ bool pd_parse_bool(struct pd_str s, bool *out)
     return false;
 }
 
+/* NUMBER[.DIGITS][ ][k|m|g|t][iB|B]: 1024 with iB or nothing behind the prefix, 1000 with B. */
 bool pd_parse_size(struct pd_str s, uint64_t *out)
 {
-    static const char units[] = "KMG";
-    uint64_t v, factor = 1;
-    const char *unit = NULL;
+    static const char prefixes[] = "kmgt";
+    struct pd_str number = s, digits, unit;
+    uint64_t whole, fraction = 0, factor = 1, scale = 1, base = 1024;
+    const char *prefix = NULL;
+    ptrdiff_t dot;
 
-    if (pd_str_ends(s, PD_STR("iB")))
-        s.len -= 2;
-    else if (s.len > 0 && s.ptr[s.len - 1] >= '0' && s.ptr[s.len - 1] <= '9')
-        return pd_parse_u64(s, out);
-    if (s.len > 0 && s.ptr[s.len - 1] != '\0')
-        unit = strchr(units, s.ptr[s.len - 1]);
-    if (!unit)
+    number.len = 0;
+    while (number.len < s.len && strchr("0123456789.", s.ptr[number.len]) && s.ptr[number.len])
+        number.len++;
+    unit = pd_str_sub(s, number.len, s.len);
+    if (unit.len > 1 && unit.ptr[0] == ' ')
+        unit = pd_str_sub(unit, 1, unit.len);
+    if (unit.len > 0)
+        prefix = memchr(prefixes, unit.ptr[0] | 0x20, sizeof(prefixes) - 1);
+    if (prefix)
+        unit = pd_str_sub(unit, 1, unit.len);
+    if (pd_str_eq(unit, PD_STR("B")))
+        base = 1000;
+    else if (unit.len > 0 && !(prefix && pd_str_eq(unit, PD_STR("iB"))))
         return false;
-    factor <<= 10 * (unit - units + 1);
-    if (!pd_parse_u64(pd_str_sub(s, 0, s.len - 1), &v) || __builtin_mul_overflow(v, factor, &v))
+    for (const char *p = prefixes; prefix && p <= prefix; p++)
+        factor *= base;
+
+    dot = prefix ? pd_str_find(number, PD_STR(".")) : -1; /* no part of a byte */
+    if (dot >= 0) {
+        digits = pd_str_sub(number, (size_t)dot + 1, number.len);
+        number.len = (size_t)dot;
+        if (digits.len > SIZE_DIGITS || !pd_parse_u64(digits, &fraction))
+            return false;
+        for (size_t i = 0; i < digits.len; i++)
+            scale *= 10;
+        fraction = (uint64_t)((unsigned __int128)fraction * factor / scale);
+    }
+    if (!pd_parse_u64(number, &whole) || __builtin_mul_overflow(whole, factor, &whole) ||
+        __builtin_add_overflow(whole, fraction, &whole))
         return false;
-    *out = v;
+    *out = whole;
     return true;
 }

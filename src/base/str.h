@@ -41,6 +41,8 @@ bool pd_parse_i64(struct pd_str s, int64_t *out);
 bool pd_parse_u64(struct pd_str s, uint64_t *out);
 bool pd_parse_double(struct pd_str s, double *out); /* finite only, C locale */
 bool pd_parse_bool(struct pd_str s, bool *out);     /* 1/true/on/yes, 0/false/off/no */
-bool pd_parse_size(struct pd_str s, uint64_t *out); /* 123, 64KiB, 2MiB, 12GiB, also K M G */
+/* Bytes: 123, 64KiB or 64k (times 1024), 1.5GB or 714.3 MB (of 1000), up to T. What is less than a
+ * byte is cut off. */
+bool pd_parse_size(struct pd_str s, uint64_t *out);
 
 #endif

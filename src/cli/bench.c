@@ -13,7 +13,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include "base/rng.h"
 
@@ -97,16 +96,8 @@ static double seconds_since(int64_t t0_ns)
 
 static void watch_resident(struct bench *b)
 {
-    unsigned long pages = 0;
-    uint64_t bytes;
-    FILE *f = fopen("/proc/self/statm", "r");
+    uint64_t bytes = cli_resident_bytes();
 
-    if (!f)
-        return;
-    if (fscanf(f, "%*u %lu", &pages) != 1)
-        pages = 0;
-    fclose(f);
-    bytes = (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
     b->resident_bytes = bytes > b->resident_bytes ? bytes : b->resident_bytes;
 }
 

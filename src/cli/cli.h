@@ -43,7 +43,7 @@ enum cli_type {
     CLI_CHOICE,  /* const char *, one of arg: "a|b|c" */
     CLI_NUMBER,  /* uint64_t in [min,max] */
     CLI_SECONDS, /* double, more than 0 */
-    CLI_SIZE,    /* uint64_t bytes: 512MiB */
+    CLI_SIZE,    /* uint64_t bytes: 512MiB, 6GB */
     CLI_LIST,    /* struct cli_list, repeatable */
     CLI_NUMBERS, /* struct cli_numbers, each in [min,max]: 1,2,4 */
 };
@@ -101,6 +101,7 @@ void cli_text(FILE *f, struct pd_str text, int indent);
 void cli_text_line(FILE *f, struct pd_str text, size_t max);
 void cli_message(const struct cli *cli, const char *level,
                  const char *text);    /* ponder: … on stderr */
+uint64_t cli_resident_bytes(void);     /* memory of this process; 0: not known */
 void cli_print_json(struct pd_buf *b); /* a line on stdout */
 void cli_print_bytes(struct pd_str s); /* exact, unless stdout is a terminal */
 /* The operand's text, else -f's, else standard input's when it is not a terminal; PD_EINVAL: none.

@@ -7,7 +7,7 @@
 struct model {
     const char *name, *kv_type;
     bool link, template, estimate;
-    uint64_t ctx, prompt_shared, threads;
+    uint64_t ctx, prompt_shared, threads, program_bytes;
     struct cli_numbers branches;
 };
 
@@ -319,6 +319,12 @@ static int show_template(const struct cli *cli, const char *name, struct pd_err 
 
 /* ---- what memory a model takes --------------------------------------------------------------- */
 
+/* All of it but K and V; the program's own part is what it has before it loads anything. */
+static uint64_t fixed_bytes(const struct model *o, const struct eng_memory *m)
+{
+    return o->program_bytes + eng_memory_fixed(m);
+}
+
 static void estimate_text(const struct eng *e, const struct model *o, const char *path,
                           const struct eng_memory *m)
 {
@@ -331,6 +337,7 @@ static void estimate_text(const struct eng *e, const struct model *o, const char
         {"vocabulary", m->vocab_bytes, "tokenizer and keys"},
         {"embedding", m->mapped_bytes, "rows are read in the file: at most so much"},
         {"work", m->work_bytes, "of a step, whatever takes part in it"},
+        {"program", o->program_bytes, "itself; not under --memory-limit"},
     };
 
     line("file", path);
@@ -338,7 +345,7 @@ static void estimate_text(const struct eng *e, const struct model *o, const char
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
         printf("  %-12s %10.1f MB   %s\n", parts[i].what, (double)parts[i].bytes / 1e6,
                parts[i].remark);
-    printf("  %-12s %10.1f MB\n", "together", (double)eng_memory_fixed(m) / 1e6);
+    printf("  %-12s %10.1f MB\n", "together", (double)fixed_bytes(o, m) / 1e6);
     printf("KV       %llu bytes a token in %s; branches of %llu tokens",
            (unsigned long long)m->kv_token_bytes, eng_kv_type_name(e), (unsigned long long)o->ctx);
     if (o->prompt_shared > 0)
@@ -348,7 +355,7 @@ static void estimate_text(const struct eng *e, const struct model *o, const char
         uint64_t kv = eng_memory_kv(m, o->ctx, o->branches.v[i], o->prompt_shared);
 
         printf("  %-12llu %10.1f MB %10.1f MB\n", (unsigned long long)o->branches.v[i],
-               (double)kv / 1e6, (double)(eng_memory_fixed(m) + kv) / 1e6);
+               (double)kv / 1e6, (double)(fixed_bytes(o, m) + kv) / 1e6);
     }
 }
 
@@ -366,6 +373,7 @@ static int estimate_json(const struct eng *e, const struct model *o, const char 
     put_uint(&w, "vocab_bytes", m->vocab_bytes);
     put_uint(&w, "embedding_bytes", m->mapped_bytes);
     put_uint(&w, "work_bytes", m->work_bytes);
+    put_uint(&w, "program_bytes", o->program_bytes);
     put_text(&w, "kv_type", eng_kv_type_name(e));
     put_uint(&w, "kv_token_bytes", m->kv_token_bytes);
     put_uint(&w, "ctx", o->ctx);
@@ -378,7 +386,7 @@ static int estimate_json(const struct eng *e, const struct model *o, const char 
         pd_jw_object(&w);
         put_uint(&w, "branches", o->branches.v[i]);
         put_uint(&w, "kv_bytes", kv);
-        put_uint(&w, "total_bytes", eng_memory_fixed(m) + kv);
+        put_uint(&w, "total_bytes", fixed_bytes(o, m) + kv);
         pd_jw_end_object(&w);
     }
     pd_jw_end_array(&w);
@@ -412,6 +420,7 @@ static int estimate(const struct cli *cli, struct model *o, const char *name, st
 
     if (rc == 0)
         rc = eng_open(&config, &e, err);
+    o->program_bytes = cli_resident_bytes();
     if (rc == 0)
         rc = eng_model_estimate(e, path, &memory, err);
     if (rc == 0)

@@ -116,8 +116,9 @@ static int set_value(struct cli_option *o, const char *what, const char *value, 
         return 0;
     case CLI_SIZE:
         if (!pd_parse_size(s, &number) || number < o->min || number > o->max)
-            return pd_fail(err, PD_EINVAL, "%s must be a size such as 512MiB, not '%s'", what,
-                           value);
+            return pd_fail(err, PD_EINVAL,
+                           "%s must be a size such as 512MiB (or 512M), 6GB or 1.5GiB, not '%s'",
+                           what, value);
         *(uint64_t *)o->to = number;
         return 0;
     case CLI_LIST:

@@ -114,8 +114,8 @@ int cli_replay(struct cli *cli, int argc, char **argv, struct pd_err *err)
         {"prefill-chunk", 0, CLI_NUMBER, &o.prefill_chunk, "N", "prompt tokens a step (128)", 1,
          4096, false, false},
         {"memory-limit", 0, CLI_SIZE, &o.memory_limit, "SIZE",
-         "models, working space and KV cache together (KV alone: 1GiB)", 1, INT64_MAX, false,
-         false},
+         "ceiling of models, working space and KV cache: 6GB (10^9), 6GiB = 6G (2^30)", 1,
+         INT64_MAX, false, false},
         {NULL, 0, CLI_FLAG, NULL, NULL, NULL, 0, 0, false, false},
     };
     int n = cli_options(cli, argc, argv, table, &usage_text, err);

@@ -145,6 +145,19 @@ void cli_message(const struct cli *cli, const char *level, const char *text)
     fputc('\n', stderr);
 }
 
+uint64_t cli_resident_bytes(void)
+{
+    unsigned long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+
+    if (!f)
+        return 0;
+    if (fscanf(f, "%*u %lu", &pages) != 1)
+        pages = 0;
+    fclose(f);
+    return (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
 void cli_print_json(struct pd_buf *b)
 {
     struct pd_str s = pd_buf_str(b);

@@ -173,21 +173,43 @@ static void parses_bools(void **state)
 
 static void parses_sizes(void **state)
 {
-    static const char *const bad[] = {"",   "K",   "KiB", "iB", "1iB",  "1B",           "1KB",
-                                      "1k", "-1K", "1 K", "1T", "1.5G", "17179869184G", "1KiBiB"};
+    static const char *const bad[] = {"",    "K",    "KiB",  "iB",    "1iB",          "B",
+                                      "-1K", "1  K", "1K ",  "1P",    "17179869184G", "1KiBiB",
+                                      "1.5", "1.5B", "1.K",  "1..5K", ".5K",          "1Kib",
+                                      "1Kb", "1 ",   "1e3K", "1,5K",  "1.0123456789T"};
+    static const struct {
+        const char *text;
+        uint64_t bytes;
+    } good[] = {
+        {"123", 123},
+        {"7B", 7},
+        {"64KiB", 65536},
+        {"2MiB", 2097152},
+        {"12GiB", UINT64_C(12884901888)},
+        {"1K", 1024},
+        {"512k", 524288},
+        {"3M", 3145728},
+        {"6g", UINT64_C(6442450944)},
+        {"1T", UINT64_C(1) << 40},
+        {"17179869183G", UINT64_C(17179869183) << 30},
+        {"6MB", 6000000},
+        {"6mB", 6000000},
+        {"1.5G", UINT64_C(1610612736)},
+        {"0.1kB", 100},
+        {"0.0001K", 0},
+        {"16777215.999999999T", UINT64_MAX - 1099}, /* 10^-9 of 2^40, rounded up, less one */
+        {"714.3 MB", 714300000},                    /* as sizes are shown */
+    };
     uint64_t v = 7;
 
     (void)state;
     for (size_t i = 0; i < N_OF(bad); i++)
         assert_false(pd_parse_size(pd_str_of(bad[i]), &v));
     assert_true(v == 7);
-    assert_true(pd_parse_size(PD_STR("123"), &v) && v == 123);
-    assert_true(pd_parse_size(PD_STR("64KiB"), &v) && v == 65536);
-    assert_true(pd_parse_size(PD_STR("2MiB"), &v) && v == 2097152);
-    assert_true(pd_parse_size(PD_STR("12GiB"), &v) && v == UINT64_C(12884901888));
-    assert_true(pd_parse_size(PD_STR("1K"), &v) && v == 1024);
-    assert_true(pd_parse_size(PD_STR("3M"), &v) && v == 3145728);
-    assert_true(pd_parse_size(PD_STR("17179869183G"), &v) && v == UINT64_C(17179869183) << 30);
+    for (size_t i = 0; i < N_OF(good); i++) {
+        assert_true(pd_parse_size(pd_str_of(good[i].text), &v));
+        assert_true(v == good[i].bytes);
+    }
 }
 
 int main(void)

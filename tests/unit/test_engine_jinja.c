@@ -136,6 +136,9 @@ static void test_rendered(void **state)
         {"{{ '<b>' | safe + '<i>' }} {{ '<b>' | safe ~ '<i>' }} {{ ('&' | e) + '&' }} {{ 'a' * 3 "
          "}} {{ [1] * 2 + [3] }}",
          "<b>&lt;i&gt; <b><i> &amp;&amp; aaa [1, 1, 3]"},
+        {"{{ 'abc' * 0 }}{{ 'abc' * -1 }}{{ '' * 7 }}{{ 'abc' * 1 }} {{ 'abc' * 2 }} {{ 7 * 'abc' "
+         "}}",
+         "abc abcabc abcabcabcabcabcabcabc"},
         {"{{ not nothing }} {{ nothing | length }} {% for x in nothing %}x{% endfor %} {{ nothing "
          "== other }} {{ nothing ~ 'x' }} {{ none | list if false }}",
          "True 0  True x "},
@@ -293,6 +296,7 @@ static void test_origin(void **state)
         {"d | reverse", "ddd"},
         {"d | e", "ddd"},
         {"d * 2", "dddddd"},
+        {"('x' + d) * 5", "TdddTdddTdddTdddTddd"},
         {"d | indent(1, true)", "Tddd"},
         {"'x' if d == 'abc'", "T"},
         {"{'abc': 'x'}[d]", "T"},
