@@ -37,6 +37,7 @@ struct eng_config {
     const char *kv_type;   /* of K and V in the pages: f32 f16 q8_0; NULL = f16 */
     unsigned prefill_chunk; /* most prompt tokens of one request in one step; 0 = 128 */
     unsigned max_rows;      /* most rows in one step; 0 = 512 */
+    bool no_prefix_cache;   /* pages that no context holds are not kept, nor looked for */
 };
 
 int eng_open(const struct eng_config *config, struct eng **out_eng, struct pd_err *err);
@@ -49,9 +50,16 @@ const char *eng_kv_type_name(const struct eng *e);
 uint64_t eng_kv_token_bytes(const struct eng *e, const struct eng_model_info *m);
 bool eng_isa_supported(enum eng_isa isa);
 
+/* A page is used (by contexts), cached (kept for contexts that begin alike, given up when room is
+ * wanted) or free (memory of a page that was given up). */
 struct eng_stats {
     uint64_t kv_pages_used, kv_pages_peak, kv_page_bytes_used;
-    uint64_t steps, rows; /* scheduler steps and rows computed in them */
+    uint64_t kv_pages, kv_pages_cached, kv_pages_free; /* all; used, cached and free make it up */
+    uint64_t kv_pages_seen; /* what each context sees, summed: so many times used ones are shared */
+    uint64_t kv_bytes_max;  /* ceiling of all pages, as it is now */
+    uint64_t prefix_hit_tokens; /* that were found, and so not evaluated again */
+    uint64_t prefix_evictions;  /* cached pages given up */
+    uint64_t steps, rows;       /* scheduler steps and rows computed in them */
 };
 void eng_stats(const struct eng *e, struct eng_stats *out);
 
@@ -288,7 +296,8 @@ struct eng_req {
     uint32_t n_tokens;
     enum eng_finish finish;
     const char *stop;            /* which of stops */
-    uint32_t n_prompt, n_cached; /* context tokens at the start; of them already evaluated */
+    uint32_t n_prompt, n_cached; /* context tokens at the start; of them evaluated already, here or
+                                    for others that began alike */
     struct pd_err err;
     atomic_uint progress; /* tokens so far; anyone may read */
 

@@ -164,7 +164,8 @@ int eng_open(const struct eng_config *config, struct eng **out_eng, struct pd_er
     e->rows = calloc(e->max_rows, sizeof(*e->rows));
     e->instant = calloc(e->max_rows, sizeof(struct run *));
     if (!e->rows || !e->instant ||
-        kv_pool_init(&e->kv, kv_bytes, e->limited ? c->memory_bytes : UINT64_MAX) < 0) {
+        kv_pool_init(&e->kv, kv_bytes, e->limited ? c->memory_bytes : UINT64_MAX,
+                     !c->no_prefix_cache) < 0) {
         rc = pd_fail(err, PD_ENOMEM, "out of memory for the engine");
         goto fail;
     }
@@ -205,7 +206,7 @@ void eng_close(struct eng *e)
     pthread_mutex_unlock(&e->lock);
     pthread_join(e->thread, NULL);
     assert(!e->fwds && atomic_load(&e->kv.pages_used) == 0); /* a context outlived its engine */
-    assert(e->kv.other_bytes == 0);                          /* a model did */
+    assert(atomic_load(&e->kv.other_bytes) == 0);            /* a model did */
     eng_pool_free(e->pool);
     kv_pool_done(&e->kv);
     pthread_cond_destroy(&e->wake);
@@ -240,6 +241,13 @@ void eng_stats(const struct eng *e, struct eng_stats *out)
     out->kv_pages_used = atomic_load(&e->kv.pages_used);
     out->kv_pages_peak = atomic_load(&e->kv.pages_peak);
     out->kv_page_bytes_used = atomic_load(&e->kv.bytes_used);
+    out->kv_pages = atomic_load(&e->kv.pages);
+    out->kv_pages_cached = atomic_load(&e->kv.pages_cached);
+    out->kv_pages_free = atomic_load(&e->kv.pages_free);
+    out->kv_pages_seen = atomic_load(&e->kv.pages_seen);
+    out->kv_bytes_max = kv_pool_ceiling(&e->kv);
+    out->prefix_hit_tokens = atomic_load(&e->kv.hit_tokens);
+    out->prefix_evictions = atomic_load(&e->kv.evictions);
     out->steps = atomic_load(&e->n_steps);
     out->rows = atomic_load(&e->n_rows);
 }
@@ -757,6 +765,20 @@ static void admit(struct run *r)
     }
 }
 
+/* What others have evaluated is not evaluated again. The last token is, for its logits, and so is
+ * what is read. */
+static void adopt(struct run *r)
+{
+    struct eng_req *q = r->req;
+    size_t limit = eng_ctx_n_tokens(r->ctx) - 1;
+
+    if (q->op == ENG_SCORE && q->want_logprobs)
+        return;
+    if (q->op == ENG_SCORE && q->n_at > 0)
+        limit = q->at[0];
+    q->n_cached += (uint32_t)kv_adopt(r->ctx, limit);
+}
+
 static bool decoding(const struct run *r)
 {
     return r->req->op == ENG_GENERATE && r->req->n_tokens > 0;
@@ -1052,6 +1074,8 @@ static void step_model(struct eng *e, struct fwd *f)
 
         if (r->fwd != f || r->finished || decoding(r))
             continue;
+        if (r->ctx->n_pending > 1)
+            adopt(r);
         n = r->ctx->n_pending;
         if (n == 0) { /* kept logits */
             if (n_instant < e->max_rows) {

@@ -34,6 +34,7 @@ UNIT_TESTS = \
 	tests/unit/test_engine_models \
 	tests/unit/test_engine_quants \
 	tests/unit/test_engine_pool \
+	tests/unit/test_engine_prefix \
 	tests/unit/test_engine_quants \
 	tests/unit/test_engine_reference \
 	tests/unit/test_engine_sched \
