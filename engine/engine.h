@@ -57,9 +57,10 @@ struct eng_stats {
     uint64_t kv_pages, kv_pages_cached, kv_pages_free; /* all; used, cached and free make it up */
     uint64_t kv_pages_seen; /* what each context sees, summed: so many times used ones are shared */
     uint64_t kv_bytes_max;  /* ceiling of all pages, as it is now */
-    uint64_t prefix_hit_tokens; /* that were found, and so not evaluated again */
-    uint64_t prefix_evictions;  /* cached pages given up */
-    uint64_t steps, rows;       /* scheduler steps and rows computed in them */
+    uint64_t prefix_hit_tokens;             /* that were found, and so not evaluated again */
+    uint64_t prefix_evictions;              /* cached pages given up */
+    uint64_t guessed_tokens, right_guesses; /* by speculation; of them, those that were drawn */
+    uint64_t steps, rows;                   /* scheduler steps and rows computed in them */
 };
 void eng_stats(const struct eng *e, struct eng_stats *out);
 
@@ -258,6 +259,16 @@ struct eng_race {
     unsigned n_finished; /* the scheduler's */
 };
 
+/* Guesses at a GENERATE's next tokens, which are then evaluated in one step (docs/design/
+ * speculation.md). They change how soon it ends, and nothing else. */
+enum eng_speculate {
+    ENG_SPECULATE_OFF,
+    ENG_SPECULATE_LOOKUP, /* what followed when the text's last tokens were in it before */
+    ENG_SPECULATE_DRAFT,  /* what another model draws */
+};
+#define ENG_DEFAULT_DRAFT 8
+#define ENG_MAX_DRAFT     16
+
 enum eng_read {                  /* what SCORE reads at each position */
                 ENG_READ_LABELS, /* logits of labels */
                 ENG_READ_HIDDEN, /* the hidden state after the final norm, n_embd values */
@@ -274,6 +285,10 @@ struct eng_req {
     bool ignore_end;          /* GENERATE: end tokens are drawn like any other and end nothing */
     const char *const *stops; /* NULL-terminated strings, or NULL */
     struct eng_race *race;    /* or NULL */
+    enum eng_speculate speculate; /* GENERATE; the lanes of a race do not */
+    struct eng_model *draft;      /* DRAFT: with the same tokens */
+    uint32_t draft_max;           /* most guesses at a time; 0: ENG_DEFAULT_DRAFT */
+    bool draft_always;            /* so many each time, whether they are worth it or not */
     const uint32_t
         *at; /* SCORE: positions (ascending, absolute, not yet evaluated) after which to read */
     uint32_t n_at;
@@ -298,6 +313,7 @@ struct eng_req {
     const char *stop;            /* which of stops */
     uint32_t n_prompt, n_cached; /* context tokens at the start; of them evaluated already, here or
                                     for others that began alike */
+    uint32_t n_guessed, n_right; /* tokens that were guessed; of them, those that were drawn */
     struct pd_err err;
     atomic_uint progress; /* tokens so far; anyone may read */
 

@@ -143,6 +143,11 @@ static int gather(struct eng_ctx *c, size_t n)
     return 0;
 }
 
+int kv_gather(struct eng_ctx *c)
+{
+    return gather(c, n_pages_of(c->n_kv));
+}
+
 /* Drops the pages from index n on; the tail is the context's own. */
 static void trim(struct eng_ctx *c, size_t n)
 {
@@ -283,6 +288,7 @@ void kv_commit(struct eng_ctx *c, size_t n)
         page->n_tokens = (uint32_t)(pos % ENG_PAGE + 1);
     }
     drop_pending(c, n);
+    trim(c, n_pages_of(c->n_kv));
     for (size_t i = first; i < c->n_kv / ENG_PAGE; i++) {
         struct kv_node *before = kv_node_behind(c->cls, i > 0 ? c->table[i - 1] : NULL);
 

@@ -126,23 +126,34 @@ struct eng_ctx {
     struct kv_seg *tail;  /* NULL: nothing evaluated yet */
     size_t n_kv;
     bool busy;        /* a request is in flight: set by eng_submit, cleared just before done */
-    int32_t *pending; /* appended, not evaluated; room for one more is always there */
+    int32_t *pending; /* appended, not evaluated; room for one more is always there, in a GENERATE
+                         for guesses */
     size_t n_pending, cap_pending;
     struct kv_page **table; /* flat page table of [0, n_kv) and what kv_extend added; a cache */
     size_t n_table, cap_table;
     struct kv_logits *last; /* of position n_kv - 1, or NULL */
 };
 
+/* Room for n more pending tokens, and one. PD_ENOMEM. */
+int kv_reserve_pending(struct eng_ctx *c, size_t n);
 void kv_ctx_init(struct eng_ctx *c, struct kv_pool *pool, struct kv_class *cls);
 void kv_ctx_done(struct eng_ctx *c); /* the KV part and last; not pending */
 void kv_ctx_share(struct eng_ctx *c, const struct eng_ctx *from); /* c is fresh from kv_ctx_init */
 /* Makes positions [n_kv, n_kv + n) writable and gathers the page table. PD_ENOMEM leaves the
  * context as it was. */
 int kv_extend(struct eng_ctx *c, size_t n, struct pd_err *err);
+/* Gathers the page table of what is evaluated. PD_ENOMEM. */
+int kv_gather(struct eng_ctx *c);
+/* Of a gathered context. */
+static inline int32_t kv_token(const struct eng_ctx *c, size_t pos)
+{
+    return pos < c->n_kv ? c->table[pos / ENG_PAGE]->tokens[pos % ENG_PAGE]
+                         : c->pending[pos - c->n_kv];
+}
 /* Takes what the prefix tree has of the pending tokens, up to position limit (more are not
  * pending): how many tokens need not be evaluated. */
 size_t kv_adopt(struct eng_ctx *c, size_t limit);
-/* The first n pending tokens have been evaluated. */
+/* The first n pending tokens have been evaluated; what kv_extend made room for behind them goes. */
 void kv_commit(struct eng_ctx *c, size_t n);
 void kv_cut(struct eng_ctx *c, size_t n); /* n ≤ n_kv: keep the first n positions */
 /* Moves the last evaluated token back to pending (which is empty), so that its logits can be had
