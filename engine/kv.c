@@ -311,6 +311,17 @@ static size_t copy_ids(const struct eng_ctx *c, size_t at, size_t limit, int32_t
     return n;
 }
 
+uint64_t kv_next_page(const struct eng_ctx *c, size_t limit)
+{
+    size_t i = c->n_kv / ENG_PAGE;
+    struct kv_node *before = kv_node_behind(c->cls, seg_page(c->tail, (ptrdiff_t)i - 1));
+    int32_t ids[ENG_PAGE];
+
+    return c->pool->keep && before && copy_ids(c, i * ENG_PAGE, limit, ids) == ENG_PAGE
+               ? kv_node_hash(before, ids)
+               : 0;
+}
+
 size_t kv_adopt(struct eng_ctx *c, size_t limit)
 {
     size_t first = c->n_kv / ENG_PAGE, at = c->n_kv, i = first, n = ENG_PAGE, n_ids;

@@ -100,6 +100,8 @@ struct kv_node *kv_node_behind(struct kv_class *c, struct kv_page *page);
 /* Puts a full page into the tree. If there is one like it the reference moves to that one. Returns
  * the page that is held now. */
 struct kv_page *kv_node_put(struct kv_pool *p, struct kv_node *before, struct kv_page *page);
+/* Of a page with these tokens behind `before`; never 0. */
+uint64_t kv_node_hash(const struct kv_node *before, const int32_t ids[ENG_PAGE]);
 /* The page behind `before` that begins like ids[n], 1 ≤ n ≤ ENG_PAGE, for as many tokens as
  * possible: *out_n, at least 1. With a reference; NULL: none. */
 struct kv_page *kv_node_find(struct kv_pool *p, struct kv_node *before, const int32_t *ids,
@@ -153,6 +155,9 @@ static inline int32_t kv_token(const struct eng_ctx *c, size_t pos)
 /* Takes what the prefix tree has of the pending tokens, up to position limit (more are not
  * pending): how many tokens need not be evaluated. */
 size_t kv_adopt(struct eng_ctx *c, size_t limit);
+/* Where the prefix tree will have the next page of the context, up to position limit: contexts that
+ * say the same are about to evaluate the same. 0: nowhere, or less than a page is left. */
+uint64_t kv_next_page(const struct eng_ctx *c, size_t limit);
 /* The first n pending tokens have been evaluated; what kv_extend made room for behind them goes. */
 void kv_commit(struct eng_ctx *c, size_t n);
 void kv_cut(struct eng_ctx *c, size_t n); /* n ≤ n_kv: keep the first n positions */

@@ -23,7 +23,7 @@ int kv_pool_init(struct kv_pool *p, uint64_t max_bytes, uint64_t all_bytes, bool
 /* ---- the tree; the lock is held
  * ---------------------------------------------------------------------------------------- */
 
-static uint64_t hash_of(const struct kv_node *before, const int32_t *ids)
+uint64_t kv_node_hash(const struct kv_node *before, const int32_t ids[ENG_PAGE])
 {
     uint64_t h = (uintptr_t)before;
 
@@ -31,12 +31,12 @@ static uint64_t hash_of(const struct kv_node *before, const int32_t *ids)
         h = (h ^ (uint32_t)ids[i]) * UINT64_C(0x9e3779b97f4a7c15);
         h ^= h >> 32;
     }
-    return h;
+    return h | 1;
 }
 
 static struct kv_page **bucket_of(const struct kv_pool *p, uint64_t hash)
 {
-    return &p->buckets[hash & (p->n_buckets - 1)];
+    return &p->buckets[hash >> 1 & (p->n_buckets - 1)];
 }
 
 /* Room for one more full page. False: out of memory. */
@@ -68,7 +68,7 @@ static bool grow_buckets(struct kv_pool *p)
 static struct kv_page *find_full(const struct kv_pool *p, const struct kv_node *before,
                                  const int32_t *ids)
 {
-    uint64_t hash = hash_of(before, ids);
+    uint64_t hash = kv_node_hash(before, ids);
     struct kv_page *page = p->n_buckets ? *bucket_of(p, hash) : NULL;
 
     while (page && (page->hash != hash || page->parent != before ||
@@ -89,7 +89,7 @@ static void put(struct kv_pool *p, struct kv_node *before, struct kv_page *page)
     if (page->n_tokens == ENG_PAGE) {
         struct kv_page **bucket;
 
-        page->hash = hash_of(before, page->tokens);
+        page->hash = kv_node_hash(before, page->tokens);
         bucket = bucket_of(p, page->hash);
         page->chain = *bucket;
         *bucket = page;

@@ -11,7 +11,9 @@
  * level.
  *  2. A request's numbers do not depend on when its rows were computed, so nothing here is visible
  * in them.
- *  3. done() is called with no lock held, after the last use of the request and its context. */
+ *  3. Of the requests that are about to evaluate the same page only the first does; the others find
+ * it in the next step.
+ *  4. done() is called with no lock held, after the last use of the request and its context. */
 #include "engine/engine.h"
 
 #include <assert.h>
@@ -86,6 +88,7 @@ struct eng {
     uint64_t step;
     struct fwd_row *rows;   /* [max_rows] */
     struct run **instant;   /* [max_rows] drawing from kept logits */
+    uint64_t *pages;        /* [max_rows] that the step in progress evaluates (kv_next_page) */
     struct spec **guessing; /* [max_rows] */
     atomic_uint_fast64_t n_steps, n_rows, n_guessed, n_right;
 };
@@ -169,8 +172,9 @@ int eng_open(const struct eng_config *config, struct eng **out_eng, struct pd_er
     e->inbox_end = &e->inbox;
     e->rows = calloc(e->max_rows, sizeof(*e->rows));
     e->instant = calloc(e->max_rows, sizeof(struct run *));
+    e->pages = calloc(e->max_rows, sizeof(*e->pages));
     e->guessing = calloc(e->max_rows, sizeof(struct spec *));
-    if (!e->rows || !e->instant || !e->guessing ||
+    if (!e->rows || !e->instant || !e->pages || !e->guessing ||
         kv_pool_init(&e->kv, kv_bytes, e->limited ? c->memory_bytes : UINT64_MAX,
                      !c->no_prefix_cache) < 0) {
         rc = pd_fail(err, PD_ENOMEM, "out of memory for the engine");
@@ -199,6 +203,7 @@ fail_kv:
 fail:
     free(e->rows);
     free(e->instant);
+    free(e->pages);
     free(e->guessing);
     free(e);
     return rc;
@@ -221,6 +226,7 @@ void eng_close(struct eng *e)
     pthread_mutex_destroy(&e->lock);
     free(e->rows);
     free(e->instant);
+    free(e->pages);
     free(e->guessing);
     free(e);
 }
@@ -805,17 +811,18 @@ static void admit(struct run *r)
 }
 
 /* What others have evaluated is not evaluated again. The last token is, for its logits, and so is
- * what is read. */
-static void adopt(struct run *r)
+ * what is read. Returns where the next page would be found. */
+static uint64_t adopt(struct run *r)
 {
     struct eng_req *q = r->req;
     size_t limit = eng_ctx_n_tokens(r->ctx) - 1;
 
     if (q->op == ENG_SCORE && q->want_logprobs)
-        return;
+        return 0;
     if (q->op == ENG_SCORE && q->n_at > 0)
         limit = q->at[0];
     q->n_cached += (uint32_t)kv_adopt(r->ctx, limit);
+    return kv_next_page(r->ctx, limit);
 }
 
 static bool decoding(const struct run *r)
@@ -1175,11 +1182,22 @@ static void guess(struct eng *e, struct fwd *f)
     }
 }
 
+/* Whether somebody evaluates this page in this step already; if not, the caller does now. */
+static bool is_taken(struct eng *e, uint64_t page, size_t *io_n)
+{
+    for (size_t i = 0; i < *io_n; i++)
+        if (e->pages[i] == page)
+            return true;
+    if (page && *io_n < e->max_rows)
+        e->pages[(*io_n)++] = page;
+    return false;
+}
+
 /* One batch of one model. */
 static void step_model(struct eng *e, struct fwd *f)
 {
     struct reading reading = {.e = e, .f = f};
-    size_t n_rows = 0, n_instant = 0, n_decoding, n;
+    size_t n_rows = 0, n_instant = 0, n_pages = 0, n_decoding, n;
     int64_t t0;
 
     guess(e, f);
@@ -1197,8 +1215,8 @@ static void step_model(struct eng *e, struct fwd *f)
 
         if (r->fwd != f || r->finished || decoding(r))
             continue;
-        if (r->ctx->n_pending > 1)
-            adopt(r);
+        if (r->ctx->n_pending > 1 && left > 0 && is_taken(e, adopt(r), &n_pages))
+            continue;
         n = r->ctx->n_pending;
         if (n == 0) { /* kept logits */
             if (n_instant < e->max_rows) {

@@ -200,8 +200,7 @@ static void test_contents_of_the_model_are_the_key(void **state)
     eng_close(e);
 }
 
-/* Contexts that run at the same time end up with the same pages, also when they began in the same
- * step. */
+/* Contexts that run at the same time end up with the same pages. */
 static void test_running_contexts_share(void **state)
 {
     struct eng *e = fx_eng(NULL, 2, 0, 0);
@@ -215,7 +214,7 @@ static void test_running_contexts_share(void **state)
     fx_run(e, q, 3);
     q[3] = (struct eng_req){.op = ENG_PREFILL, .ctx = fx_ctx(e, m, ids, 70)};
     fx_run(e, &q[3], 1);
-    assert_int_equal(q[0].n_cached, 0);
+    assert_int_equal(q[0].n_cached + q[1].n_cached + q[2].n_cached, 2 * 64);
     assert_int_equal(q[3].n_cached, 64); /* nobody has let go of his third page */
     assert_int_equal(stats(e).kv_pages_used, 2 + 4);
     assert_int_equal(stats(e).kv_pages_seen, 4 * 3);
@@ -224,6 +223,40 @@ static void test_running_contexts_share(void **state)
         eng_ctx_free(q[i].ctx);
     assert_int_equal(stats(e).kv_pages_cached, 3);
     fx_no_pages(e);
+    eng_close(e);
+}
+
+/* Requests that come together evaluate the pages they have in common once. */
+static void test_evaluated_by_one_of_many(void **state)
+{
+    enum { N = 16 };
+    struct eng *e = fx_eng(NULL, 2, 32, 0);
+    struct eng_req q[N], alone;
+    struct eng_stats before = stats(e), after;
+    int32_t ids[150];
+    size_t n_cached = 0;
+
+    (void)state;
+    for (int i = 0; i < N; i++) {
+        make_text(ids, 150, 1);
+        ids[140] = 20 + i; /* they part here */
+        q[i] = fx_generate(fx_ctx(e, m, ids, 150), 0.8f, (uint64_t)i, 1);
+    }
+    fx_run(e, q, N);
+    after = stats(e);
+    for (int i = 0; i < N; i++) {
+        make_text(ids, 150, 1);
+        ids[140] = 20 + i;
+        eng_ctx_free(draw(cold, ids, 150, (uint64_t)i, 1, &alone));
+        assert_int_equal(alone.tokens[0], q[i].tokens[0]);
+        assert_memory_equal(alone.logprobs, q[i].logprobs, sizeof(float));
+        n_cached += q[i].n_cached;
+        eng_req_done(&alone);
+        eng_ctx_free(q[i].ctx);
+        eng_req_done(&q[i]);
+    }
+    assert_int_equal(after.rows - before.rows, 128 + N * 22); /* four pages, then each his own */
+    assert_int_equal(n_cached, (N - 1) * 128);
     eng_close(e);
 }
 
@@ -584,6 +617,7 @@ int main(void)
         cmocka_unit_test(test_every_length),
         cmocka_unit_test(test_contents_of_the_model_are_the_key),
         cmocka_unit_test(test_running_contexts_share),
+        cmocka_unit_test(test_evaluated_by_one_of_many),
         cmocka_unit_test(test_what_is_scored_is_evaluated),
         cmocka_unit_test(test_nothing_is_kept_without_it),
         cmocka_unit_test(test_pages_of_the_tree_are_not_written),
