@@ -67,6 +67,23 @@ int eng_ctx_fork(struct eng_ctx *c, struct eng_ctx **out_ctx, struct pd_err *err
     return 0;
 }
 
+int kv_reserve_pending(struct eng_ctx *c, size_t n)
+{
+    size_t cap = c->cap_pending;
+    int32_t *p;
+
+    if (c->n_pending + n + 1 <= cap)
+        return 0;
+    while (cap < c->n_pending + n + 1)
+        cap *= 2;
+    p = realloc(c->pending, cap * sizeof(*p));
+    if (!p)
+        return PD_ENOMEM;
+    c->pending = p;
+    c->cap_pending = cap;
+    return 0;
+}
+
 int eng_ctx_append(struct eng_ctx *c, const int32_t *ids, size_t n, struct pd_err *err)
 {
     const struct eng_model_info *info = &c->fwd->model->info;
@@ -80,18 +97,8 @@ int eng_ctx_append(struct eng_ctx *c, const int32_t *ids, size_t n, struct pd_er
             return pd_fail(err, PD_EINVAL, "token id %d is outside the vocabulary of %u", ids[i],
                            info->n_vocab);
     }
-    if (c->n_pending + n + 1 > c->cap_pending) {
-        size_t cap = c->cap_pending;
-        int32_t *p;
-
-        while (cap < c->n_pending + n + 1)
-            cap *= 2;
-        p = realloc(c->pending, cap * sizeof(*p));
-        if (!p)
-            return pd_fail(err, PD_ENOMEM, "out of memory for %zu tokens", cap);
-        c->pending = p;
-        c->cap_pending = cap;
-    }
+    if (kv_reserve_pending(c, n) < 0)
+        return pd_fail(err, PD_ENOMEM, "out of memory for %zu tokens", n);
     if (n)
         memcpy(c->pending + c->n_pending, ids, n * sizeof(*ids));
     c->n_pending += n;

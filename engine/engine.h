@@ -38,6 +38,7 @@ struct eng_config {
     const char *kv_type;   /* of K and V in the pages: f32 f16 q8_0; NULL = f16 */
     unsigned prefill_chunk; /* most prompt tokens of one request in one step; 0 = 128 */
     unsigned max_rows;      /* most rows in one step; 0 = 512 */
+    bool no_prefix_cache;   /* pages that no context holds are not kept, nor looked for */
 };
 
 int eng_open(const struct eng_config *config, struct eng **out_eng, struct pd_err *err);
@@ -50,9 +51,17 @@ const char *eng_kv_type_name(const struct eng *e);
 uint64_t eng_kv_token_bytes(const struct eng *e, const struct eng_model_info *m);
 bool eng_isa_supported(enum eng_isa isa);
 
+/* A page is used (by contexts), cached (kept for contexts that begin alike, given up when room is
+ * wanted) or free (memory of a page that was given up). */
 struct eng_stats {
     uint64_t kv_pages_used, kv_pages_peak, kv_page_bytes_used;
-    uint64_t steps, rows; /* scheduler steps and rows computed in them */
+    uint64_t kv_pages, kv_pages_cached, kv_pages_free; /* all; used, cached and free make it up */
+    uint64_t kv_pages_seen; /* what each context sees, summed: so many times used ones are shared */
+    uint64_t kv_bytes_max;  /* ceiling of all pages, as it is now */
+    uint64_t prefix_hit_tokens;             /* that were found, and so not evaluated again */
+    uint64_t prefix_evictions;              /* cached pages given up */
+    uint64_t guessed_tokens, right_guesses; /* by speculation; of them, those that were drawn */
+    uint64_t steps, rows;                   /* scheduler steps and rows computed in them */
 };
 void eng_stats(const struct eng *e, struct eng_stats *out);
 
@@ -258,6 +267,16 @@ struct eng_race {
     unsigned n_finished; /* the scheduler's */
 };
 
+/* Guesses at a GENERATE's next tokens, which are then evaluated in one step (docs/design/
+ * speculation.md). They change how soon it ends, and nothing else. */
+enum eng_speculate {
+    ENG_SPECULATE_OFF,
+    ENG_SPECULATE_LOOKUP, /* what followed when the text's last tokens were in it before */
+    ENG_SPECULATE_DRAFT,  /* what another model draws */
+};
+#define ENG_DEFAULT_DRAFT 8
+#define ENG_MAX_DRAFT     16
+
 enum eng_read {                  /* what SCORE reads at each position */
                 ENG_READ_LABELS, /* logits of labels */
                 ENG_READ_HIDDEN, /* the hidden state after the final norm, n_embd values */
@@ -278,6 +297,10 @@ struct eng_req {
     const char *const *line_stops;   /* the same, but one may begin in `before`; they go first */
     struct pd_str before;            /* the end of the text that this one goes on */
     struct eng_race *race;           /* or NULL */
+    enum eng_speculate speculate;    /* GENERATE; not in a race, with penalties or with n_top */
+    struct eng_model *draft;         /* DRAFT: with the same tokens */
+    uint32_t draft_max;              /* most guesses at a time; 0: ENG_DEFAULT_DRAFT */
+    bool draft_always;               /* so many each time, whether they are worth it or not */
     const uint32_t
         *at; /* SCORE: positions (ascending, absolute, not yet evaluated) after which to read */
     uint32_t n_at;
@@ -302,7 +325,9 @@ struct eng_req {
     uint32_t n_tokens;
     enum eng_finish finish;
     const char *stop;            /* which of stops or line_stops */
-    uint32_t n_prompt, n_cached; /* context tokens at the start; of them already evaluated */
+    uint32_t n_prompt, n_cached; /* context tokens at the start; of them evaluated already, here or
+                                    for others that began alike */
+    uint32_t n_guessed, n_right; /* tokens that were guessed; of them, those that were drawn */
     struct pd_err err;
     atomic_uint progress; /* tokens so far: anyone may read it, and with acquire also these */
 

@@ -93,8 +93,8 @@ int fwd_new(struct eng_model *m, const struct eng_kernels *k, struct eng_pool *p
     f->n_threads = eng_pool_n_threads(pool);
     f->kv_type = kv_type;
     /* 64 bytes behind: vectors may read past the last V */
-    f->cls =
-        kv_pool_class(kv, (size_t)i->n_layer * i->n_head_kv * kv_type->bytes(i->head_dim) + 64);
+    f->cls = kv_pool_class(kv, (size_t)i->n_layer * i->n_head_kv * kv_type->bytes(i->head_dim) + 64,
+                           i->sha256);
     f->x = fwd_scratch(f, n * i->n_embd, sizeof(float));
     f->h = fwd_scratch(f, n * max_size(i->n_embd, n_q), sizeof(float));
     f->q = fwd_scratch(f, n * n_q, sizeof(float));

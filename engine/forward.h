@@ -10,6 +10,7 @@
 #include "engine/kernels.h"
 #include "engine/kv.h"
 #include "engine/model.h"
+#include "engine/spec.h"
 
 #define FWD_LOGIT_ROWS                                                                             \
     64 /* rows whose logits exist at the same time: bounds memory for large vocabularies */
@@ -58,6 +59,9 @@ struct fwd {
     struct moe *moe;               /* NULL: dense */
     struct sample_scratch *sample; /* per pool thread */
     unsigned n_threads;
+    /* how guessing at its texts fares, and what its steps take (spec.h) */
+    struct spec_rate rate[ENG_SPECULATE_DRAFT + 1];
+    struct spec_cost cost;
 };
 
 int fwd_new(struct eng_model *m, const struct eng_kernels *k, struct eng_pool *pool,

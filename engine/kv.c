@@ -1,140 +1,9 @@
-/* Page pool and segment tree. See kv.h for the invariants; the lock of the pool is a leaf. */
+/* Segments, and the KV side of contexts. See kv.h for the invariants. */
 #include "engine/kv.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* ---- pages
- * --------------------------------------------------------------------------------------- */
-
-int kv_pool_init(struct kv_pool *p, uint64_t max_bytes, uint64_t all_bytes)
-{
-    memset(p, 0, sizeof(*p));
-    p->max_bytes = max_bytes;
-    p->all_bytes = all_bytes;
-    return pthread_mutex_init(&p->lock, NULL) == 0 ? 0 : PD_ENOMEM;
-}
-
-/* Gives the free pages of all classes but keep back to the system. Lock held. */
-static void drop_free(struct kv_pool *p, const struct kv_class *keep)
-{
-    for (struct kv_class *c = p->classes; c; c = c->next) {
-        while (c != keep && c->free) {
-            struct kv_page *page = c->free;
-
-            c->free = page->next_free;
-            p->held_bytes -= c->page_bytes;
-            free(page);
-        }
-    }
-}
-
-void kv_pool_done(struct kv_pool *p)
-{
-    drop_free(p, NULL);
-    while (p->classes) {
-        struct kv_class *c = p->classes;
-
-        p->classes = c->next;
-        free(c);
-    }
-    pthread_mutex_destroy(&p->lock);
-}
-
-/* Of the pages. */
-static uint64_t ceiling(const struct kv_pool *p)
-{
-    uint64_t left = p->all_bytes - p->other_bytes;
-
-    return p->max_bytes < left ? p->max_bytes : left;
-}
-
-bool kv_pool_reserve(struct kv_pool *p, uint64_t bytes, uint64_t *out_left)
-{
-    uint64_t left;
-    bool fits;
-
-    pthread_mutex_lock(&p->lock);
-    if (bytes > p->all_bytes - p->other_bytes - p->held_bytes)
-        drop_free(p, NULL);
-    left = p->all_bytes - p->other_bytes - p->held_bytes;
-    fits = bytes <= left;
-    if (fits)
-        p->other_bytes += bytes;
-    pthread_mutex_unlock(&p->lock);
-    *out_left = left;
-    return fits;
-}
-
-void kv_pool_release(struct kv_pool *p, uint64_t bytes)
-{
-    pthread_mutex_lock(&p->lock);
-    p->other_bytes -= bytes;
-    pthread_mutex_unlock(&p->lock);
-}
-
-struct kv_class *kv_pool_class(struct kv_pool *p, size_t n_bytes)
-{
-    size_t bytes = (sizeof(struct kv_page) + n_bytes + 63) & ~(size_t)63;
-    struct kv_class *c;
-
-    pthread_mutex_lock(&p->lock);
-    for (c = p->classes; c && c->page_bytes != bytes; c = c->next)
-        ;
-    if (!c && (c = calloc(1, sizeof(*c))) != NULL) {
-        c->page_bytes = bytes;
-        c->next = p->classes;
-        p->classes = c;
-    }
-    pthread_mutex_unlock(&p->lock);
-    return c;
-}
-
-struct kv_page *kv_page_new(struct kv_pool *p, struct kv_class *c)
-{
-    struct kv_page *page = NULL;
-    uint64_t used;
-
-    pthread_mutex_lock(&p->lock);
-    if (c->free) {
-        page = c->free;
-        c->free = page->next_free;
-    } else {
-        if (p->held_bytes + c->page_bytes > ceiling(p))
-            drop_free(p, c);
-        if (p->held_bytes + c->page_bytes <= ceiling(p))
-            page = aligned_alloc(64, c->page_bytes);
-        if (page)
-            p->held_bytes += c->page_bytes;
-    }
-    if (page) {
-        used = atomic_fetch_add(&p->pages_used, 1) + 1;
-        atomic_fetch_add(&p->bytes_used, c->page_bytes);
-        if (used > atomic_load(&p->pages_peak))
-            atomic_store(&p->pages_peak, used);
-    }
-    pthread_mutex_unlock(&p->lock);
-    if (page) {
-        /* Zeroed, so that a vector load past the last valid position reads numbers, and always the
-         * same. */
-        memset(page, 0, c->page_bytes);
-        page->cls = c;
-    }
-    return page;
-}
-
-void kv_page_free(struct kv_pool *p, struct kv_page *page)
-{
-    struct kv_class *c = page->cls;
-
-    pthread_mutex_lock(&p->lock);
-    page->next_free = c->free;
-    c->free = page;
-    atomic_fetch_sub(&p->pages_used, 1);
-    atomic_fetch_sub(&p->bytes_used, c->page_bytes);
-    pthread_mutex_unlock(&p->lock);
-}
 
 /* ---- segments
  * ------------------------------------------------------------------------------------ */
@@ -146,13 +15,32 @@ static struct kv_seg *seg_ref(struct kv_seg *s)
     return s;
 }
 
+/* The page i of the contexts that end in s; NULL: before the first. */
+static struct kv_page *seg_page(const struct kv_seg *s, ptrdiff_t i)
+{
+    if (i < 0)
+        return NULL;
+    while (s->base / ENG_PAGE > (size_t)i)
+        s = s->parent;
+    return s->pages[(size_t)i - s->base / ENG_PAGE];
+}
+
+/* Lets go of the last page of s, which the caller alone has. */
+static void seg_pop(struct kv_pool *p, struct kv_seg *s)
+{
+    struct kv_page *page = s->pages[--s->n_pages];
+    ptrdiff_t i = (ptrdiff_t)(s->base / ENG_PAGE + s->n_pages);
+
+    kv_page_unref(p, page, kv_node_behind(page->cls, seg_page(s, i - 1)));
+}
+
 static void seg_unref(struct kv_pool *p, struct kv_seg *s)
 {
     while (s && atomic_fetch_sub(&s->refs, 1) == 1) {
         struct kv_seg *parent = s->parent;
 
-        for (size_t i = 0; i < s->n_pages; i++)
-            kv_page_free(p, s->pages[i]);
+        while (s->n_pages > 0)
+            seg_pop(p, s);
         free(s->pages);
         free(s);
         s = parent;
@@ -192,11 +80,22 @@ static void drop_last(struct eng_ctx *c)
     c->last = NULL;
 }
 
+static size_t n_pages_of(size_t n_positions)
+{
+    return (n_positions + ENG_PAGE - 1) / ENG_PAGE;
+}
+
+static void set_n_kv(struct eng_ctx *c, size_t n)
+{
+    atomic_fetch_add(&c->pool->pages_seen, n_pages_of(n) - n_pages_of(c->n_kv));
+    c->n_kv = n;
+}
+
 void kv_ctx_done(struct eng_ctx *c)
 {
     seg_unref(c->pool, c->tail);
     c->tail = NULL;
-    c->n_kv = 0;
+    set_n_kv(c, 0);
     free(c->table);
     c->table = NULL;
     c->n_table = c->cap_table = 0;
@@ -206,15 +105,10 @@ void kv_ctx_done(struct eng_ctx *c)
 void kv_ctx_share(struct eng_ctx *c, const struct eng_ctx *from)
 {
     c->tail = seg_ref(from->tail);
-    c->n_kv = from->n_kv;
+    set_n_kv(c, from->n_kv);
     c->last = from->last;
     if (c->last)
         atomic_fetch_add(&c->last->refs, 1);
-}
-
-static size_t n_pages_of(size_t n_positions)
-{
-    return (n_positions + ENG_PAGE - 1) / ENG_PAGE;
 }
 
 /* The flat table of the first n pages, which the tree must have. */
@@ -249,56 +143,94 @@ static int gather(struct eng_ctx *c, size_t n)
     return 0;
 }
 
+int kv_gather(struct eng_ctx *c)
+{
+    return gather(c, n_pages_of(c->n_kv));
+}
+
 /* Drops the pages from index n on; the tail is the context's own. */
 static void trim(struct eng_ctx *c, size_t n)
 {
     struct kv_seg *s = c->tail;
 
     while (s->n_pages > 0 && s->base / ENG_PAGE + s->n_pages > n)
-        kv_page_free(c->pool, s->pages[--s->n_pages]);
+        seg_pop(c->pool, s);
     if (c->n_table > n)
         c->n_table = n;
 }
 
-/* A tail of the context's own: a child of the shared one, with a copy of the partial page. */
-static int own_tail(struct eng_ctx *c)
+static bool owns_tail(const struct eng_ctx *c)
 {
-    size_t base = c->n_kv / ENG_PAGE * ENG_PAGE;
-    struct kv_seg *s, *parent = c->tail;
-    int rc;
+    return c->tail && atomic_load(&c->tail->refs) == 1;
+}
 
-    if (c->tail && atomic_load(&c->tail->refs) == 1)
-        return 0;
-    s = calloc(1, sizeof(*s));
-    if (!s)
-        return PD_ENOMEM;
-    atomic_init(&s->refs, 1);
-    s->base = base;
-    if (c->n_kv > base) {
-        struct kv_page *page;
-        const struct kv_page *old;
+/* A segment from position base on, a page boundary within the context. NULL: out of memory. */
+static struct kv_seg *seg_new(size_t base)
+{
+    struct kv_seg *s = calloc(1, sizeof(*s));
 
-        rc = gather(c, base / ENG_PAGE + 1);
-        if (rc == 0)
-            rc = seg_reserve(s, 1);
-        page = rc == 0 ? kv_page_new(c->pool, c->cls) : NULL;
-        if (!page) {
-            free(s->pages);
-            free(s);
-            return PD_ENOMEM;
-        }
-        old = c->table[base / ENG_PAGE];
-        memcpy(page->tokens, old->tokens, page->cls->page_bytes - offsetof(struct kv_page, tokens));
-        s->pages[s->n_pages++] = page;
+    if (s) {
+        atomic_init(&s->refs, 1);
+        s->base = base;
     }
+    return s;
+}
+
+/* Puts s behind the context's pages before it, in place of what was there. */
+static void put_tail(struct eng_ctx *c, struct kv_seg *s)
+{
+    size_t first = s->base / ENG_PAGE;
+    struct kv_seg *parent = c->tail;
+
+    if (owns_tail(c))
+        trim(c, first);
     /* Segments that the new one hides completely are not part of this context. */
-    while (parent && parent->base >= base)
+    while (parent && parent->base >= s->base)
         parent = parent->parent;
     s->parent = seg_ref(parent);
     seg_unref(c->pool, c->tail);
     c->tail = s;
-    if (c->n_table > base / ENG_PAGE)
-        c->n_table = base / ENG_PAGE; /* the entries below are unchanged */
+    if (c->n_table > first)
+        c->n_table = first; /* the entries below are unchanged */
+}
+
+/* A page with the first n tokens of another and their K and V. NULL: no room. */
+static struct kv_page *copy_page(struct eng_ctx *c, const struct kv_page *old, uint32_t n)
+{
+    struct kv_page *page = kv_page_new(c->pool, c->cls);
+
+    if (page) {
+        memcpy(page->tokens, old->tokens, c->cls->page_bytes - offsetof(struct kv_page, tokens));
+        page->n_tokens = n;
+    }
+    return page;
+}
+
+/* A tail of the context's own, of which the page that is filled in part may be written: if need be
+ * a child of the shared one, with a copy of that page. */
+static int own_tail(struct eng_ctx *c)
+{
+    size_t i = c->n_kv / ENG_PAGE, n = c->n_kv % ENG_PAGE;
+    const struct kv_page *old;
+    struct kv_seg *s;
+
+    if (owns_tail(c) && (n == 0 || !seg_page(c->tail, (ptrdiff_t)i)->parent))
+        return 0;
+    s = seg_new(i * ENG_PAGE);
+    if (!s)
+        return PD_ENOMEM;
+    if (n > 0) {
+        old = seg_page(c->tail, (ptrdiff_t)i);
+        if (seg_reserve(s, 1) == 0)
+            s->pages[0] = copy_page(c, old, (uint32_t)n);
+        if (!s->pages || !s->pages[0]) {
+            free(s->pages);
+            free(s);
+            return PD_ENOMEM;
+        }
+        s->n_pages = 1;
+    }
+    put_tail(c, s);
     return 0;
 }
 
@@ -330,22 +262,110 @@ out:
         return pd_fail(err, PD_ENOMEM,
                        "the KV cache is full (ceiling %llu MiB); use fewer or shorter branches or "
                        "raise the ceiling (--memory-limit)",
-                       (unsigned long long)(ceiling(c->pool) >> 20));
+                       (unsigned long long)(kv_pool_ceiling(c->pool) >> 20));
     return 0;
+}
+
+/* The first n pending tokens have K and V in the pages. */
+static void drop_pending(struct eng_ctx *c, size_t n)
+{
+    set_n_kv(c, c->n_kv + n);
+    c->n_pending -= n;
+    memmove(c->pending, c->pending + n, c->n_pending * sizeof(*c->pending));
+    drop_last(c);
 }
 
 void kv_commit(struct eng_ctx *c, size_t n)
 {
+    size_t first = c->n_kv / ENG_PAGE, tail = c->tail->base / ENG_PAGE;
+
     assert(n <= c->n_pending);
     for (size_t i = 0; i < n; i++) {
         size_t pos = c->n_kv + i;
+        struct kv_page *page = c->table[pos / ENG_PAGE];
 
-        c->table[pos / ENG_PAGE]->tokens[pos % ENG_PAGE] = c->pending[i];
+        page->tokens[pos % ENG_PAGE] = c->pending[i];
+        page->n_tokens = (uint32_t)(pos % ENG_PAGE + 1);
     }
-    c->n_kv += n;
-    c->n_pending -= n;
-    memmove(c->pending, c->pending + n, c->n_pending * sizeof(*c->pending));
-    drop_last(c);
+    drop_pending(c, n);
+    trim(c, n_pages_of(c->n_kv));
+    for (size_t i = first; i < c->n_kv / ENG_PAGE; i++) {
+        struct kv_node *before = kv_node_behind(c->cls, i > 0 ? c->table[i - 1] : NULL);
+
+        if (before)
+            c->table[i] = c->tail->pages[i - tail] = kv_node_put(c->pool, before, c->table[i]);
+    }
+}
+
+/* Up to a page of the context's tokens from position at on, below limit: how many. */
+static size_t copy_ids(const struct eng_ctx *c, size_t at, size_t limit, int32_t ids[ENG_PAGE])
+{
+    size_t n = at < limit ? limit - at : 0;
+
+    n = n < ENG_PAGE ? n : ENG_PAGE;
+    for (size_t i = 0; i < n; i++)
+        ids[i] =
+            at + i < c->n_kv
+                ? seg_page(c->tail, (ptrdiff_t)((at + i) / ENG_PAGE))->tokens[(at + i) % ENG_PAGE]
+                : c->pending[at + i - c->n_kv];
+    return n;
+}
+
+uint64_t kv_next_page(const struct eng_ctx *c, size_t limit)
+{
+    size_t i = c->n_kv / ENG_PAGE;
+    struct kv_node *before = kv_node_behind(c->cls, seg_page(c->tail, (ptrdiff_t)i - 1));
+    int32_t ids[ENG_PAGE];
+
+    return c->pool->keep && before && copy_ids(c, i * ENG_PAGE, limit, ids) == ENG_PAGE
+               ? kv_node_hash(before, ids)
+               : 0;
+}
+
+size_t kv_adopt(struct eng_ctx *c, size_t limit)
+{
+    size_t first = c->n_kv / ENG_PAGE, at = c->n_kv, i = first, n = ENG_PAGE, n_ids;
+    struct kv_seg *s = NULL;
+    struct kv_node *before;
+    struct kv_page *page;
+    int32_t ids[ENG_PAGE];
+
+    before = kv_node_behind(c->cls, seg_page(c->tail, (ptrdiff_t)first - 1));
+    for (; before && n == ENG_PAGE; i++) {
+        n_ids = copy_ids(c, i * ENG_PAGE, limit, ids);
+        page = n_ids > 0 ? kv_node_find(c->pool, before, ids, n_ids, &n) : NULL;
+        if (!page)
+            break;
+        if (i * ENG_PAGE + n > at && !s)
+            s = seg_new(first * ENG_PAGE);
+        if (i * ENG_PAGE + n <= at || !s || seg_reserve(s, i - first + 1) < 0) {
+            kv_page_unref(c->pool, page, NULL);
+            break;
+        }
+        if (n < ENG_PAGE) { /* it goes on otherwise, or ends */
+            struct kv_page *copy = copy_page(c, page, (uint32_t)n);
+
+            kv_page_unref(c->pool, page, NULL);
+            page = copy;
+            if (!page)
+                break;
+        }
+        s->pages[s->n_pages++] = page;
+        at = i * ENG_PAGE + n;
+        before = &page->node;
+    }
+    if (!s)
+        return 0;
+    n = at - c->n_kv;
+    if (n == 0) { /* there was no room for the copy */
+        free(s->pages);
+        free(s);
+        return 0;
+    }
+    put_tail(c, s);
+    drop_pending(c, n);
+    atomic_fetch_add(&c->pool->hit_tokens, n);
+    return n;
 }
 
 void kv_cut(struct eng_ctx *c, size_t n)
@@ -356,7 +376,7 @@ void kv_cut(struct eng_ctx *c, size_t n)
     if (n == c->n_kv)
         return;
     drop_last(c);
-    c->n_kv = n;
+    set_n_kv(c, n);
     while (s && n <= s->base)
         s = s->parent;
     if (s != c->tail) {

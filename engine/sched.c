@@ -11,7 +11,9 @@
  * level.
  *  2. A request's numbers do not depend on when its rows were computed, so nothing here is visible
  * in them.
- *  3. done() is called with no lock held, after the last use of the request and its context. */
+ *  3. Of the requests that are about to evaluate the same page only the first does; the others find
+ * it in the next step.
+ *  4. done() is called with no lock held, after the last use of the request and its context. */
 #include "engine/engine.h"
 
 #include <assert.h>
@@ -21,11 +23,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/str.h"
 #include "engine/forward.h"
 #include "engine/kv.h"
 #include "engine/model.h"
 #include "engine/sample.h"
+#include "engine/spec.h"
 
 #define DEFAULT_KV_BYTES      (UINT64_C(1) << 30)
 #define DEFAULT_PREFILL_CHUNK 128
@@ -55,12 +59,14 @@ struct run {
     struct sample_counts counts;
     size_t first;           /* SCORE: position of the first pending token */
     struct kv_logits *keep; /* PREFILL: becomes the context's */
+    struct spec spec;
     /* of the step in progress */
     uint64_t step_seen;
     size_t n_rows;
-    bool served, drew;
-    struct sample_drawn drawn;
-    atomic_bool bad; /* logits that are not numbers */
+    bool served, draws;
+    struct sample_drawn drawn[1 + ENG_MAX_DRAFT]; /* behind the last token and behind each guess; id
+                                                     -1: from logits that are not numbers */
+    atomic_bool bad;                              /* logits that are not numbers */
     bool finished;
 };
 
@@ -80,9 +86,11 @@ struct eng {
     /* the scheduler's */
     struct run *active;
     uint64_t step;
-    struct fwd_row *rows; /* [max_rows] */
-    struct run **instant; /* [max_rows] drawing from kept logits */
-    atomic_uint_fast64_t n_steps, n_rows;
+    struct fwd_row *rows;   /* [max_rows] */
+    struct run **instant;   /* [max_rows] drawing from kept logits */
+    uint64_t *pages;        /* [max_rows] that the step in progress evaluates (kv_next_page) */
+    struct spec **guessing; /* [max_rows] */
+    atomic_uint_fast64_t n_steps, n_rows, n_guessed, n_right;
 };
 
 /* ---- life
@@ -164,8 +172,11 @@ int eng_open(const struct eng_config *config, struct eng **out_eng, struct pd_er
     e->inbox_end = &e->inbox;
     e->rows = calloc(e->max_rows, sizeof(*e->rows));
     e->instant = calloc(e->max_rows, sizeof(struct run *));
-    if (!e->rows || !e->instant ||
-        kv_pool_init(&e->kv, kv_bytes, e->limited ? c->memory_bytes : UINT64_MAX) < 0) {
+    e->pages = calloc(e->max_rows, sizeof(*e->pages));
+    e->guessing = calloc(e->max_rows, sizeof(struct spec *));
+    if (!e->rows || !e->instant || !e->pages || !e->guessing ||
+        kv_pool_init(&e->kv, kv_bytes, e->limited ? c->memory_bytes : UINT64_MAX,
+                     !c->no_prefix_cache) < 0) {
         rc = pd_fail(err, PD_ENOMEM, "out of memory for the engine");
         goto fail;
     }
@@ -192,6 +203,8 @@ fail_kv:
 fail:
     free(e->rows);
     free(e->instant);
+    free(e->pages);
+    free(e->guessing);
     free(e);
     return rc;
 }
@@ -206,13 +219,15 @@ void eng_close(struct eng *e)
     pthread_mutex_unlock(&e->lock);
     pthread_join(e->thread, NULL);
     assert(!e->fwds && atomic_load(&e->kv.pages_used) == 0); /* a context outlived its engine */
-    assert(e->kv.other_bytes == 0);                          /* a model did */
+    assert(atomic_load(&e->kv.other_bytes) == 0);            /* a model did */
     eng_pool_free(e->pool);
     kv_pool_done(&e->kv);
     pthread_cond_destroy(&e->wake);
     pthread_mutex_destroy(&e->lock);
     free(e->rows);
     free(e->instant);
+    free(e->pages);
+    free(e->guessing);
     free(e);
 }
 
@@ -241,6 +256,15 @@ void eng_stats(const struct eng *e, struct eng_stats *out)
     out->kv_pages_used = atomic_load(&e->kv.pages_used);
     out->kv_pages_peak = atomic_load(&e->kv.pages_peak);
     out->kv_page_bytes_used = atomic_load(&e->kv.bytes_used);
+    out->kv_pages = atomic_load(&e->kv.pages);
+    out->kv_pages_cached = atomic_load(&e->kv.pages_cached);
+    out->kv_pages_free = atomic_load(&e->kv.pages_free);
+    out->kv_pages_seen = atomic_load(&e->kv.pages_seen);
+    out->kv_bytes_max = kv_pool_ceiling(&e->kv);
+    out->prefix_hit_tokens = atomic_load(&e->kv.hit_tokens);
+    out->prefix_evictions = atomic_load(&e->kv.evictions);
+    out->guessed_tokens = atomic_load(&e->n_guessed);
+    out->right_guesses = atomic_load(&e->n_right);
     out->steps = atomic_load(&e->n_steps);
     out->rows = atomic_load(&e->n_rows);
 }
@@ -420,6 +444,7 @@ static void run_free(struct run *r)
     pd_buf_done(&r->tail);
     free(r->counts.items);
     kv_logits_unref(r->keep);
+    spec_give_up(&r->spec);
     free(r);
 }
 
@@ -445,12 +470,26 @@ static int check_stops(const char *const *stops, struct pd_err *err)
     return 0;
 }
 
+static int check_speculation(const struct eng_req *q, const struct eng_model_info *info,
+                             struct pd_err *err)
+{
+    if (q->draft_max > ENG_MAX_DRAFT)
+        return pd_fail(err, PD_EINVAL, "%u guesses at a time are too many (at most %d)",
+                       q->draft_max, ENG_MAX_DRAFT);
+    if (q->speculate == ENG_SPECULATE_DRAFT &&
+        (!q->draft || eng_model_info(q->draft)->n_vocab != info->n_vocab))
+        return pd_fail(err, PD_EINVAL, "speculation needs a draft model with the same tokens");
+    return 0;
+}
+
 static int check_generate(const struct eng_req *q, const struct eng_model_info *info,
                           struct pd_err *err)
 {
     size_t n = eng_ctx_n_tokens(q->ctx);
-    int rc;
+    int rc = check_speculation(q, info, err);
 
+    if (rc < 0)
+        return rc;
     if (q->max_tokens == 0)
         return pd_fail(err, PD_EINVAL, "nothing to generate: max_tokens is 0");
     if (n >= info->n_ctx)
@@ -579,6 +618,7 @@ static int prepare(struct eng *e, struct eng_req *q, struct run **out, struct pd
     r->fwd = q->ctx->fwd;
     r->first = q->ctx->n_kv;
     r->tail = PD_BUF_INIT(MAX_STOP_BYTES);
+    q->n_guessed = q->n_right = 0;
     q->tokens = q->top_ids = NULL;
     q->logprobs = q->logits = q->top_logprobs = NULL;
     q->n_tokens = 0;
@@ -601,6 +641,16 @@ static int prepare(struct eng *e, struct eng_req *q, struct run **out, struct pd
     }
     if (n_values && !(q->logprobs = calloc(n_values, sizeof(float))))
         goto nomem;
+    if (q->op == ENG_GENERATE) {
+        if (kv_reserve_pending(q->ctx, 1 + ENG_MAX_DRAFT) < 0)
+            goto nomem;
+        rc = spec_init(&r->spec, q, err);
+        if (rc < 0) {
+            run_free(r);
+            eng_req_done(q);
+            return rc;
+        }
+    }
     q->state = r;
     q->ctx->busy = true;
     *out = r;
@@ -808,6 +858,21 @@ static void admit(struct run *r)
     }
 }
 
+/* What others have evaluated is not evaluated again. The last token is, for its logits, and so is
+ * what is read. Returns where the next page would be found. */
+static uint64_t adopt(struct run *r)
+{
+    struct eng_req *q = r->req;
+    size_t limit = eng_ctx_n_tokens(r->ctx) - 1;
+
+    if (q->op == ENG_SCORE && q->want_logprobs)
+        return 0;
+    if (q->op == ENG_SCORE && q->n_at > 0)
+        limit = q->at[0];
+    q->n_cached += (uint32_t)kv_adopt(r->ctx, limit);
+    return kv_next_page(r->ctx, limit);
+}
+
 static bool decoding(const struct run *r)
 {
     return r->req->op == ENG_GENERATE && r->req->n_tokens > 0;
@@ -854,12 +919,27 @@ static unsigned score_wants(const struct run *r, size_t pos)
     return want;
 }
 
+/* Room for the next *io_n pending tokens of r. Guesses, and what they are made with, give way. */
+static int extend(struct eng *e, struct run *r, size_t *io_n)
+{
+    struct eng_ctx *c = r->ctx;
+
+    if (kv_extend(c, *io_n, NULL) == 0)
+        return 0;
+    c->n_pending -= r->spec.n;
+    *io_n -= r->spec.n;
+    r->spec.n = 0;
+    for (struct run *o = e->active; o; o = o->next)
+        spec_give_up(&o->spec);
+    return kv_extend(c, *io_n, &r->req->err);
+}
+
 /* Takes the next n pending tokens of r into the batch. */
 static void take_rows(struct eng *e, struct run *r, size_t n, size_t *io_rows)
 {
     struct eng_ctx *c = r->ctx;
 
-    if (kv_extend(c, n, &r->req->err) < 0) {
+    if (extend(e, r, &n) < 0) {
         finish(r, ENG_FINISH_ERROR);
         return;
     }
@@ -870,14 +950,15 @@ static void take_rows(struct eng *e, struct run *r, size_t n, size_t *io_rows)
             .ctx = c,
             .pos = (uint32_t)pos,
             .token = c->pending[i],
-            .want = r->req->op == ENG_SCORE ? score_wants(r, pos)
-                    : i + 1 == c->n_pending ? FWD_LOGITS
-                                            : 0,
+            .want = r->req->op == ENG_SCORE             ? score_wants(r, pos)
+                    : i + 1 + r->spec.n >= c->n_pending ? FWD_LOGITS
+                                                        : 0,
             .user = r,
         };
     }
     *io_rows += n;
     r->n_rows = n;
+    r->draws = r->req->op == ENG_GENERATE && n == c->n_pending;
     r->served = true;
 }
 
@@ -892,14 +973,15 @@ static void draw(struct run *r, const struct reading *p, const float *logits, si
                  unsigned thread)
 {
     const struct eng_req *q = r->req;
+    size_t i = pos + r->spec.n - (r->ctx->n_kv + r->n_rows);
     size_t n_vocab = p->f->model->info.n_vocab, top = (size_t)q->n_tokens * q->n_top;
 
     if (sample_token(p->f->k, logits, n_vocab, &q->sampling, q->adjust, &r->counts, q->key, pos,
-                     &p->f->sample[thread], &r->drawn) < 0)
-        atomic_store(&r->bad, true);
+                     &p->f->sample[thread], &r->drawn[i]) < 0)
+        r->drawn[i].id = -1;
     else if (q->n_top)
-        sample_top(logits, n_vocab, &r->drawn, q->n_top, q->top_ids + top, q->top_logprobs + top);
-    r->drew = true;
+        sample_top(logits, n_vocab, &r->drawn[i], q->n_top, q->top_ids + top,
+                   q->top_logprobs + top);
 }
 
 static void read_logprob(struct run *r, const struct reading *p, const float *logits, size_t pos,
@@ -1016,25 +1098,24 @@ static const char *find_stop(struct run *r, int32_t id, struct pd_err *err)
     return best;
 }
 
-static void take_token(struct run *r)
+/* The i-th of what was drawn is the request's next token. */
+static void take_token(struct run *r, unsigned i)
 {
     struct eng_req *q = r->req;
-    struct eng_ctx *c = r->ctx;
+    int32_t id = r->drawn[i].id;
 
-    q->tokens[q->n_tokens] = r->drawn.id;
-    q->logprobs[q->n_tokens] = r->drawn.logprob;
+    q->tokens[q->n_tokens] = id;
+    q->logprobs[q->n_tokens] = r->drawn[i].logprob;
     q->n_tokens++;
     if (r->counts.items)
-        sample_count(&r->counts, r->drawn.id);
-    assert(c->n_pending == 0);
-    c->pending[c->n_pending++] = r->drawn.id;
+        sample_count(&r->counts, id);
     atomic_store_explicit(&q->progress, q->n_tokens, memory_order_release);
-    if (!q->ignore_end && eng_token_is_end(r->fwd->model->tok, r->drawn.id)) {
+    if (!q->ignore_end && eng_token_is_end(r->fwd->model->tok, id)) {
         finish(r, ENG_FINISH_EOS);
         return;
     }
     if (r->max_stop) {
-        q->stop = find_stop(r, r->drawn.id, &q->err);
+        q->stop = find_stop(r, id, &q->err);
         if (q->stop) {
             finish(r, ENG_FINISH_STOP);
             return;
@@ -1046,20 +1127,50 @@ static void take_token(struct run *r)
     }
     if (q->n_tokens == q->max_tokens)
         finish(r, ENG_FINISH_LENGTH);
-    else if (eng_ctx_n_tokens(c) >= r->fwd->model->info.n_ctx)
+    else if (q->n_prompt + q->n_tokens >= r->fwd->model->info.n_ctx)
         finish(r, ENG_FINISH_CTX);
 }
 
-/* After the batch: the context and the request catch up. */
-static void settle(struct run *r)
+/* Takes what was drawn as far as it was guessed, and one more. Of the guesses the context keeps
+ * those that were taken; the last token waits to be evaluated, as always. */
+static void settle_drawn(struct eng *e, struct run *r)
 {
-    if (r->n_rows)
+    struct eng_req *q = r->req;
+    struct eng_ctx *c = r->ctx;
+    unsigned n = 0, n_guessed = r->spec.n, n_right;
+
+    while (r->drawn[n].id >= 0) {
+        take_token(r, n);
+        if (r->finished || n == n_guessed || r->drawn[n].id != r->spec.guess[n])
+            break;
+        n++;
+    }
+    if (r->n_rows > 0)
+        kv_commit(c, r->n_rows - n_guessed + n);
+    c->n_pending = 0;
+    if (r->drawn[n].id < 0) {
+        finish_bad(r);
+        return;
+    }
+    c->pending[c->n_pending++] = r->drawn[n].id;
+    n_right = n + (n < n_guessed && r->drawn[n].id == r->spec.guess[n]); /* it ended the request */
+    q->n_guessed += n_guessed;
+    q->n_right += n_right;
+    atomic_fetch_add(&e->n_guessed, n_guessed);
+    atomic_fetch_add(&e->n_right, n_right);
+    spec_settle(&r->spec, r->fwd, n_right);
+}
+
+/* After the batch: the context and the request catch up. */
+static void settle(struct eng *e, struct run *r)
+{
+    if (r->draws)
+        settle_drawn(e, r);
+    else if (r->n_rows > 0)
         kv_commit(r->ctx, r->n_rows);
     r->n_rows = 0;
     if (atomic_load(&r->bad)) {
         finish_bad(r);
-    } else if (r->drew) {
-        take_token(r);
     } else if (r->req->op != ENG_GENERATE && r->ctx->n_pending == 0) {
         if (r->keep) {
             r->ctx->last = r->keep;
@@ -1067,7 +1178,7 @@ static void settle(struct run *r)
         }
         finish(r, ENG_FINISH_NONE);
     }
-    r->drew = false;
+    r->draws = false;
 }
 
 static void end_race(struct group *g)
@@ -1086,7 +1197,7 @@ static void take_decode(struct eng *e, struct run *r, size_t *io_rows)
 
     if (!g) {
         if (*io_rows < e->max_rows)
-            take_rows(e, r, 1, io_rows);
+            take_rows(e, r, r->ctx->n_pending, io_rows);
         return;
     }
     if (g->step_seen == e->step)
@@ -1100,12 +1211,61 @@ static void take_decode(struct eng *e, struct run *r, size_t *io_rows)
     }
 }
 
+/* Puts guesses behind the last tokens of the lanes that want some, as far as there is room in the
+ * step after a row for everybody. */
+static void guess(struct eng *e, struct fwd *f)
+{
+    size_t n_lanes = 0, n = 0, room;
+
+    for (struct run *r = e->active; r; r = r->next) {
+        if (r->fwd != f || r->finished || !decoding(r))
+            continue;
+        n_lanes++;
+        if (r->spec.how != ENG_SPECULATE_OFF && n < e->max_rows)
+            e->guessing[n++] = &r->spec;
+    }
+    if (n == 0 || n_lanes >= e->max_rows)
+        return;
+    room = (e->max_rows - n_lanes) / n;
+    for (size_t i = 0; i < n; i++) {
+        struct spec *s = e->guessing[i];
+        const struct run *r = pd_container_of(s, struct run, spec);
+        size_t left = r->cap_tokens - r->req->n_tokens - 1;
+
+        s->wanted = spec_length(s, f, n_lanes);
+        s->wanted = s->wanted < left ? s->wanted : (unsigned)left;
+        s->wanted = s->wanted < room ? s->wanted : (unsigned)room;
+    }
+    spec_guess(e->guessing, n, e->rows, e->max_rows, e->prefill_chunk);
+    for (size_t i = 0; i < n; i++) {
+        struct eng_ctx *c = e->guessing[i]->req->ctx;
+
+        memcpy(c->pending + c->n_pending, e->guessing[i]->guess,
+               e->guessing[i]->n * sizeof(*c->pending));
+        c->n_pending += e->guessing[i]->n;
+    }
+}
+
+/* Whether somebody evaluates this page in this step already; if not, the caller does now. */
+static bool is_taken(struct eng *e, uint64_t page, size_t *io_n)
+{
+    for (size_t i = 0; i < *io_n; i++)
+        if (e->pages[i] == page)
+            return true;
+    if (page && *io_n < e->max_rows)
+        e->pages[(*io_n)++] = page;
+    return false;
+}
+
 /* One batch of one model. */
 static void step_model(struct eng *e, struct fwd *f)
 {
     struct reading reading = {.e = e, .f = f};
-    size_t n_rows = 0, n_instant = 0, n;
+    size_t n_rows = 0, n_instant = 0, n_pages = 0, n_decoding, n;
+    int64_t t0;
 
+    guess(e, f);
+    t0 = pd_clock_now_ns();
     for (struct run *r = e->active; r; r = r->next) {
         if (r->fwd != f)
             continue;
@@ -1113,16 +1273,19 @@ static void step_model(struct eng *e, struct fwd *f)
         if (!r->finished && decoding(r))
             take_decode(e, r, &n_rows);
     }
+    n_decoding = n_rows;
     for (struct run *r = e->active; r; r = r->next) {
         size_t left = e->max_rows - n_rows;
 
         if (r->fwd != f || r->finished || decoding(r))
             continue;
+        if (r->ctx->n_pending > 1 && left > 0 && is_taken(e, adopt(r), &n_pages))
+            continue;
         n = r->ctx->n_pending;
         if (n == 0) { /* kept logits */
             if (n_instant < e->max_rows) {
                 e->instant[n_instant++] = r;
-                r->served = true;
+                r->served = r->draws = true;
             }
             continue;
         }
@@ -1144,9 +1307,11 @@ static void step_model(struct eng *e, struct fwd *f)
             eng_pool_run(e->pool, n, 1, read_out, &reading);
         atomic_fetch_add(&e->n_rows, n_rows);
     }
+    if (n_rows > 0 && n_rows == n_decoding)
+        spec_cost_add(&f->cost, n_rows, (double)(pd_clock_now_ns() - t0) / 1e9);
     for (struct run *r = e->active; r; r = r->next) {
         if (r->fwd == f && r->served && !r->finished)
-            settle(r);
+            settle(e, r);
     }
 }
 

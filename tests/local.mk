@@ -40,10 +40,12 @@ UNIT_TESTS = \
 	tests/unit/test_engine_models \
 	tests/unit/test_engine_quants \
 	tests/unit/test_engine_pool \
+	tests/unit/test_engine_prefix \
 	tests/unit/test_engine_quants \
 	tests/unit/test_engine_reference \
 	tests/unit/test_engine_sample \
 	tests/unit/test_engine_sched \
+	tests/unit/test_engine_spec \
 	tests/unit/test_engine_tokenizer \
 	tests/unit/test_net_http \
 	tests/unit/test_resample \
@@ -136,7 +138,8 @@ else
 check_LIBRARIES += tests/fuzz/libreplay.a
 tests_fuzz_libreplay_a_SOURCES = tests/fuzz/replay.c
 LDADD += tests/fuzz/libreplay.a
-check_PROGRAMS += $(FUZZ_TESTS) tests/tools/make_model
+check_PROGRAMS += $(FUZZ_TESTS) tests/tools/make_model \
+	tests/tools/share tests/tools/speculate
 TESTS += $(FUZZ_TESTS)
 if HAVE_CMOCKA
 TEST_SUPPORT += tests/support/libsupport.a

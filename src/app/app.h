@@ -92,6 +92,15 @@ int app_bias_parse(const struct pd_json *request, struct pd_arena *a, const stru
 /* ---- a job, from words to an answer -------------------------------------------------------------
  */
 
+/* Options every strategy has that change how soon a job ends, and not its result: they are stored
+ * with the request, but are no part of the job's options and of its digest. */
+struct app_decode {
+    int speculate; /* enum eng_speculate */
+    int draft_max;
+    bool draft_always;
+};
+extern const struct pd_param app_decode_params[];
+
 /* Everything that determines a result; strings borrowed until app_job_free. */
 struct app_request {
     const char *question, *system, *problem_key, *expect;
@@ -100,12 +109,13 @@ struct app_request {
     const char *chat_template;  /* name or Jinja file, of model and draft; NULL: their own */
     /* name or path, or a verifier without a model, "oracle:tpr=0.9,fpr=0.1"; NULL:
      * app_default_scorer when the strategy needs one */
-    const char *draft; /* name or path; NULL: app_default_draft when the strategy needs one */
+    const char *draft; /* name or path; NULL: app_default_draft when the strategy, or speculation,
+                          needs one */
     const char *scorer;
     const char *truth;          /* of a bundled problem, or NULL */
     const char *strategy;       /* NULL: best_of_n */
     const char *kv_type;        /* how K and V are kept: f32 f16 q8_0; NULL: f16 */
-    const char *const *options; /* "key=value": the strategy's or the common ones */
+    const char *const *options; /* "key=value": the strategy's, the common ones, app_decode's */
     size_t n_options;
     uint64_t seed;
     uint32_t repeat;

@@ -15,6 +15,9 @@ struct local {
     struct eng *eng;
     struct eng_model *model;
     const char *chat_template; /* NULL: the model's */
+    struct app_decode decode;
+    struct eng_model *draft;       /* NULL: none */
+    struct eng_ctx *draft_session; /* empty: keeps the draft model's working space between lanes */
     struct pd_queue mailbox;
 };
 
@@ -175,6 +178,10 @@ static struct flight *flight_new(struct local *l, struct pd_lane *p, struct race
     f->req.n_at = p->n_at;
     f->req.labels = p->labels;
     f->req.n_labels = p->n_labels;
+    f->req.speculate = (enum eng_speculate)l->decode.speculate;
+    f->req.draft = l->draft;
+    f->req.draft_max = (uint32_t)l->decode.draft_max;
+    f->req.draft_always = l->decode.draft_always;
     f->req.done = done;
     f->req.user = f;
     if (p->sampling) {
@@ -330,10 +337,25 @@ int app_generator_new(struct eng *e, struct eng_model *m, const char *name,
     return 0;
 }
 
+int app_generator_speculate(struct pd_generator *g, const struct app_decode *how,
+                            struct eng_model *draft, struct pd_err *err)
+{
+    struct local *l = self(g);
+    int rc = draft ? eng_ctx_new(l->eng, draft, &l->draft_session, err) : 0;
+
+    if (rc < 0)
+        return rc;
+    l->decode = *how;
+    l->draft = draft ? eng_model_ref(draft) : NULL;
+    return 0;
+}
+
 void app_generator_free(struct pd_generator *g)
 {
     if (!g)
         return;
+    eng_ctx_free(self(g)->draft_session);
+    eng_model_unref(self(g)->draft);
     eng_model_unref(self(g)->model);
     pd_queue_done(&self(g)->mailbox);
     free(self(g));

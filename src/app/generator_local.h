@@ -2,6 +2,7 @@
 #ifndef PD_APP_GENERATOR_LOCAL_H
 #define PD_APP_GENERATOR_LOCAL_H
 
+#include "app/app.h"
 #include "core/generator.h"
 #include "engine/engine.h"
 
@@ -9,6 +10,10 @@
  * borrowed. All its contexts and lanes must be gone before free. */
 int app_generator_new(struct eng *e, struct eng_model *m, const char *name,
                       const char *chat_template, struct pd_generator **out, struct pd_err *err);
+/* From now on its lanes guess at their next tokens; draft: a model with the same tokens, or NULL.
+ */
+int app_generator_speculate(struct pd_generator *g, const struct app_decode *how,
+                            struct eng_model *draft, struct pd_err *err);
 void app_generator_free(struct pd_generator *g);
 
 #endif

@@ -25,9 +25,19 @@
 enum { MODEL_BASE, MODEL_SCORER, MODEL_DRAFT, N_MODELS };
 static const char *const model_keys[N_MODELS] = {"model", "scorer", "draft"};
 
+const struct pd_param app_decode_params[] = {
+    PD_CHOICE(app_decode, speculate, ENG_SPECULATE_OFF, "off|lookup|draft",
+              "guess the next tokens, from the text or by the draft model; no text changes"),
+    PD_INT(app_decode, draft_max, ENG_DEFAULT_DRAFT, 1, ENG_MAX_DRAFT,
+           "most tokens guessed at a time"),
+    PD_BOOL(app_decode, draft_always, false, "guess so many each time, worth their time or not"),
+    {0},
+};
+
 struct app_job {
     struct app *app;
     struct pd_job core;
+    struct app_decode decode;
     struct pd_sink sink;
     struct pd_arena arena; /* every string of core */
     struct pd_trace *stored;
@@ -169,6 +179,8 @@ static int set_option(struct app_job *j, const char *kv, void *params, struct pd
     if (rc == PD_ENOENT)
         rc = pd_params_set(pd_common_params, &j->core.common, key, value, err);
     if (rc == PD_ENOENT)
+        rc = pd_params_set(app_decode_params, &j->decode, key, value, err);
+    if (rc == PD_ENOENT)
         rc = pd_fail(err, PD_EINVAL,
                      "strategy '%s' has no option '%.*s' ('ponder solve --strategies' lists them)",
                      st->name, (int)key.len, key.ptr);
@@ -199,6 +211,7 @@ static int parse_options(struct app_job *j, const struct app_request *r, struct 
         return pd_fail(err, PD_ENOMEM, "out of memory");
     pd_params_default(st->params, params);
     pd_params_default(pd_common_params, &j->core.common);
+    pd_params_default(app_decode_params, &j->decode);
     for (size_t i = 0; i < r->n_options && rc == 0; i++)
         rc = set_option(j, r->options[i], params, err);
     if (rc == 0 && r->budget_samples) {
@@ -331,6 +344,12 @@ static int build_request(struct app_job *j, const struct app_request *r, struct 
     put_text(&w, "strategy", j->core.strategy->name);
     pd_jw_key(&w, "options");
     pd_jw_raw(&w, pd_str_of(j->core.options));
+    if (j->decode.speculate != ENG_SPECULATE_OFF) {
+        pd_jw_key(&w, "decode");
+        pd_jw_object(&w);
+        pd_params_json(app_decode_params, &j->decode, &w);
+        pd_jw_end_object(&w);
+    }
     pd_jw_key(&w, "budget");
     pd_jw_raw(&w, pd_str_of(j->core.budget_json));
     put_text(&w, "version", PONDER_VERSION);
@@ -496,7 +515,11 @@ static int load_models(struct app_job *j, const char *const names[N_MODELS], str
             rc = app_generator_new(j->app->eng, j->models[i], called[i],
                                    i == MODEL_SCORER ? NULL : j->chat_template, gens[i], err);
     }
-    return rc == 0 && j->models[MODEL_DRAFT] ? check_same_tokens(j, err) : rc;
+    if (rc == 0 && j->models[MODEL_DRAFT])
+        rc = check_same_tokens(j, err);
+    if (rc == 0 && j->core.gen)
+        rc = app_generator_speculate(j->core.gen, &j->decode, j->models[MODEL_DRAFT], err);
+    return rc;
 }
 
 /* Two owners of one job would both write its record. */
@@ -550,7 +573,7 @@ static int build_job(struct app *a, const struct app_request *r, const char *id,
         if (rc == 0 && r->chat)
             rc = set_chat(j, r->chat, err);
         j->core.model = copy(j, r->model ? r->model : app_default_model);
-        if (j->core.strategy->needs_draft)
+        if (j->core.strategy->needs_draft || j->decode.speculate == ENG_SPECULATE_DRAFT)
             j->core.draft = copy(j, r->draft ? r->draft : app_default_draft);
         j->core.created_ms = pd_clock_unix_ms();
         j->kv_type = copy(j, r->kv_type);
@@ -699,19 +722,19 @@ static uint64_t number(const struct pd_json *obj, const char *key)
     return pd_json_int(pd_json_get(obj, key), &v) && v > 0 ? (uint64_t)v : 0;
 }
 
-/* options JSON → "key=value" through the same door as the command line's */
-static int stored_options(struct app_job *j, const char *json, const char *strategy,
-                          struct pd_err *err)
+/* The members of an object as "key=value" behind the options of r: they go through the same door as
+ * the command line's. */
+static int add_stored(struct app_job *j, const struct pd_json *o, struct app_request *r,
+                      struct pd_err *err)
 {
-    struct pd_json *o = NULL;
-    const char **list;
-    struct app_request r = {.strategy = strategy};
-    int rc = pd_json_parse(pd_str_of(json), &o, err);
+    size_t n = o ? pd_json_size(o) : 0;
+    const char **list = pd_arena_array(&j->arena, r->n_options + n + 1, sizeof *list);
 
-    if (rc < 0)
-        return rc;
-    list = pd_arena_array(&j->arena, pd_json_size(o) + 1, sizeof *list);
-    for (const struct pd_json *v = pd_json_first(o); v && list; v = pd_json_next(v)) {
+    if (!list)
+        return pd_fail(err, PD_ENOMEM, "out of memory");
+    for (size_t i = 0; i < r->n_options; i++)
+        list[i] = r->options[i];
+    for (const struct pd_json *v = o ? pd_json_first(o) : NULL; v; v = pd_json_next(v)) {
         struct pd_buf kv = PD_BUF_INIT(4096);
         double d;
         bool b;
@@ -722,12 +745,26 @@ static int stored_options(struct app_job *j, const char *json, const char *strat
             pd_buf_printf(&kv, "%s=%s", pd_json_key(v), b ? "true" : "false");
         else if (pd_json_number(v, &d))
             pd_buf_printf(&kv, "%s=%.17g", pd_json_key(v), d);
-        list[r.n_options++] = pd_arena_dup(&j->arena, pd_buf_str(&kv));
+        list[r->n_options++] = pd_arena_dup(&j->arena, pd_buf_str(&kv));
         pd_buf_done(&kv);
     }
+    r->options = list;
+    return 0;
+}
+
+static int stored_options(struct app_job *j, const struct pd_job_rec *rec,
+                          const struct pd_json *decode, struct pd_err *err)
+{
+    struct app_request r = {.strategy = rec->strategy};
+    struct pd_json *o = NULL;
+    int rc = pd_json_parse(pd_str_of(rec->options), &o, err);
+
+    if (rc == 0)
+        rc = add_stored(j, o, &r, err);
+    if (rc == 0)
+        rc = add_stored(j, decode, &r, err);
     pd_json_free(o);
-    r.options = list;
-    return list ? parse_options(j, &r, err) : pd_fail(err, PD_ENOMEM, "out of memory");
+    return rc == 0 ? parse_options(j, &r, err) : rc;
 }
 
 /* The request's member as a text again; NULL: none. */
@@ -794,9 +831,9 @@ int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct 
     j->core.id = rec->id;
     j->core.created_ms = rec->created_ms;
     j->core.started_ms = rec->started_ms;
-    rc = stored_options(j, rec->options, rec->strategy, err);
+    rc = pd_json_parse(rec->request, &q, err);
     if (rc == 0)
-        rc = pd_json_parse(rec->request, &q, err);
+        rc = stored_options(j, rec, pd_json_get(q, "decode"), err);
     if (rc == 0) {
         const struct pd_json *b = pd_json_get(q, "budget"), *mj = pd_json_get(q, "model"),
                              *sj = pd_json_get(q, "scorer");

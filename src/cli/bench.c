@@ -514,8 +514,10 @@ static int show_json(const struct bench *b, struct pd_err *err)
 
 static int run(struct bench *b, struct pd_err *err)
 {
-    const struct eng_config config = {
-        .n_threads = (unsigned)b->n_threads, .kv_type = b->kv_type, .kv_bytes = NO_CEILING};
+    const struct eng_config config = {.n_threads = (unsigned)b->n_threads,
+                                      .kv_type = b->kv_type,
+                                      .kv_bytes = NO_CEILING,
+                                      .no_prefix_cache = true};
     char *path = NULL;
     int rc = app_find_model(b->model_name ? b->model_name : app_default_model, &path, err);
 

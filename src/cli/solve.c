@@ -60,6 +60,7 @@ static void list_strategies(bool json)
         cli_print_json(&out);
     } else {
         pd_params_help(pd_common_params, &out);
+        pd_params_help(app_decode_params, &out);
         printf("every strategy:\n%s", pd_buf_str(&out).ptr);
     }
     pd_buf_done(&out);

@@ -23,17 +23,17 @@ struct outcome {
     char stopped_by[32];
 };
 
-static struct app_job *new_job(struct app *a, const char *strategy, uint64_t seed, uint64_t tokens,
-                               int samples)
+static struct app_job *new_job_with(struct app *a, const char *strategy, uint64_t seed,
+                                    uint64_t tokens, int samples, const char *option)
 {
-    const char *options[] = {"max_tokens=160"};
+    const char *options[] = {"max_tokens=160", "draft_always=true", option};
     struct app_request r = {
         .question = "Zoe has 9 stamps. She gives away a third of them. Then she loses 2. How many "
                     "stamps does Zoe have now?",
         .strategy = strategy,
         .seed = seed,
         .options = options,
-        .n_options = 1,
+        .n_options = option ? 3 : 1,
         .budget_samples = (uint64_t)samples}; /* where a strategy has samples */
     struct pd_err err = {0};
     struct app_job *j = NULL;
@@ -42,6 +42,12 @@ static struct app_job *new_job(struct app *a, const char *strategy, uint64_t see
     if (app_job_new(a, &r, &j, &err) < 0)
         fail_msg("%s", err.text);
     return j;
+}
+
+static struct app_job *new_job(struct app *a, const char *strategy, uint64_t seed, uint64_t tokens,
+                               int samples)
+{
+    return new_job_with(a, strategy, seed, tokens, samples, NULL);
 }
 
 static struct app *open_app(unsigned threads, unsigned chunk)
@@ -252,6 +258,49 @@ static void budget_is_never_exceeded_and_the_ledger_agrees(void **state)
     app_close(a);
 }
 
+static void same_with_speculation(void **state)
+{
+    struct app *a = open_app(2, 0);
+    struct eng_stats s;
+
+    (void)state;
+    for (size_t i = 0; pd_strategies[i]; i++) {
+        static const char *const how[] = {"speculate=lookup", "speculate=draft"};
+        struct outcome plain = run(a, pd_strategies[i]->name, 3, 0, 4);
+
+        for (int k = 0; k < 2; k++) {
+            struct app_job *j = new_job_with(a, pd_strategies[i]->name, 3, 0, 4, how[k]);
+            struct outcome o;
+
+            assert_int_equal(app_job_start(j, NULL), 0);
+            o = end_job(j);
+            assert_string_equal(o.digest, plain.digest);
+            assert_int_equal(o.usage.generated, plain.usage.generated);
+            if (i == 0) /* it is stored with the request */
+                assert_string_equal(run_stored(a, o.id, PD_JOB_VERIFY).digest, plain.digest);
+        }
+    }
+    eng_stats(app_engine(a), &s);
+    assert_true(s.right_guesses > 1000 && s.right_guesses < s.guessed_tokens);
+    app_close(a);
+}
+
+/* The question was evaluated by another job: the ledger says so, the digest does not. */
+static void second_job_prefills_nothing(void **state)
+{
+    struct app *a = open_app(2, 0);
+    struct outcome first = run(a, "self_consistency", 3, 0, 4);
+    struct outcome second = run(a, "self_consistency", 3, 0, 4);
+
+    (void)state;
+    assert_true(first.usage.prefilled > 20);
+    assert_int_equal(second.usage.prefilled, 1);
+    assert_int_equal(second.usage.cached + second.usage.prefilled,
+                     first.usage.cached + first.usage.prefilled);
+    assert_string_equal(second.digest, first.digest);
+    app_close(a);
+}
+
 static int make_dir(void **state)
 {
     (void)state;
@@ -275,6 +324,8 @@ int main(void)
         cmocka_unit_test(same_when_somebody_listens),
         cmocka_unit_test(replayed_from_its_record_and_verified),
         cmocka_unit_test(budget_is_never_exceeded_and_the_ledger_agrees),
+        cmocka_unit_test(same_with_speculation),
+        cmocka_unit_test(second_job_prefills_nothing),
     };
 
     return cmocka_run_group_tests(tests, make_dir, remove_dir);

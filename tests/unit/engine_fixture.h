@@ -82,6 +82,17 @@ static inline struct eng *fx_eng(const char *isa, unsigned n_threads, unsigned c
     return e;
 }
 
+/* An engine that finds nothing again: what is fresh in it is all computed. */
+static inline struct eng *fx_cold_eng(void)
+{
+    struct eng_config c = {.n_threads = 1, .no_prefix_cache = true};
+    struct pd_err err = {0};
+    struct eng *e = NULL;
+
+    fx_ok(eng_open(&c, &e, &err), &err);
+    return e;
+}
+
 static inline struct eng_model *fx_model(struct eng *e, const char *name)
 {
     struct pd_err err = {0};
@@ -159,6 +170,8 @@ static inline void fx_no_pages(struct eng *e)
     eng_stats(e, &s);
     assert_int_equal(s.kv_pages_used, 0);
     assert_int_equal(s.kv_page_bytes_used, 0);
+    assert_int_equal(s.kv_pages_seen, 0);
+    assert_int_equal(s.kv_pages_cached + s.kv_pages_free, s.kv_pages);
 }
 
 #endif

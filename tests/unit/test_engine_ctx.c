@@ -7,6 +7,7 @@
     "Zoe have now?"
 
 static struct eng *e;
+static struct eng *cold; /* see fx_cold_eng */
 static struct eng_model *m;
 static int32_t *prompt;
 static size_t n_prompt;
@@ -15,6 +16,7 @@ static int setup(void **state)
 {
     (void)state;
     e = fx_eng(NULL, 2, 16, 0);
+    cold = fx_cold_eng();
     m = fx_model(e, "tiny-base-Q8_0.gguf");
     prompt = fx_prompt(m, QUESTION, &n_prompt);
     return 0;
@@ -27,6 +29,7 @@ static int teardown(void **state)
     fx_no_pages(e);
     eng_model_unref(m);
     eng_close(e);
+    eng_close(cold);
     return 0;
 }
 
@@ -36,7 +39,7 @@ static float *fresh_logits(const int32_t *ids, size_t n)
     uint32_t n_vocab = eng_model_info(m)->n_vocab;
     int32_t *labels = malloc(n_vocab * sizeof(*labels));
     uint32_t *at = malloc(n * sizeof(*at));
-    struct eng_ctx *c = fx_ctx(e, m, ids, n);
+    struct eng_ctx *c = fx_ctx(cold, m, ids, n);
     struct eng_req q = {.op = ENG_SCORE,
                         .ctx = c,
                         .at = at,
@@ -49,7 +52,7 @@ static float *fresh_logits(const int32_t *ids, size_t n)
         labels[i] = (int32_t)i;
     for (size_t i = 0; i < n; i++)
         at[i] = (uint32_t)i;
-    fx_run(e, &q, 1);
+    fx_run(cold, &q, 1);
     out = q.logits;
     q.logits = NULL;
     eng_req_done(&q);
@@ -59,10 +62,11 @@ static float *fresh_logits(const int32_t *ids, size_t n)
     return out;
 }
 
-static void generate(struct eng_ctx *c, uint64_t key, uint32_t n, struct eng_req *out)
+static void generate(struct eng *in, struct eng_ctx *c, uint64_t key, uint32_t n,
+                     struct eng_req *out)
 {
     *out = fx_generate(c, 0.8f, key, n);
-    fx_run(e, out, 1);
+    fx_run(in, out, 1);
     assert_true(out->n_tokens > 0);
 }
 
@@ -78,12 +82,12 @@ static void prefill(struct eng_ctx *c)
 /* The whole text of c, evaluated anew, gives the same next tokens. */
 static void assert_like_fresh(struct eng_ctx *c, const int32_t *ids, size_t n, uint64_t key)
 {
-    struct eng_ctx *f = fx_ctx(e, m, ids, n), *d = fx_fork(c);
+    struct eng_ctx *f = fx_ctx(cold, m, ids, n), *d = fx_fork(c);
     struct eng_req a, b;
 
     assert_int_equal(eng_ctx_n_tokens(c), n);
-    generate(d, key, 40, &a);
-    generate(f, key, 40, &b);
+    generate(e, d, key, 40, &a);
+    generate(cold, f, key, 40, &b);
     fx_same(&a, &b);
     eng_req_done(&a);
     eng_req_done(&b);
@@ -98,9 +102,9 @@ static void test_fork(void **state)
 
     (void)state;
     for (uint64_t i = 0; i < 4; i++) {
-        struct eng_ctx *c = fx_ctx(e, m, prompt, n_prompt);
+        struct eng_ctx *c = fx_ctx(cold, m, prompt, n_prompt);
 
-        generate(c, i, 60, &alone[i]);
+        generate(cold, c, i, 60, &alone[i]);
         eng_ctx_free(c);
     }
     prefill(root);
@@ -125,17 +129,18 @@ static void test_fork(void **state)
 
 static void test_steps(void **state)
 {
-    struct eng_ctx *whole = fx_ctx(e, m, prompt, n_prompt), *cut = fx_ctx(e, m, prompt, n_prompt);
+    struct eng_ctx *whole = fx_ctx(cold, m, prompt, n_prompt),
+                   *cut = fx_ctx(e, m, prompt, n_prompt);
     struct eng_req a, b;
     size_t done = 0;
 
     (void)state;
-    generate(whole, 7, 64, &a);
+    generate(cold, whole, 7, 64, &a);
     /* The same lane in steps of five, each step on a fork of the one before. */
     while (done < a.n_tokens) {
         struct eng_ctx *next = fx_fork(cut);
 
-        generate(next, 7, 5, &b);
+        generate(e, next, 7, 5, &b);
         assert_true(done + b.n_tokens <= a.n_tokens);
         assert_memory_equal(a.tokens + done, b.tokens, b.n_tokens * sizeof(*b.tokens));
         assert_memory_equal(a.logprobs + done, b.logprobs, b.n_tokens * sizeof(*b.logprobs));
@@ -158,7 +163,7 @@ static void test_rollback(void **state)
     size_t n;
 
     (void)state;
-    generate(c, 1, 80, &q);
+    generate(e, c, 1, 80, &q);
     memcpy(ids, prompt, n_prompt * sizeof(*ids));
     memcpy(ids + n_prompt, q.tokens, q.n_tokens * sizeof(*ids));
     n = n_prompt + q.n_tokens;
@@ -252,11 +257,12 @@ static void test_walk(void **state)
         }
         assert_int_equal(eng_ctx_n_tokens(a->c), a->n);
         if (step % 10 == 0) {
-            struct eng_ctx *d = fx_fork(a->c), *f = fx_ctx(e, m, a->ids, a->n);
+            struct eng_ctx *d = fx_fork(a->c), *f = fx_ctx(cold, m, a->ids, a->n);
             struct eng_req q[2] = {fx_generate(d, 1.0f, (uint64_t)step, 3),
                                    fx_generate(f, 1.0f, (uint64_t)step, 3)};
 
-            fx_run(e, q, 2);
+            fx_run(e, &q[0], 1);
+            fx_run(cold, &q[1], 1);
             fx_same(&q[0], &q[1]);
             eng_req_done(&q[0]);
             eng_req_done(&q[1]);
@@ -314,12 +320,14 @@ static void test_branches(void **state)
     for (size_t k = 0; k < sizeof types / sizeof *types; k++) {
         struct eng_config config = {.n_threads = 3, .kv_type = types[k]};
         struct pd_err err = {0};
-        struct eng *wide = NULL;
+        struct eng *wide = NULL, *alone_in = NULL;
         struct eng_model *mm;
         struct eng_ctx *root;
         struct eng_req q[N], pre = {.op = ENG_PREFILL};
 
         fx_ok(eng_open(&config, &wide, &err), &err);
+        config.no_prefix_cache = true;
+        fx_ok(eng_open(&config, &alone_in, &err), &err);
         mm = fx_model(wide, "tiny-base-Q8_0.gguf");
         root = fx_ctx(wide, mm, prompt, n_prompt);
         pre.ctx = root;
@@ -328,10 +336,10 @@ static void test_branches(void **state)
             q[i] = fx_generate(fx_fork(root), 0.8f, (uint64_t)i, 12);
         fx_run(wide, q, N);
         for (int i = 0; i < N; i++) {
-            struct eng_ctx *c = fx_ctx(wide, mm, prompt, n_prompt);
+            struct eng_ctx *c = fx_ctx(alone_in, mm, prompt, n_prompt);
             struct eng_req alone = fx_generate(c, 0.8f, (uint64_t)i, 12);
 
-            fx_run(wide, &alone, 1);
+            fx_run(alone_in, &alone, 1);
             fx_same(&alone, &q[i]);
             eng_req_done(&alone);
             eng_ctx_free(c);
@@ -342,6 +350,7 @@ static void test_branches(void **state)
         fx_no_pages(wide);
         eng_model_unref(mm);
         eng_close(wide);
+        eng_close(alone_in);
     }
 }
 

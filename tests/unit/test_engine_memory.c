@@ -41,10 +41,11 @@ static const char *write_model(const struct random_model *shape, const char *typ
     return path;
 }
 
-static void run(struct eng *e, struct eng_ctx *c, uint32_t n_tokens)
+static void run(struct eng *e, struct eng_ctx *c, uint64_t key, uint32_t n_tokens)
 {
     struct eng_req req = {.op = ENG_GENERATE,
                           .ctx = c,
+                          .key = key,
                           .sampling = {.temperature = 1, .top_p = 1},
                           .max_tokens = n_tokens,
                           .ignore_end = true},
@@ -91,12 +92,12 @@ static void check_estimate(const struct random_model *shape, const char *type, c
     assert_int_equal(m.kv_token_bytes, eng_kv_token_bytes(e, eng_model_info(model)));
     assert_in_range(m.kv_page_bytes, m.kv_token_bytes * ENG_PAGE,
                     m.kv_token_bytes * ENG_PAGE + 512);
-    run(e, root, 1); /* the drawn token is not evaluated */
+    run(e, root, 0, 1); /* the drawn token is not evaluated */
     fx_ok(eng_ctx_rollback(root, SHARED, &err), &err);
     assert_int_equal(kv_bytes(e), eng_memory_kv(&m, SHARED, 1, SHARED));
     for (int i = 0; i < 3; i++) {
         branch[i] = fx_fork(root);
-        run(e, branch[i], CONTEXT - SHARED + 1);
+        run(e, branch[i], (uint64_t)i, CONTEXT - SHARED + 1);
     }
     assert_int_equal(kv_bytes(e), eng_memory_kv(&m, CONTEXT, 3, SHARED));
     for (int i = 0; i < 3; i++)
@@ -166,7 +167,7 @@ static void test_ceiling(void **state)
         fx_ok(eng_model_open(e, path, &model, &err), &err);
         assert_int_equal(eng_model_open(e, path, &second, &err), PD_ENOMEM);
         c = fx_ctx(e, model, ids, 32);
-        run(e, c, 1);
+        run(e, c, 0, 1);
         eng_ctx_free(c);
         eng_model_unref(model);
     }
