@@ -325,6 +325,60 @@ static size_t to_stream(char *bytes, size_t one, size_t n, void *user)
     return s->rc == 0 && pd_buf_rc(&s->line) == 0 && pd_buf_rc(&s->data) == 0 ? one * n : 0;
 }
 
+static size_t to_either(char *bytes, size_t one, size_t n, void *user)
+{
+    struct stream *s = user;
+    const char *type = NULL;
+
+    curl_easy_getinfo(s->c->curl, CURLINFO_CONTENT_TYPE, &type);
+    return type && strncmp(type, "text/event-stream", 17) == 0 ? to_stream(bytes, one, n, s)
+                                                               : to_buf(bytes, one, n, &s->data);
+}
+
+int client_post(struct client *c, const char *path, struct pd_str body, const char *header,
+                int (*each)(void *user, const struct client_event *e), void *user, long *out_status,
+                struct pd_err *err)
+{
+    struct stream s = {.c = c,
+                       .line = PD_BUF_INIT(LINE_BYTES),
+                       .data = PD_BUF_INIT(REPLY_MAX),
+                       .error = PD_BUF_INIT(1u << 20),
+                       .each = each,
+                       .user = user};
+    struct transfer t;
+    long status = 0;
+    CURLcode code;
+    int rc = prepare(c, &t, "POST", path, &body, header, err);
+
+    if (rc == 0) {
+        curl_easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, to_either);
+        curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, &s);
+        code = curl_easy_perform(c->curl);
+        curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &status);
+        if (code != CURLE_OK)
+            rc = s.rc ? s.rc : transfer_error(c, code, err);
+        else if (status < 200 || status > 299)
+            rc = reply_error(status, pd_buf_str(&s.data), err);
+        else
+            end_event(&s); /* what was not closed by an empty line: the body */
+        rc = rc < 0 ? rc : s.rc;
+    }
+    if (out_status)
+        *out_status = status;
+    finish(&t);
+    pd_buf_done(&s.line);
+    pd_buf_done(&s.data);
+    pd_buf_done(&s.error);
+    return rc;
+}
+
+const char *client_reply_header(const struct client *c, const char *name)
+{
+    struct curl_header *h = NULL;
+
+    return curl_easy_header(c->curl, name, 0, CURLH_HEADER, -1, &h) == CURLHE_OK ? h->value : "";
+}
+
 static CURLcode follow(struct stream *s, const char *path, long *out_status, int *out_rc,
                        struct pd_err *err)
 {

@@ -29,6 +29,15 @@ void client_deadline(struct client *c, int64_t deadline_ns);
 int client_call(struct client *c, const char *method, const char *path, const struct pd_str *body,
                 const char *header, struct pd_buf *out, struct pd_err *err);
 
+/* As client_call, for an answer that may come as an event stream too: each is called for every event,
+ * or once with the whole body. *out_status may be NULL. Not repeated when the connection breaks. */
+struct client_event;
+int client_post(struct client *c, const char *path, struct pd_str body, const char *header,
+                int (*each)(void *user, const struct client_event *e), void *user,
+                long *out_status, struct pd_err *err);
+/* A header of the last answer, "" when it had none. Until the next call. */
+const char *client_reply_header(const struct client *c, const char *name);
+
 /* Follows a stream of events from its beginning, and again from the last one when the connection
  * breaks, until the daemon ends it or each returns something else than 0, which is returned. */
 #define CLIENT_ID_MAX 32 /* of an event, with the NUL */

@@ -8,6 +8,7 @@ ponder_SOURCES = \
 	src/cli/doctor.c \
 	src/cli/job.c \
 	src/cli/main.c \
+	src/cli/mcp.c \
 	src/cli/model.c \
 	src/cli/options.c \
 	src/cli/replay.c \

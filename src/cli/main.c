@@ -14,6 +14,7 @@ static const struct {
     {"solve", cli_solve, "answer one question by search"},
     {"serve", cli_serve, "run the daemon: jobs over a local socket"},
     {"replay", cli_replay, "run a stored job again from its record, or against it"},
+    {"mcp", cli_mcp, "Model Context Protocol on standard input and output, by a daemon"},
     {"job", cli_job, "submit jobs to a daemon, follow and steer them"},
     {"trace", cli_trace, "list, show, export and check what jobs did"},
     {"model", cli_model, "list and show models"},
