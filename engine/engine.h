@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "base/buf.h"
+#include "base/chat.h"
 #include "base/err.h"
 #include "base/queue.h"
 
@@ -189,21 +190,16 @@ int32_t eng_token_bos(const struct eng_tokenizer *t); /* begins a text, -1 */
 bool eng_token_is_end(const struct eng_tokenizer *t, int32_t id); /* ends a text or a turn */
 bool eng_token_is_control(const struct eng_tokenizer *t, int32_t id);
 uint32_t eng_n_vocab(const struct eng_tokenizer *t);
-struct eng_message {
-    const char *role; /* system user assistant */
-    struct pd_str content;
-};
-/* Messages through a chat template (Jinja; NULL: the file's own) with its generation prompt, as
- * tokens: those of the rendered text, but no control token comes from a message's content. BOS is
- * there if the template prints it. PD_EFORMAT: a template that is not there or not supported, never
- * a different prompt; PD_EINVAL: the template refuses the messages. docs/design/templates.md */
-int eng_chat(const struct eng_tokenizer *t, const char *template,
-             const struct eng_message *messages, size_t n_messages, int32_t **io_ids, size_t *io_n,
-             struct pd_err *err);
+/* A conversation through a chat template (Jinja; NULL: the file's own) with its generation prompt,
+ * as tokens: those of the rendered text, but no control token comes from what a message, a tool or
+ * a variable says. BOS is there if the template prints it. PD_EFORMAT: a template that is not there
+ * or not supported, never a different prompt; PD_EINVAL: the template refuses the conversation, or
+ * would leave its tools out. docs/design/templates.md */
+int eng_chat(const struct eng_tokenizer *t, const char *template, const struct pd_chat *chat,
+             int32_t **io_ids, size_t *io_n, struct pd_err *err);
 /* The same as text, to look at. */
-int eng_chat_text(const struct eng_tokenizer *t, const char *template,
-                  const struct eng_message *messages, size_t n_messages, struct pd_buf *out,
-                  struct pd_err *err);
+int eng_chat_text(const struct eng_tokenizer *t, const char *template, const struct pd_chat *chat,
+                  struct pd_buf *out, struct pd_err *err);
 const char *eng_chat_own(const struct eng_tokenizer *t); /* the file's template; NULL: none */
 const char *eng_chat_builtin(const char *name);          /* a template by name; NULL: none */
 const char *eng_chat_builtin_name(size_t i);             /* NULL past the last */
@@ -233,10 +229,22 @@ struct eng_sampling {
     float min_p;       /* 0: off */
 };
 
+#define ENG_MAX_TOP 20 /* likeliest tokens that are told with each */
+
+/* What becomes of the logits before the temperature: bias is added; then for each time that a token
+ * is among seen or has been drawn by this request `frequency` is taken off, and `presence` once. */
+struct eng_adjust {
+    float presence, frequency;
+    const int32_t *seen; /* what was written before this request, where that counts */
+    uint32_t n_seen;
+    const struct pd_bias *bias;
+    uint32_t n_bias;
+};
+
 enum eng_finish {
     ENG_FINISH_NONE,   /* a PREFILL or SCORE that was done in full */
     ENG_FINISH_EOS,    /* an end token was drawn; it is the last of the tokens */
-    ENG_FINISH_STOP,   /* a stop string was completed; its text stays */
+    ENG_FINISH_STOP,   /* a stop string was completed (see stop); its text stays */
     ENG_FINISH_LENGTH, /* max_tokens */
     ENG_FINISH_CTX,    /* the model's context is full */
     ENG_FINISH_RACE,   /* its race was decided */
@@ -280,15 +288,19 @@ struct eng_req {
     enum eng_op op;
     struct eng_ctx *ctx; /* extended in place */
     struct eng_sampling sampling;
-    uint64_t key;             /* of the branch; the counter is the absolute token position */
-    uint32_t max_tokens;      /* GENERATE: at least 1 */
-    bool ignore_end;          /* GENERATE: end tokens are drawn like any other and end nothing */
-    const char *const *stops; /* NULL-terminated strings, or NULL */
-    struct eng_race *race;    /* or NULL */
-    enum eng_speculate speculate; /* GENERATE; the lanes of a race do not */
-    struct eng_model *draft;      /* DRAFT: with the same tokens */
-    uint32_t draft_max;           /* most guesses at a time; 0: ENG_DEFAULT_DRAFT */
-    bool draft_always;            /* so many each time, whether they are worth it or not */
+    uint64_t key;        /* of the branch; the counter is the absolute token position */
+    uint32_t max_tokens; /* GENERATE: at least 1 */
+    bool ignore_end;     /* GENERATE: end tokens are drawn like any other and end nothing */
+    const struct eng_adjust *adjust; /* GENERATE; NULL: logits are drawn from as they are */
+    uint32_t n_top;                  /* GENERATE: likeliest tokens to tell with each drawn one */
+    const char *const *stops;        /* NULL-terminated strings, or NULL */
+    const char *const *line_stops;   /* the same, but one may begin in `before`; they go first */
+    struct pd_str before;            /* the end of the text that this one goes on */
+    struct eng_race *race;           /* or NULL */
+    enum eng_speculate speculate;    /* GENERATE; lanes of a race, or with penalties, do not */
+    struct eng_model *draft;         /* DRAFT: with the same tokens */
+    uint32_t draft_max;              /* most guesses at a time; 0: ENG_DEFAULT_DRAFT */
+    bool draft_always;               /* so many each time, whether they are worth it or not */
     const uint32_t
         *at; /* SCORE: positions (ascending, absolute, not yet evaluated) after which to read */
     uint32_t n_at;
@@ -302,20 +314,22 @@ struct eng_req {
     void *user;
 
     /* out: valid when done is called; arrays are malloc'ed, eng_req_done frees */
-    int32_t *tokens; /* GENERATE [n_tokens]; appended to ctx as well (the last one pending) */
-    float *logprobs; /* GENERATE: of each token under the model at temperature 1 unfiltered; SCORE
-                        if wanted: of each evaluated token ([n_prompt - n_cached]; the first of a
-                        context is 0; of the first behind evaluated tokens NAN unless PREFILL kept
-                        their logits) */
-    float *logits;   /* SCORE [n_at][n_labels, n_embd or n_cls] */
+    int32_t *tokens;  /* GENERATE [n_tokens]; appended to ctx as well (the last one pending) */
+    float *logprobs;  /* GENERATE: of each token under the model at temperature 1 unfiltered; SCORE
+                         if wanted: of each evaluated token ([n_prompt - n_cached]; the first of a
+                         context is 0; of the first behind evaluated tokens NAN unless PREFILL kept
+                         their logits) */
+    float *logits;    /* SCORE [n_at][n_labels, n_embd or n_cls] */
+    int32_t *top_ids; /* GENERATE [n_tokens][n_top], likeliest first, equal ones by id */
+    float *top_logprobs; /* theirs, as logprobs */
     uint32_t n_tokens;
     enum eng_finish finish;
-    const char *stop;            /* which of stops */
+    const char *stop;            /* which of stops or line_stops */
     uint32_t n_prompt, n_cached; /* context tokens at the start; of them evaluated already, here or
                                     for others that began alike */
     uint32_t n_guessed, n_right; /* tokens that were guessed; of them, those that were drawn */
     struct pd_err err;
-    atomic_uint progress; /* tokens so far; anyone may read */
+    atomic_uint progress; /* tokens so far: anyone may read it, and with acquire also these */
 
     /* the scheduler's */
     void *state;

@@ -12,6 +12,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/json.h"
 
 enum jinja_origin { JINJA_TEMPLATE, JINJA_DATA };
 
@@ -78,6 +79,9 @@ struct jinja_value jinja_dict(struct jinja *j);
 void jinja_append(struct jinja *j, struct jinja_value list, struct jinja_value item);
 void jinja_put(struct jinja *j, struct jinja_value dict, const char *key, struct jinja_value value);
 void jinja_set(struct jinja *j, const char *name, struct jinja_value value);
+/* All strings of it, keys too, are of that origin. NULL: none. */
+struct jinja_value jinja_of_json(struct jinja *j, const struct pd_json *v,
+                                 enum jinja_origin origin);
 
 /* Once. The text is the template's memory. PD_EINVAL: the template itself raised an exception, or
  * the values do not fit it; PD_EFORMAT: something that is not supported; PD_ELIMIT. */

@@ -198,6 +198,31 @@ void jinja_put(struct jinja *j, struct jinja_value dict, const char *key, struct
         (void)jinja_dict_put(j, dict.dict, jinja_string(j, pd_str_of(key), JINJA_TEMPLATE), value);
 }
 
+struct jinja_value jinja_of_json(struct jinja *j, const struct pd_json *v, enum jinja_origin origin)
+{
+    struct jinja_value out = jinja_none();
+
+    if (pd_json_is_array(v)) {
+        out = jinja_list(j);
+        for (const struct pd_json *m = pd_json_first(v); m && j->rc == 0; m = pd_json_next(m))
+            jinja_append(j, out, jinja_of_json(j, m, origin));
+    } else if (pd_json_is_object(v)) {
+        out = jinja_dict(j);
+        for (const struct pd_json *m = pd_json_first(v); m && j->rc == 0; m = pd_json_next(m))
+            (void)jinja_dict_put(j, out.dict, jinja_string(j, pd_str_of(pd_json_key(m)), origin),
+                                 jinja_of_json(j, m, origin));
+    } else if (pd_json_string(v)) {
+        out = jinja_string(j, pd_str_of(pd_json_string(v)), origin);
+    } else if (pd_json_bool(v, &out.boolean)) {
+        out.type = JINJA_BOOL;
+    } else if (pd_json_int(v, &out.integer)) {
+        out.type = JINJA_INT;
+    } else if (pd_json_number(v, &out.real)) {
+        out.type = JINJA_FLOAT;
+    }
+    return out;
+}
+
 int jinja_items(struct jinja *j, const struct jinja_value *v, const struct jinja_value **out_items,
                 size_t *out_n)
 {

@@ -1,5 +1,5 @@
-/* Sampling. Order of the filters: temperature, top-k, top-p over what is left, min-p relative to
- * the most probable token; then one categorical draw in id order. Ties in the filters go to the
+/* Sampling. Order: bias and penalties; temperature, top-k, top-p over what is left, min-p relative
+ * to the most probable token; then one categorical draw in id order. Ties in the filters go to the
  * lower id. Sums are double, in a fixed order; the uniform is a pure function of (branch key,
  * absolute position). */
 #include "engine/sample.h"
@@ -18,15 +18,16 @@ size_t sample_scratch_bytes(size_t n_vocab)
 {
     struct sample_scratch *s;
 
-    return n_vocab * (sizeof(*s->w) + sizeof(*s->heap) + sizeof(*s->keep));
+    return n_vocab * (sizeof(*s->w) + sizeof(*s->x) + sizeof(*s->heap) + sizeof(*s->keep));
 }
 
 int sample_scratch_init(struct sample_scratch *s, size_t n_vocab)
 {
     s->w = calloc(n_vocab, sizeof(*s->w));
+    s->x = calloc(n_vocab, sizeof(*s->x));
     s->heap = calloc(n_vocab, sizeof(*s->heap));
     s->keep = calloc(n_vocab, 1);
-    if (s->w && s->heap && s->keep)
+    if (s->w && s->x && s->heap && s->keep)
         return 0;
     sample_scratch_done(s);
     return PD_ENOMEM;
@@ -35,6 +36,7 @@ int sample_scratch_init(struct sample_scratch *s, size_t n_vocab)
 void sample_scratch_done(struct sample_scratch *s)
 {
     free(s->w);
+    free(s->x);
     free(s->heap);
     free(s->keep);
     memset(s, 0, sizeof(*s));
@@ -49,6 +51,33 @@ int sample_check(const struct eng_sampling *s, struct pd_err *err)
     if (!(s->min_p >= 0.0f && s->min_p <= 1.0f))
         return pd_fail(err, PD_EINVAL, "min_p must be between 0 and 1");
     return 0;
+}
+
+int sample_check_adjust(const struct eng_adjust *a, size_t n_vocab, struct pd_err *err)
+{
+    if (!isfinite(a->presence) || !isfinite(a->frequency))
+        return pd_fail(err, PD_EINVAL, "penalties must be numbers");
+    for (uint32_t i = 0; i < a->n_bias; i++)
+        if (a->bias[i].token < 0 || (size_t)a->bias[i].token >= n_vocab ||
+            !isfinite(a->bias[i].bias))
+            return pd_fail(err, PD_EINVAL,
+                           "logit bias of token %d: it must be a number, of one of %zu tokens",
+                           a->bias[i].token, n_vocab);
+    for (uint32_t i = 0; i < a->n_seen; i++)
+        if (a->seen[i] < 0 || (size_t)a->seen[i] >= n_vocab)
+            return pd_fail(err, PD_EINVAL, "token %d is outside the vocabulary", a->seen[i]);
+    return 0;
+}
+
+void sample_count(struct sample_counts *c, int32_t id)
+{
+    size_t i = 0;
+
+    while (i < c->n && c->items[i].id != id)
+        i++;
+    if (i == c->n)
+        c->items[c->n++] = (struct sample_count){.id = id};
+    c->items[i].n++;
 }
 
 int sample_norm(const struct eng_kernels *k, const float *logits, size_t n, float *w,
@@ -183,26 +212,45 @@ static int32_t pick(const float *w, size_t n, double u)
     return id;
 }
 
-int sample_token(const struct eng_kernels *k, const float *logits, size_t n,
-                 const struct eng_sampling *s, uint64_t key, uint64_t pos,
-                 struct sample_scratch *scratch, int32_t *out_id, float *out_logprob)
+static void adjust_logits(const struct eng_adjust *a, const struct sample_counts *counts, float *x)
 {
-    float max, log_sum, *w = scratch->w;
+    for (uint32_t i = 0; i < a->n_bias; i++)
+        x[a->bias[i].token] += a->bias[i].bias;
+    for (size_t i = 0; i < counts->n; i++)
+        x[counts->items[i].id] -= a->presence + a->frequency * (float)counts->items[i].n;
+}
+
+int sample_token(const struct eng_kernels *k, const float *logits, size_t n,
+                 const struct eng_sampling *s, const struct eng_adjust *adjust,
+                 const struct sample_counts *counts, uint64_t key, uint64_t pos,
+                 struct sample_scratch *scratch, struct sample_drawn *out)
+{
+    float *w = scratch->w, max;
+    const float *x = logits;
     int32_t id = 0;
-    int rc = sample_norm(k, logits, n, w, &max, &log_sum);
+    int rc = sample_norm(k, logits, n, w, &out->max, &out->log_sum);
 
     if (rc < 0)
         return rc;
+    max = out->max;
+    if (adjust) {
+        memcpy(scratch->x, logits, n * sizeof(*logits));
+        adjust_logits(adjust, counts, scratch->x);
+        x = scratch->x;
+        max = k->max(x, n);
+        if (!isfinite(max))
+            return PD_EFORMAT;
+    }
     if (s->temperature < MIN_TEMPERATURE) {
-        while (logits[id] != max)
+        while (x[id] != max)
             id++;
     } else {
         bool filtered = (s->top_k && s->top_k < n) || s->top_p < 1.0f;
 
-        if (s->temperature != 1.0f)
-            k->exp_sum(logits, n, max, 1.0f / s->temperature, w);
+        if (adjust || s->temperature != 1.0f)
+            k->exp_sum(x, n, max, 1.0f / s->temperature, w);
         if (filtered) {
-            filter(s, logits, w, n, scratch->heap, scratch->keep);
+            filter(s, x, w, n, scratch->heap, scratch->keep);
             for (size_t i = 0; i < n; i++)
                 w[i] = scratch->keep[i] ? w[i] : 0.0f;
         }
@@ -212,7 +260,27 @@ int sample_token(const struct eng_kernels *k, const float *logits, size_t n,
         }
         id = pick(w, n, pd_rng_uniform(key, pos, 0));
     }
-    *out_id = id;
-    *out_logprob = (logits[id] - max) - log_sum;
+    out->id = id;
+    out->logprob = (logits[id] - out->max) - out->log_sum;
     return 0;
+}
+
+void sample_top(const float *logits, size_t n, const struct sample_drawn *norm, size_t n_top,
+                int32_t *ids, float *logprobs)
+{
+    size_t m = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        size_t at = m;
+
+        if (m == n_top && !(logits[i] > logits[ids[m - 1]]))
+            continue;
+        m += m < n_top;
+        for (; at > 0 && logits[i] > logits[ids[at - 1]]; at--)
+            if (at < n_top)
+                ids[at] = ids[at - 1];
+        ids[at] = (int32_t)i;
+    }
+    for (size_t i = 0; i < m; i++)
+        logprobs[i] = (logits[ids[i]] - norm->max) - norm->log_sum;
 }

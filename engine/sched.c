@@ -53,8 +53,10 @@ struct run {
     struct fwd *fwd;
     struct group *group;
     uint32_t cap_tokens;
-    struct pd_buf tail; /* end of the text generated so far, for stop strings */
+    struct pd_buf tail; /* end of the text so far, for stop strings */
+    size_t n_before;    /* bytes of it that are the request's `before` */
     size_t max_stop;
+    struct sample_counts counts;
     size_t first;           /* SCORE: position of the first pending token */
     struct kv_logits *keep; /* PREFILL: becomes the context's */
     struct spec spec;
@@ -62,11 +64,9 @@ struct run {
     uint64_t step_seen;
     size_t n_rows;
     bool served, draws;
-    struct {
-        int32_t id; /* -1: from logits that are not numbers */
-        float logprob;
-    } drawn[1 + ENG_MAX_DRAFT]; /* behind the last token and behind each guess */
-    atomic_bool bad;            /* logits that are not numbers */
+    struct sample_drawn drawn[1 + ENG_MAX_DRAFT]; /* behind the last token and each guess; id -1:
+                                                     from logits that are not numbers */
+    atomic_bool bad;                              /* logits that are not numbers */
     bool finished;
 };
 
@@ -442,6 +442,7 @@ static void run_free(struct run *r)
             free(g);
     }
     pd_buf_done(&r->tail);
+    free(r->counts.items);
     kv_logits_unref(r->keep);
     spec_give_up(&r->spec);
     free(r);
@@ -452,8 +453,10 @@ void eng_req_done(struct eng_req *req)
     free(req->tokens);
     free(req->logprobs);
     free(req->logits);
-    req->tokens = NULL;
-    req->logprobs = NULL;
+    free(req->top_ids);
+    free(req->top_logprobs);
+    req->tokens = req->top_ids = NULL;
+    req->logprobs = req->top_logprobs = NULL;
     req->logits = NULL;
     req->n_tokens = 0;
 }
@@ -470,6 +473,15 @@ static int check_speculation(const struct eng_req *q, const struct eng_model_inf
     return 0;
 }
 
+static int check_stops(const char *const *stops, struct pd_err *err)
+{
+    for (; stops && *stops; stops++)
+        if (!**stops || strlen(*stops) > MAX_STOP_BYTES / 2)
+            return pd_fail(err, PD_EINVAL, "a stop string must have 1 to %u bytes",
+                           MAX_STOP_BYTES / 2);
+    return 0;
+}
+
 static int check_generate(const struct eng_req *q, const struct eng_model_info *info,
                           struct pd_err *err)
 {
@@ -483,11 +495,12 @@ static int check_generate(const struct eng_req *q, const struct eng_model_info *
         return pd_fail(err, PD_EINVAL, "nothing to generate: max_tokens is 0");
     if (n >= info->n_ctx)
         return pd_fail(err, PD_EINVAL, "the context is full: %zu of %u tokens", n, info->n_ctx);
-    for (const char *const *s = q->stops; s && *s; s++) {
-        if (!**s || strlen(*s) > MAX_STOP_BYTES / 2)
-            return pd_fail(err, PD_EINVAL, "a stop string must have 1 to %u bytes",
-                           MAX_STOP_BYTES / 2);
-    }
+    if (q->n_top > ENG_MAX_TOP || q->n_top > info->n_vocab)
+        return pd_fail(err, PD_EINVAL, "n_top must be at most %u",
+                       info->n_vocab < ENG_MAX_TOP ? info->n_vocab : ENG_MAX_TOP);
+    if ((rc = check_stops(q->stops, err)) < 0 || (rc = check_stops(q->line_stops, err)) < 0 ||
+        (q->adjust && (rc = sample_check_adjust(q->adjust, info->n_vocab, err)) < 0))
+        return rc;
     return sample_check(&q->sampling, err);
 }
 
@@ -522,6 +535,50 @@ static int check_score(const struct eng_req *q, const struct eng_model_info *inf
     for (uint32_t i = 0; i < q->n_labels; i++) {
         if (q->labels[i] < 0 || (uint32_t)q->labels[i] >= info->n_vocab)
             return pd_fail(err, PD_EINVAL, "label %d is outside the vocabulary", q->labels[i]);
+    }
+    return 0;
+}
+
+static size_t longest(const char *const *stops, size_t n)
+{
+    for (; stops && *stops; stops++)
+        n = strlen(*stops) > n ? strlen(*stops) : n;
+    return n;
+}
+
+/* What a GENERATE keeps. PD_ENOMEM. */
+static int prepare_generate(struct run *r, size_t room)
+{
+    struct eng_req *q = r->req;
+    const struct eng_adjust *a = q->adjust;
+
+    r->cap_tokens = q->max_tokens < room ? q->max_tokens : (uint32_t)room;
+    q->tokens = malloc(r->cap_tokens * sizeof(*q->tokens));
+    q->logprobs = calloc(r->cap_tokens, sizeof(*q->logprobs));
+    if (!q->tokens || !q->logprobs)
+        return PD_ENOMEM;
+    if (q->n_top) {
+        q->top_ids = calloc(r->cap_tokens, q->n_top * sizeof(*q->top_ids));
+        q->top_logprobs = calloc(r->cap_tokens, q->n_top * sizeof(*q->top_logprobs));
+        if (!q->top_ids || !q->top_logprobs)
+            return PD_ENOMEM;
+    }
+    if (a && (a->presence != 0.0f || a->frequency != 0.0f)) {
+        r->counts.items = calloc((size_t)a->n_seen + r->cap_tokens, sizeof(*r->counts.items));
+        if (!r->counts.items)
+            return PD_ENOMEM;
+        for (uint32_t i = 0; i < a->n_seen; i++)
+            sample_count(&r->counts, a->seen[i]);
+    }
+    r->max_stop = longest(q->line_stops, longest(q->stops, 0));
+    if (r->max_stop) {
+        size_t keep = longest(q->line_stops, 1) - 1;
+
+        if (pd_buf_reserve(&r->tail, r->max_stop + 256) < 0)
+            return PD_ENOMEM;
+        pd_buf_adds(&r->tail, pd_str_sub(q->before, q->before.len > keep ? q->before.len - keep : 0,
+                                         q->before.len));
+        r->n_before = r->tail.len;
     }
     return 0;
 }
@@ -563,8 +620,8 @@ static int prepare(struct eng *e, struct eng_req *q, struct run **out, struct pd
     r->first = q->ctx->n_kv;
     r->tail = PD_BUF_INIT(MAX_STOP_BYTES);
     q->n_guessed = q->n_right = 0;
-    q->tokens = NULL;
-    q->logprobs = q->logits = NULL;
+    q->tokens = q->top_ids = NULL;
+    q->logprobs = q->logits = q->top_logprobs = NULL;
     q->n_tokens = 0;
     q->finish = ENG_FINISH_NONE;
     q->stop = NULL;
@@ -574,15 +631,7 @@ static int prepare(struct eng *e, struct eng_req *q, struct run **out, struct pd
     q->n_prompt = (uint32_t)n;
     q->n_cached = (uint32_t)q->ctx->n_kv;
     if (q->op == ENG_GENERATE) {
-        r->cap_tokens =
-            q->max_tokens < info->n_ctx - n ? q->max_tokens : (uint32_t)(info->n_ctx - n);
-        n_values = r->cap_tokens;
-        q->tokens = malloc(n_values * sizeof(*q->tokens));
-        if (!q->tokens)
-            goto nomem;
-        for (const char *const *s = q->stops; s && *s; s++)
-            r->max_stop = strlen(*s) > r->max_stop ? strlen(*s) : r->max_stop;
-        if (r->max_stop && pd_buf_reserve(&r->tail, r->max_stop + 256) < 0)
+        if (prepare_generate(r, info->n_ctx - n) < 0)
             goto nomem;
     } else if (q->op == ENG_SCORE) {
         n_values = q->want_logprobs ? q->ctx->n_pending : 0;
@@ -926,10 +975,14 @@ static void draw(struct run *r, const struct reading *p, const float *logits, si
 {
     const struct eng_req *q = r->req;
     size_t i = pos + r->spec.n - (r->ctx->n_kv + r->n_rows);
+    size_t n_vocab = p->f->model->info.n_vocab, top = (q->n_tokens + i) * q->n_top;
 
-    if (sample_token(p->f->k, logits, p->f->model->info.n_vocab, &q->sampling, q->key, pos,
-                     &p->f->sample[thread], &r->drawn[i].id, &r->drawn[i].logprob) < 0)
+    if (sample_token(p->f->k, logits, n_vocab, &q->sampling, q->adjust, &r->counts, q->key, pos,
+                     &p->f->sample[thread], &r->drawn[i]) < 0)
         r->drawn[i].id = -1;
+    else if (q->n_top)
+        sample_top(logits, n_vocab, &r->drawn[i], q->n_top, q->top_ids + top,
+                   q->top_logprobs + top);
 }
 
 static void read_logprob(struct run *r, const struct reading *p, const float *logits, size_t pos,
@@ -1008,31 +1061,41 @@ static void read_out(void *arg, size_t begin, size_t end, unsigned thread)
     }
 }
 
-/* The stop string that the text completed first; equal ends: the one listed first. */
+/* The one of stops that text completes first, behind its first n_old bytes and before *io_end;
+ * equal ends: the one listed first. It begins at `from` or later. */
+static void find_first(struct pd_str text, size_t n_old, size_t from, const char *const *stops,
+                       const char **io_best, size_t *io_end)
+{
+    for (; stops && *stops; stops++) {
+        struct pd_str stop = pd_str_of(*stops);
+        size_t begin = n_old + 1 > stop.len + from ? n_old + 1 - stop.len : from;
+        ptrdiff_t at = pd_str_find(pd_str_sub(text, begin, text.len), stop);
+
+        if (at >= 0 && begin + (size_t)at + stop.len < *io_end) {
+            *io_end = begin + (size_t)at + stop.len;
+            *io_best = *stops;
+        }
+    }
+}
+
+/* The stop string that the next token completes. */
 static const char *find_stop(struct run *r, int32_t id, struct pd_err *err)
 {
     const char *best = NULL;
-    size_t best_end = SIZE_MAX;
-    struct pd_str text;
+    size_t end = SIZE_MAX, n_old;
 
     if (r->tail.len >= r->max_stop) {
-        size_t keep = r->max_stop - 1;
+        size_t drop = r->tail.len - (r->max_stop - 1);
 
-        memmove(r->tail.data, r->tail.data + r->tail.len - keep, keep);
-        r->tail.len = keep;
+        memmove(r->tail.data, r->tail.data + drop, r->tail.len - drop);
+        r->tail.len -= drop;
+        r->n_before -= r->n_before < drop ? r->n_before : drop;
     }
+    n_old = r->tail.len;
     if (eng_detokenize(r->fwd->model->tok, &id, 1, true, &r->tail, err) < 0)
         return NULL;
-    text = pd_buf_str(&r->tail);
-    for (const char *const *s = r->req->stops; *s; s++) {
-        struct pd_str stop = pd_str_of(*s);
-        ptrdiff_t at = pd_str_find(text, stop);
-
-        if (at >= 0 && (size_t)at + stop.len < best_end) {
-            best_end = (size_t)at + stop.len;
-            best = *s;
-        }
-    }
+    find_first(pd_buf_str(&r->tail), n_old, 0, r->req->line_stops, &best, &end);
+    find_first(pd_buf_str(&r->tail), n_old, r->n_before, r->req->stops, &best, &end);
     return best;
 }
 
@@ -1045,6 +1108,8 @@ static void take_token(struct run *r, unsigned i)
     q->tokens[q->n_tokens] = id;
     q->logprobs[q->n_tokens] = r->drawn[i].logprob;
     q->n_tokens++;
+    if (r->counts.items)
+        sample_count(&r->counts, id);
     atomic_store_explicit(&q->progress, q->n_tokens, memory_order_release);
     if (!q->ignore_end && eng_token_is_end(r->fwd->model->tok, id)) {
         finish(r, ENG_FINISH_EOS);

@@ -118,6 +118,13 @@ static int query_int(sqlite3 *db, const char *path, const char *sql, int64_t *ou
     return rc;
 }
 
+int store_db_version(sqlite3 *db)
+{
+    int64_t v;
+
+    return query_int(db, "", "PRAGMA user_version", &v, NULL) < 0 ? -1 : (int)v;
+}
+
 static int exec(sqlite3 *db, const char *path, const char *sql, struct pd_err *err)
 {
     int rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
@@ -125,7 +132,7 @@ static int exec(sqlite3 *db, const char *path, const char *sql, struct pd_err *e
     return rc == SQLITE_OK ? 0 : store_db_fail(db, path, rc, err);
 }
 
-/* Ours (1), empty (0), or an error that says whose it is. */
+/* Its schema version, 0 of an empty file, or an error that says whose it is. */
 static int whose(sqlite3 *db, const char *path, struct pd_err *err)
 {
     int64_t app = 0, version = 0, n_tables = 0;
@@ -150,7 +157,7 @@ static int whose(sqlite3 *db, const char *path, struct pd_err *err)
     if (version < 1)
         return pd_fail(err, PD_EFORMAT, "database '%s' has schema version %lld, which never was",
                        path, (long long)version);
-    return 1;
+    return (int)version;
 }
 
 /* Changing to WAL may find two processes waiting for each other's lock; SQLite then says busy at
@@ -170,21 +177,21 @@ static int use_wal(sqlite3 *db, const char *path, struct pd_err *err)
     return rc == SQLITE_OK ? 0 : store_db_fail(db, path, rc, err);
 }
 
-/* All or nothing: a file has either no tables or all of them and our marks. */
-static int create_schema(sqlite3 *db, const char *path, struct pd_err *err)
+/* All or nothing: a file has the tables of one version and our marks, or none. */
+static int make_schema(sqlite3 *db, const char *path, struct pd_err *err)
 {
     char marks[96];
-    int rc = exec(db, path, "BEGIN IMMEDIATE", err);
+    int version, rc = exec(db, path, "BEGIN IMMEDIATE", err);
 
     if (rc < 0)
         return rc;
-    rc = whose(db, path, err); /* another process may have been faster */
-    if (rc == 0) {
+    rc = version = whose(db, path, err); /* another process may have been faster */
+    for (; version < STORE_USER_VERSION && rc >= 0; version++)
+        rc = exec(db, path, store_schema_steps[version], err);
+    if (rc >= 0) {
         snprintf(marks, sizeof(marks), "PRAGMA application_id=%d; PRAGMA user_version=%d",
                  STORE_APPLICATION_ID, STORE_USER_VERSION);
-        rc = exec(db, path, store_schema_sql, err);
-        if (rc == 0)
-            rc = exec(db, path, marks, err);
+        rc = exec(db, path, marks, err);
     }
     if (rc >= 0)
         rc = exec(db, path, "COMMIT", err);
@@ -220,8 +227,7 @@ int store_db_open(const char *path, enum store_open mode, sqlite3 **out_db, stru
         SQLITE_OPEN_NOMUTEX | (mode == STORE_WRITE ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY);
     sqlite3 *db = NULL;
     struct stat st;
-    bool is_ours;
-    int rc = 0;
+    int version, rc = 0;
 
     if (mode == STORE_WRITE && stat(path, &st) < 0)
         rc = create_file(path, err);
@@ -250,9 +256,9 @@ int store_db_open(const char *path, enum store_open mode, sqlite3 **out_db, stru
     }
     if (rc < 0)
         goto out;
-    is_ours = rc == 1;
+    version = rc;
     if (mode == STORE_READ) {
-        rc = is_ours ? exec(db, path, "PRAGMA query_only=ON", err)
+        rc = version ? exec(db, path, "PRAGMA query_only=ON", err)
                      : pd_fail(err, PD_EFORMAT, "database '%s' is empty", path);
         goto out;
     }
@@ -263,8 +269,8 @@ int store_db_open(const char *path, enum store_open mode, sqlite3 **out_db, stru
     rc = use_wal(db, path, err);
     if (rc == 0)
         rc = exec(db, path, "PRAGMA synchronous=FULL; PRAGMA journal_size_limit=67108864", err);
-    if (rc == 0 && !is_ours)
-        rc = create_schema(db, path, err);
+    if (rc == 0 && version < STORE_USER_VERSION)
+        rc = make_schema(db, path, err);
 out:
     if (rc < 0) {
         sqlite3_close(db);

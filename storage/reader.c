@@ -5,6 +5,7 @@
 
 #include <limits.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,28 +18,18 @@ struct box {
     struct pd_arena arena; /* everything trace points to */
 };
 
-/* One reading request: what its helpers need, and their first error. */
-struct reading {
-    struct store *s;
-    struct pd_arena *arena;
-    sqlite3_stmt *st;
-    int i;  /* next column */
-    int rc; /* 0 or a pd_code, with *err filled */
-    struct pd_err *err;
-};
-
-static void no_memory(struct reading *r)
+void store_read_no_memory(struct reading *r)
 {
     if (r->rc == 0)
         r->rc = pd_fail(r->err, PD_ENOMEM, "out of memory while reading database '%s'", r->s->path);
 }
 
-static int64_t take_int(struct reading *r)
+int64_t store_take_int(struct reading *r)
 {
     return sqlite3_column_int64(r->st, r->i++);
 }
 
-static int64_t take_int_or(struct reading *r, int64_t when_null)
+int64_t store_take_int_or(struct reading *r, int64_t when_null)
 {
     int c = r->i++;
 
@@ -46,7 +37,7 @@ static int64_t take_int_or(struct reading *r, int64_t when_null)
                                                         : sqlite3_column_int64(r->st, c);
 }
 
-static double take_real(struct reading *r)
+double store_take_real(struct reading *r)
 {
     int c = r->i++;
 
@@ -54,8 +45,7 @@ static double take_real(struct reading *r)
                                                         : sqlite3_column_double(r->st, c);
 }
 
-/* Text as a C string in the arena; NULL stays NULL. */
-static const char *take_text(struct reading *r)
+const char *store_take_text(struct reading *r)
 {
     int c = r->i++;
     const unsigned char *z = sqlite3_column_text(r->st, c);
@@ -63,18 +53,17 @@ static const char *take_text(struct reading *r)
 
     if (!z) {
         if (sqlite3_column_type(r->st, c) != SQLITE_NULL)
-            no_memory(r);
+            store_read_no_memory(r);
         return NULL;
     }
     copy = pd_arena_dup(r->arena,
                         (struct pd_str){(const char *)z, (size_t)sqlite3_column_bytes(r->st, c)});
     if (!copy)
-        no_memory(r);
+        store_read_no_memory(r);
     return copy;
 }
 
-/* Bytes in the arena, with a NUL behind them; {NULL, 0} when NULL. */
-static struct pd_str take_blob(struct reading *r)
+struct pd_str store_take_blob(struct reading *r)
 {
     int c = r->i++;
     struct pd_str none = {NULL, 0};
@@ -86,7 +75,7 @@ static struct pd_str take_blob(struct reading *r)
         return none;
     copy = pd_arena_alloc(r->arena, n + 1);
     if (!copy || (n && !p)) {
-        no_memory(r);
+        store_read_no_memory(r);
         return none;
     }
     if (n)
@@ -97,7 +86,7 @@ static struct pd_str take_blob(struct reading *r)
 /* As take_blob, for n elements of four bytes; NULL when NULL. */
 static const void *take_array(struct reading *r, uint32_t n, const char *what)
 {
-    struct pd_str b = take_blob(r);
+    struct pd_str b = store_take_blob(r);
 
     if (!b.ptr)
         return NULL;
@@ -111,8 +100,7 @@ static const void *take_array(struct reading *r, uint32_t n, const char *what)
     return b.ptr;
 }
 
-/* Prepares sql and binds its one text parameter (when not NULL). */
-static void begin(struct reading *r, const char *sql, const char *param)
+void store_read_begin(struct reading *r, const char *sql, const char *param)
 {
     int rc;
 
@@ -126,8 +114,19 @@ static void begin(struct reading *r, const char *sql, const char *param)
         r->rc = store_db_fail(r->s->rdb, r->s->path, rc, r->err);
 }
 
-/* true: a row is there, its columns to be taken from left to right. */
-static bool next_row(struct reading *r)
+void store_read_bind_int(struct reading *r, int i, int64_t v)
+{
+    if (r->rc == 0)
+        sqlite3_bind_int64(r->st, i, v);
+}
+
+void store_read_bind_text(struct reading *r, int i, const char *z)
+{
+    if (r->rc == 0 && z && sqlite3_bind_text(r->st, i, z, -1, SQLITE_STATIC) != SQLITE_OK)
+        store_read_no_memory(r);
+}
+
+bool store_read_next(struct reading *r)
 {
     int rc;
 
@@ -142,7 +141,7 @@ static bool next_row(struct reading *r)
     return false;
 }
 
-static void end(struct reading *r)
+void store_read_end(struct reading *r)
 {
     sqlite3_finalize(r->st);
     r->st = NULL;
@@ -155,22 +154,22 @@ static void *rows_array(struct reading *r, const char *count_sql, const char *jo
     size_t n = 0;
     void *rows = NULL;
 
-    begin(r, count_sql, job_id);
-    if (next_row(r))
-        n = (size_t)take_int(r);
-    end(r);
+    store_read_begin(r, count_sql, job_id);
+    if (store_read_next(r))
+        n = (size_t)store_take_int(r);
+    store_read_end(r);
     if (r->rc < 0 || n == 0)
         return NULL;
     rows = pd_arena_array(r->arena, n, elem_bytes);
     if (!rows)
-        no_memory(r);
+        store_read_no_memory(r);
     else
         *out_n = n;
     return rows;
 }
 
 /* Takes the snapshot or gives it back. */
-static void exec(struct reading *r, const char *sql)
+void store_read_exec(struct reading *r, const char *sql)
 {
     int rc = sqlite3_exec(r->s->rdb, sql, NULL, NULL, NULL);
 
@@ -188,11 +187,12 @@ static void find_job(struct reading *r, const char *asked, char out_id[PD_JOB_ID
         r->rc = pd_fail(r->err, PD_EINVAL, "a job id is needed");
         return;
     }
-    begin(r,
-          "SELECT id, id=?1 FROM job WHERE id BETWEEN ?1 AND ?1||char(1114111) ORDER BY id "
-          "LIMIT 7",
-          asked);
-    while (next_row(r)) {
+    store_read_begin(
+        r,
+        "SELECT id, id=?1 FROM job WHERE id BETWEEN ?1 AND ?1||char(1114111) ORDER BY id "
+        "LIMIT 7",
+        asked);
+    while (store_read_next(r)) {
         const unsigned char *z = sqlite3_column_text(r->st, 0);
         const char *id = z ? (const char *)z : "";
 
@@ -209,7 +209,7 @@ static void find_job(struct reading *r, const char *asked, char out_id[PD_JOB_ID
         if (sqlite3_column_int(r->st, 1)) /* sorts first; longer ids do not matter then */
             break;
     }
-    end(r);
+    store_read_end(r);
     if (r->rc == 0 && n == 0)
         r->rc = pd_fail(r->err, PD_ENOENT, "database '%s' has no job '%s'", r->s->path, asked);
     else if (r->rc == 0 && n > 1)
@@ -220,67 +220,69 @@ static void find_job(struct reading *r, const char *asked, char out_id[PD_JOB_ID
 
 static void load_job(struct reading *r, const char *id, struct pd_job_rec *j)
 {
-    begin(r,
-          "SELECT j.id,problem_key,repeat,strategy,options,model,scorer,seed,status,stopped_by,"
-          "b.data,budget,created_ms,started_ms,finished_ms,answer_node,answer,correct,error,"
-          "digest FROM job j LEFT JOIN blob b ON b.id=j.request_id WHERE j.id=?",
-          id);
-    if (next_row(r)) {
-        j->id = take_text(r);
-        j->problem_key = take_text(r);
-        j->repeat = (uint32_t)take_int(r);
-        j->strategy = take_text(r);
-        j->options = take_text(r);
-        j->model = take_text(r);
-        j->scorer = take_text(r);
-        j->seed = (uint64_t)take_int(r);
-        j->status = take_text(r);
-        j->stopped_by = take_text(r);
-        j->request = take_blob(r);
-        j->budget = take_text(r);
-        j->created_ms = take_int(r);
-        j->started_ms = take_int(r);
-        j->finished_ms = take_int(r);
-        j->answer_node = take_int_or(r, -1);
-        j->answer = take_text(r);
-        j->correct = (int)take_int_or(r, -1);
-        j->error = take_text(r);
-        j->digest = take_text(r);
+    store_read_begin(
+        r,
+        "SELECT j.id,problem_key,repeat,strategy,options,model,scorer,seed,status,stopped_by,"
+        "b.data,budget,created_ms,started_ms,finished_ms,answer_node,answer,correct,error,"
+        "digest FROM job j LEFT JOIN blob b ON b.id=j.request_id WHERE j.id=?",
+        id);
+    if (store_read_next(r)) {
+        j->id = store_take_text(r);
+        j->problem_key = store_take_text(r);
+        j->repeat = (uint32_t)store_take_int(r);
+        j->strategy = store_take_text(r);
+        j->options = store_take_text(r);
+        j->model = store_take_text(r);
+        j->scorer = store_take_text(r);
+        j->seed = (uint64_t)store_take_int(r);
+        j->status = store_take_text(r);
+        j->stopped_by = store_take_text(r);
+        j->request = store_take_blob(r);
+        j->budget = store_take_text(r);
+        j->created_ms = store_take_int(r);
+        j->started_ms = store_take_int(r);
+        j->finished_ms = store_take_int(r);
+        j->answer_node = store_take_int_or(r, -1);
+        j->answer = store_take_text(r);
+        j->correct = (int)store_take_int_or(r, -1);
+        j->error = store_take_text(r);
+        j->digest = store_take_text(r);
     }
-    end(r);
+    store_read_end(r);
 }
 
 static void load_nodes(struct reading *r, const char *id, struct pd_trace *t)
 {
     t->nodes = rows_array(r, "SELECT count(*) FROM node WHERE job_id=?", id, sizeof(*t->nodes),
                           &t->n_nodes);
-    begin(r,
-          "SELECT n.id,n.parent,n.depth,n.step,n.status,n.prune_reason,t.data,n.n_tokens,k.data,"
-          "l.data,n.logprob,n.finish,n.stop,n.seed,n.created_ms,n.call_id FROM node n"
-          " LEFT JOIN blob t ON t.id=n.text_id LEFT JOIN blob k ON k.id=n.tokens_id"
-          " LEFT JOIN blob l ON l.id=n.logprobs_id WHERE n.job_id=? ORDER BY n.id",
-          id);
-    for (size_t i = 0; i < t->n_nodes && next_row(r); i++) {
+    store_read_begin(
+        r,
+        "SELECT n.id,n.parent,n.depth,n.step,n.status,n.prune_reason,t.data,n.n_tokens,k.data,"
+        "l.data,n.logprob,n.finish,n.stop,n.seed,n.created_ms,n.call_id FROM node n"
+        " LEFT JOIN blob t ON t.id=n.text_id LEFT JOIN blob k ON k.id=n.tokens_id"
+        " LEFT JOIN blob l ON l.id=n.logprobs_id WHERE n.job_id=? ORDER BY n.id",
+        id);
+    for (size_t i = 0; i < t->n_nodes && store_read_next(r); i++) {
         struct pd_node_rec *n = &t->nodes[i];
 
-        n->id = (uint32_t)take_int(r);
-        n->parent = (uint32_t)take_int_or(r, n->id);
-        n->depth = (uint32_t)take_int(r);
-        n->step = (uint32_t)take_int(r);
-        n->status = take_text(r);
-        n->prune_reason = take_text(r);
-        n->text = take_blob(r);
-        n->n_tokens = (uint32_t)take_int(r);
+        n->id = (uint32_t)store_take_int(r);
+        n->parent = (uint32_t)store_take_int_or(r, n->id);
+        n->depth = (uint32_t)store_take_int(r);
+        n->step = (uint32_t)store_take_int(r);
+        n->status = store_take_text(r);
+        n->prune_reason = store_take_text(r);
+        n->text = store_take_blob(r);
+        n->n_tokens = (uint32_t)store_take_int(r);
         n->tokens = take_array(r, n->n_tokens, "token numbers");
         n->logprobs = take_array(r, n->n_tokens, "log-probabilities");
-        n->logprob = take_real(r);
-        n->finish = take_text(r);
-        n->stop = take_text(r);
-        n->seed = (uint64_t)take_int(r);
-        n->created_ms = take_int(r);
-        n->call_id = take_int_or(r, -1);
+        n->logprob = store_take_real(r);
+        n->finish = store_take_text(r);
+        n->stop = store_take_text(r);
+        n->seed = (uint64_t)store_take_int(r);
+        n->created_ms = store_take_int(r);
+        n->call_id = store_take_int_or(r, -1);
     }
-    end(r);
+    store_read_end(r);
 }
 
 /* score.steps: a JSON array of numbers; null is what was not finite. */
@@ -304,7 +306,7 @@ static void parse_steps(struct reading *r, const char *json, struct pd_score_rec
     n = pd_json_size(root);
     steps = pd_arena_array(r->arena, n ? n : 1, sizeof(*steps));
     if (!steps)
-        no_memory(r);
+        store_read_no_memory(r);
     for (v = pd_json_first(root); steps && v && i < n; v = pd_json_next(v), i++)
         if (!pd_json_number(v, &steps[i]))
             steps[i] = (double)NAN;
@@ -317,63 +319,65 @@ static void load_scores(struct reading *r, const char *id, struct pd_trace *t)
 {
     t->scores = rows_array(r, "SELECT count(*) FROM score WHERE job_id=?", id, sizeof(*t->scores),
                            &t->n_scores);
-    begin(r,
-          "SELECT node_id,scorer,kind,value,call_id,steps FROM score WHERE job_id=? ORDER BY "
-          "node_id,id",
-          id);
-    for (size_t i = 0; i < t->n_scores && next_row(r); i++) {
+    store_read_begin(
+        r,
+        "SELECT node_id,scorer,kind,value,call_id,steps FROM score WHERE job_id=? ORDER BY "
+        "node_id,id",
+        id);
+    for (size_t i = 0; i < t->n_scores && store_read_next(r); i++) {
         struct pd_score_rec *c = &t->scores[i];
 
-        c->node_id = (uint32_t)take_int(r);
-        c->scorer = take_text(r);
-        c->kind = take_text(r);
-        c->value = take_real(r);
-        c->call_id = take_int_or(r, -1);
-        parse_steps(r, take_text(r), c);
+        c->node_id = (uint32_t)store_take_int(r);
+        c->scorer = store_take_text(r);
+        c->kind = store_take_text(r);
+        c->value = store_take_real(r);
+        c->call_id = store_take_int_or(r, -1);
+        parse_steps(r, store_take_text(r), c);
     }
-    end(r);
+    store_read_end(r);
 }
 
 static void load_calls(struct reading *r, const char *id, struct pd_trace *t)
 {
     t->calls = rows_array(r, "SELECT count(*) FROM call WHERE job_id=?", id, sizeof(*t->calls),
                           &t->n_calls);
-    begin(r,
-          "SELECT engine,dialect,op,model,outcome,prompt_tokens,cached_tokens,generated_tokens,"
-          "started_ms,ended_ms,error FROM call WHERE job_id=? ORDER BY seq",
-          id);
-    for (size_t i = 0; i < t->n_calls && next_row(r); i++) {
+    store_read_begin(
+        r,
+        "SELECT engine,dialect,op,model,outcome,prompt_tokens,cached_tokens,generated_tokens,"
+        "started_ms,ended_ms,error FROM call WHERE job_id=? ORDER BY seq",
+        id);
+    for (size_t i = 0; i < t->n_calls && store_read_next(r); i++) {
         struct pd_call_rec *c = &t->calls[i];
 
-        c->engine = take_text(r);
-        c->dialect = take_text(r);
-        c->op = take_text(r);
-        c->model = take_text(r);
-        c->outcome = take_text(r);
-        c->prompt_tokens = (uint64_t)take_int(r);
-        c->cached_tokens = (uint64_t)take_int(r);
-        c->generated_tokens = (uint64_t)take_int(r);
-        c->started_ms = take_int(r);
-        c->ended_ms = take_int(r);
-        c->error = take_text(r);
+        c->engine = store_take_text(r);
+        c->dialect = store_take_text(r);
+        c->op = store_take_text(r);
+        c->model = store_take_text(r);
+        c->outcome = store_take_text(r);
+        c->prompt_tokens = (uint64_t)store_take_int(r);
+        c->cached_tokens = (uint64_t)store_take_int(r);
+        c->generated_tokens = (uint64_t)store_take_int(r);
+        c->started_ms = store_take_int(r);
+        c->ended_ms = store_take_int(r);
+        c->error = store_take_text(r);
     }
-    end(r);
+    store_read_end(r);
 }
 
 static void load_events(struct reading *r, const char *id, struct pd_trace *t)
 {
     t->events = rows_array(r, "SELECT count(*) FROM event WHERE job_id=?", id, sizeof(*t->events),
                            &t->n_events);
-    begin(r, "SELECT seq,t_ms,type,data FROM event WHERE job_id=? ORDER BY seq", id);
-    for (size_t i = 0; i < t->n_events && next_row(r); i++) {
+    store_read_begin(r, "SELECT seq,t_ms,type,data FROM event WHERE job_id=? ORDER BY seq", id);
+    for (size_t i = 0; i < t->n_events && store_read_next(r); i++) {
         struct pd_event_rec *e = &t->events[i];
 
-        e->seq = (uint64_t)take_int(r);
-        e->t_ms = take_int(r);
-        e->type = take_text(r);
-        e->data = take_text(r);
+        e->seq = (uint64_t)store_take_int(r);
+        e->t_ms = store_take_int(r);
+        e->type = store_take_text(r);
+        e->data = store_take_text(r);
     }
-    end(r);
+    store_read_end(r);
 }
 
 int store_trace_load(struct store *s, const char *job_id, struct pd_trace **out, struct pd_err *err)
@@ -388,7 +392,7 @@ int store_trace_load(struct store *s, const char *job_id, struct pd_trace **out,
     r.arena = &box->arena;
 
     pthread_mutex_lock(&s->read_lock);
-    exec(&r, "BEGIN");
+    store_read_exec(&r, "BEGIN");
     find_job(&r, job_id, id);
     load_job(&r, id, &box->trace.job);
     load_nodes(&r, id, &box->trace);
@@ -396,7 +400,7 @@ int store_trace_load(struct store *s, const char *job_id, struct pd_trace **out,
     load_calls(&r, id, &box->trace);
     load_events(&r, id, &box->trace);
     if (!sqlite3_get_autocommit(s->rdb))
-        exec(&r, "ROLLBACK");
+        store_read_exec(&r, "ROLLBACK");
     pthread_mutex_unlock(&s->read_lock);
 
     if (r.rc < 0) {
@@ -425,62 +429,115 @@ static char *take_copy(struct reading *r, bool must)
     char *copy = z || must ? strdup(z ? (const char *)z : "") : NULL;
 
     if (!copy && (z || must))
-        no_memory(r);
+        store_read_no_memory(r);
     return copy;
 }
 
-int store_job_list(struct store *s, size_t limit, struct store_job_row **out, size_t *out_n,
-                   struct pd_err *err)
+/* "created_ms-rowid" of the last row that was listed. */
+static bool parse_cursor(const char *cursor, int64_t *out_ms, int64_t *out_rowid)
+{
+    struct pd_str s = pd_str_of(cursor);
+    ptrdiff_t dash = pd_str_find(s, PD_STR("-"));
+
+    return dash >= 0 && pd_parse_i64(pd_str_sub(s, 0, (size_t)dash), out_ms) &&
+           pd_parse_i64(pd_str_sub(s, (size_t)dash + 1, s.len), out_rowid);
+}
+
+void store_cursor(const struct store_job_row *row, char out[STORE_CURSOR_MAX])
+{
+    snprintf(out, STORE_CURSOR_MAX, "%lld-%lld", (long long)row->created_ms, (long long)row->place);
+}
+
+/* The WHERE of what is asked for, so that an index serves each; its parameters are ?2 to ?6. */
+static void list_sql(const struct store_job_query *q, struct pd_buf *sql)
+{
+    pd_buf_addz(sql,
+                "SELECT j.id,j.rowid,j.strategy,j.model,j.status,j.budget,j.scorer,j.stopped_by,"
+                "j.answer,j.problem_key,"
+                "(SELECT CASE WHEN json_valid(CAST(b.data AS TEXT))"
+                " THEN json_extract(CAST(b.data AS TEXT),'$.question') END"
+                " FROM blob b WHERE b.id=j.request_id),"
+                "j.error,j.digest,j.created_ms,j.started_ms,j.finished_ms,j.seed,"
+                "(SELECT count(*) FROM node n WHERE n.job_id=j.id),"
+                "(SELECT coalesce(sum(c.generated_tokens),0) FROM call c WHERE c.job_id=j.id)"
+                " FROM job j WHERE 1");
+    if (q->id)
+        pd_buf_addz(sql, " AND j.id=?2");
+    if (q->status)
+        pd_buf_addz(sql, " AND j.status=?3");
+    if (q->run_id)
+        pd_buf_addz(sql, " AND j.run_id=?4");
+    if (q->cursor)
+        pd_buf_addz(sql, " AND (j.created_ms,j.rowid)<(?5,?6)");
+    pd_buf_addz(sql, " ORDER BY j.created_ms DESC, j.rowid DESC LIMIT ?1");
+}
+
+static void take_row(struct reading *r, struct store_job_row *row)
+{
+    const unsigned char *id = sqlite3_column_text(r->st, r->i++);
+
+    if (id) /* longer ids are not ours */
+        strncpy(row->id, (const char *)id, sizeof(row->id) - 1);
+    row->place = store_take_int(r);
+    row->strategy = take_copy(r, true);
+    row->model = take_copy(r, true);
+    row->status = take_copy(r, true);
+    row->budget = take_copy(r, true);
+    row->scorer = take_copy(r, false);
+    row->stopped_by = take_copy(r, false);
+    row->answer = take_copy(r, false);
+    row->problem_key = take_copy(r, false);
+    row->question = take_copy(r, false);
+    row->error = take_copy(r, false);
+    row->digest = take_copy(r, false);
+    row->created_ms = store_take_int(r);
+    row->started_ms = store_take_int(r);
+    row->finished_ms = store_take_int(r);
+    row->seed = (uint64_t)store_take_int(r);
+    row->n_nodes = (uint64_t)store_take_int(r);
+    row->generated = (uint64_t)store_take_int(r);
+}
+
+int store_job_list(struct store *s, const struct store_job_query *q, struct store_job_row **out,
+                   size_t *out_n, struct pd_err *err)
 {
     struct reading r = {.s = s, .err = err};
+    struct pd_buf sql = PD_BUF_INIT(4096);
     struct store_job_row *rows = NULL, *more;
+    int64_t ms = 0, rowid = 0;
     size_t n = 0, cap = 0;
 
+    if (q->cursor && !parse_cursor(q->cursor, &ms, &rowid))
+        return pd_fail(err, PD_EINVAL, "'%s' is not a cursor of a list of jobs", q->cursor);
+    list_sql(q, &sql);
+    if (pd_buf_rc(&sql) < 0) {
+        pd_buf_done(&sql);
+        return pd_fail(err, PD_ENOMEM, "out of memory");
+    }
     pthread_mutex_lock(&s->read_lock);
-    begin(&r,
-          "SELECT j.id,j.strategy,j.model,j.status,j.scorer,j.stopped_by,j.answer,j.problem_key,"
-          "(SELECT CASE WHEN json_valid(CAST(b.data AS TEXT))"
-          " THEN json_extract(CAST(b.data AS TEXT),'$.question') END"
-          " FROM blob b WHERE b.id=j.request_id),"
-          "j.created_ms,j.seed,(SELECT count(*) FROM node n WHERE n.job_id=j.id),"
-          "(SELECT coalesce(sum(c.generated_tokens),0) FROM call c WHERE c.job_id=j.id)"
-          " FROM job j ORDER BY j.created_ms DESC, j.rowid DESC LIMIT ?",
-          NULL);
-    if (r.rc == 0)
-        sqlite3_bind_int64(r.st, 1, limit == 0 || limit > INT64_MAX ? -1 : (int64_t)limit);
-    while (next_row(&r)) {
-        struct store_job_row *row;
-        const unsigned char *id = sqlite3_column_text(r.st, 0);
-
+    store_read_begin(&r, pd_buf_str(&sql).ptr, NULL);
+    store_read_bind_int(&r, 1, q->limit == 0 || q->limit > INT64_MAX ? -1 : (int64_t)q->limit);
+    store_read_bind_text(&r, 2, q->id);
+    store_read_bind_text(&r, 3, q->status);
+    store_read_bind_text(&r, 4, q->run_id);
+    store_read_bind_int(&r, 5, ms);
+    store_read_bind_int(&r, 6, rowid);
+    while (store_read_next(&r)) {
         if (n == cap) {
             cap = cap ? cap * 2 : 32;
             more = reallocarray(rows, cap, sizeof(*rows));
             if (!more) {
-                no_memory(&r);
+                store_read_no_memory(&r);
                 break;
             }
             rows = more;
         }
-        row = &rows[n++]; /* counted at once, so that an error frees what it has */
-        memset(row, 0, sizeof(*row));
-        if (id) /* longer ids are not ours */
-            strncpy(row->id, (const char *)id, sizeof(row->id) - 1);
-        r.i = 1;
-        row->strategy = take_copy(&r, true);
-        row->model = take_copy(&r, true);
-        row->status = take_copy(&r, true);
-        row->scorer = take_copy(&r, false);
-        row->stopped_by = take_copy(&r, false);
-        row->answer = take_copy(&r, false);
-        row->problem_key = take_copy(&r, false);
-        row->question = take_copy(&r, false);
-        row->created_ms = take_int(&r);
-        row->seed = (uint64_t)take_int(&r);
-        row->n_nodes = (uint64_t)take_int(&r);
-        row->generated = (uint64_t)take_int(&r);
+        memset(&rows[n], 0, sizeof(*rows));
+        take_row(&r, &rows[n++]); /* counted, so that an error frees what it has */
     }
-    end(&r);
+    store_read_end(&r);
     pthread_mutex_unlock(&s->read_lock);
+    pd_buf_done(&sql);
 
     if (r.rc < 0) {
         store_job_list_free(rows, n);
@@ -502,6 +559,9 @@ void store_job_list_free(struct store_job_row *rows, size_t n)
         free(rows[i].answer);
         free(rows[i].problem_key);
         free(rows[i].question);
+        free(rows[i].budget);
+        free(rows[i].error);
+        free(rows[i].digest);
     }
     free(rows);
 }

@@ -7,10 +7,17 @@
  * - node.parent is NULL for the root. node.call_id and score.call_id are call.seq, the number of
  * the call within its job, counted from 0 in order of storing.
  * - call.key is empty for local engines: their results are looked up by node.
- * - seeds are the 64 bits of an unsigned number; SQLite shows them signed. */
+ * - seeds are the 64 bits of an unsigned number; SQLite shows them signed.
+ * - submission: the jobs that were submitted to a daemon, in order; its queue is those of them that
+ * wait or run.
+ * - feed: what watchers of a job see, numbered from 1 without gaps. An entry names the row that it
+ * tells of and repeats nothing of it but what the row may lose: ref is node.id, score.id, call.seq
+ * or event.seq by the type; note is the reason of a pruning, the error or what stopped a job, the
+ * tokens generated up to a 'budget' entry. Triggers write it, so whoever changes the rows cannot
+ * forget it, and an entry is in the file exactly when its row is. */
 #include "storage/store_int.h"
 
-const char store_schema_sql[] =
+static const char version_1[] =
     "CREATE TABLE blob(id INTEGER PRIMARY KEY,"
     " sha256 BLOB NOT NULL UNIQUE CHECK(length(sha256)=32), size INTEGER NOT NULL,"
     " enc TEXT NOT NULL, data BLOB NOT NULL) STRICT;"
@@ -69,3 +76,76 @@ const char store_schema_sql[] =
     " AS scored_tokens,"
     " j.finished_ms-j.started_ms AS wall_ms"
     " FROM job j LEFT JOIN call c ON c.job_id=j.id GROUP BY j.id;";
+
+/* Milliseconds since 1970, once per statement. */
+#define NOW_MS "CAST(round((julianday('now')-2440587.5)*86400000) AS INTEGER)"
+
+/* In a trigger: one more entry of the job's feed, if `when` holds. */
+#define FEED(job, type, ref, note, when)                                                           \
+    "INSERT INTO feed SELECT " job ",coalesce((SELECT max(seq) FROM feed WHERE job_id=" job        \
+    "),0)+1," NOW_MS "," type "," ref "," note " WHERE " when ";"
+
+#define JOB_EVENT                                                                                  \
+    FEED("NEW.id", "'answer.final'", "NEW.answer_node", "NULL",                                    \
+         "NEW.status='done' AND NEW.answer_node IS NOT NULL")                                      \
+    FEED("NEW.id", "'job.'||CASE NEW.status WHEN 'running' THEN 'started' ELSE NEW.status END",    \
+         "NULL", "CASE NEW.status WHEN 'failed' THEN NEW.error ELSE NEW.stopped_by END", "1")
+
+#define NODE_ENDED                                                                                 \
+    FEED("NEW.job_id", "'answer.candidate'", "NEW.id", "NULL", "NEW.status='finished'")            \
+    FEED("NEW.job_id", "'node.pruned'", "NEW.id", "NEW.prune_reason", "NEW.status='pruned'")
+
+/* The newest entry of that type. */
+#define LATEST(column, type)                                                                       \
+    "(SELECT " column " FROM feed INDEXED BY feed_latest WHERE job_id=NEW.job_id AND type='" type  \
+    "' ORDER BY seq DESC LIMIT 1)"
+
+static const char version_2[] =
+    "CREATE TABLE submission(seq INTEGER PRIMARY KEY,"
+    " job_id TEXT NOT NULL UNIQUE REFERENCES job(id) ON DELETE CASCADE, client TEXT NOT NULL,"
+    " priority INTEGER NOT NULL, attached INTEGER NOT NULL, body_sha256 BLOB NOT NULL) STRICT;"
+    "CREATE TABLE feed(job_id TEXT NOT NULL REFERENCES job(id) ON DELETE CASCADE,"
+    " seq INTEGER NOT NULL, t_ms INTEGER NOT NULL, type TEXT NOT NULL, ref INTEGER, note TEXT,"
+    " PRIMARY KEY(job_id,seq)) STRICT, WITHOUT ROWID;"
+    "CREATE INDEX feed_latest ON feed(job_id,type,seq)"
+    " WHERE type='budget' OR type='job.started';"
+    /* Jobs that are there already: in the order of their nodes, as nobody knows a better one. */
+    "INSERT INTO feed(job_id,seq,t_ms,type,ref,note)"
+    " SELECT job,row_number() OVER (PARTITION BY job ORDER BY part,node,kind,ref),t,type,ref,note"
+    " FROM (SELECT id AS job,0 AS part,0 AS node,0 AS kind,coalesce(started_ms,created_ms) AS t,"
+    "  'job.started' AS type,NULL AS ref,NULL AS note FROM job"
+    " UNION ALL SELECT job_id,1,id,0,created_ms,'node.added',id,NULL FROM node"
+    " UNION ALL SELECT job_id,1,id,1,created_ms,'answer.candidate',id,NULL FROM node"
+    "  WHERE status='finished'"
+    " UNION ALL SELECT s.job_id,1,s.node_id,2,n.created_ms,'node.scored',s.id,NULL FROM score s"
+    "  JOIN node n ON n.job_id=s.job_id AND n.id=s.node_id"
+    " UNION ALL SELECT job_id,1,id,3,created_ms,'node.pruned',id,prune_reason FROM node"
+    "  WHERE status='pruned'"
+    " UNION ALL SELECT id,2,0,0,coalesce(finished_ms,created_ms),'answer.final',answer_node,NULL"
+    "  FROM job WHERE status='done' AND answer_node IS NOT NULL"
+    " UNION ALL SELECT id,2,0,1,coalesce(finished_ms,created_ms),'job.'||status,NULL,"
+    "  CASE status WHEN 'failed' THEN error ELSE stopped_by END FROM job WHERE status<>'running');"
+    "CREATE TRIGGER feed_job_added AFTER INSERT ON job BEGIN " JOB_EVENT "END;"
+    "CREATE TRIGGER feed_job_changed AFTER UPDATE OF status ON job WHEN OLD.status<>NEW.status"
+    " BEGIN " JOB_EVENT "END;"
+    "CREATE TRIGGER feed_node_added AFTER INSERT ON node BEGIN " FEED(
+        "NEW.job_id", "'node.added'", "NEW.id", "NULL", "1") NODE_ENDED
+    "END;"
+    "CREATE TRIGGER feed_node_changed AFTER UPDATE OF status ON node WHEN OLD.status<>NEW.status"
+    " BEGIN " NODE_ENDED "END;"
+    "CREATE TRIGGER feed_score_added AFTER INSERT ON score BEGIN " FEED(
+        "NEW.job_id", "'node.scored'", "NEW.id", "NULL",
+        "1") "END;"
+             "CREATE TRIGGER feed_call_added AFTER INSERT ON call WHEN NEW.job_id IS NOT NULL "
+             "AND " NOW_MS ">=coalesce(" LATEST("t_ms", "budget") ",0)+1000 BEGIN " FEED(
+                 "NEW.job_id", "'budget'", "NEW.seq",
+                 "coalesce(" LATEST("note",
+                                    "budget") ",0)+(SELECT sum(generated_tokens) FROM call WHERE"
+                                              " job_id=NEW.job_id AND seq>coalesce(" LATEST(
+                                                  "ref", "budget") ",-1))",
+                 "1") "END;"
+                      "CREATE TRIGGER feed_event_added AFTER INSERT ON event WHEN "
+                      "NEW.type='engine.retry' BEGIN " FEED("NEW.job_id", "NEW.type", "NEW.seq",
+                                                            "NULL", "1") "END;";
+
+const char *const store_schema_steps[STORE_USER_VERSION] = {version_1, version_2};

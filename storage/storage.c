@@ -39,26 +39,39 @@ static const char *pack_z(struct packer *p, const char *z)
     return z ? pack(p, z, strlen(z) + 1) : NULL;
 }
 
+static void pack_job(struct packer *p, struct pd_job_rec *r)
+{
+    r->id = NULL; /* in job_id */
+    r->problem_key = pack_z(p, r->problem_key);
+    r->strategy = pack_z(p, r->strategy);
+    r->options = pack_z(p, r->options);
+    r->model = pack_z(p, r->model);
+    r->scorer = pack_z(p, r->scorer);
+    r->status = pack_z(p, r->status);
+    r->stopped_by = pack_z(p, r->stopped_by);
+    r->request.ptr = r->request.len ? pack(p, r->request.ptr, r->request.len) : NULL;
+    r->budget = pack_z(p, r->budget);
+    r->answer = pack_z(p, r->answer);
+    r->error = pack_z(p, r->error);
+    r->digest = pack_z(p, r->digest);
+}
+
 static void pack_msg(struct packer *p, struct store_msg *m)
 {
     switch (m->kind) {
-    case STORE_MSG_JOB: {
-        struct pd_job_rec *r = &m->u.job;
-        r->id = NULL; /* in job_id */
-        r->problem_key = pack_z(p, r->problem_key);
-        r->strategy = pack_z(p, r->strategy);
-        r->options = pack_z(p, r->options);
-        r->model = pack_z(p, r->model);
-        r->scorer = pack_z(p, r->scorer);
-        r->status = pack_z(p, r->status);
-        r->stopped_by = pack_z(p, r->stopped_by);
-        r->request.ptr = r->request.len ? pack(p, r->request.ptr, r->request.len) : NULL;
-        r->budget = pack_z(p, r->budget);
-        r->answer = pack_z(p, r->answer);
-        r->error = pack_z(p, r->error);
-        r->digest = pack_z(p, r->digest);
+    case STORE_MSG_JOB:
+        pack_job(p, &m->u.job);
         break;
-    }
+    case STORE_MSG_SUBMIT:
+        pack_job(p, &m->u.submit.job);
+        m->u.submit.how.client = pack_z(p, m->u.submit.how.client);
+        m->u.submit.how.idem_key = pack_z(p, m->u.submit.how.idem_key);
+        break;
+    case STORE_MSG_STATE:
+        m->u.state.status = pack_z(p, m->u.state.status);
+        m->u.state.stopped_by = pack_z(p, m->u.state.stopped_by);
+        m->u.state.error = pack_z(p, m->u.state.error);
+        break;
     case STORE_MSG_NODE: {
         struct pd_node_rec *r = &m->u.node;
         size_t bytes = (size_t)r->n_tokens * 4;
@@ -92,6 +105,7 @@ static void pack_msg(struct packer *p, struct store_msg *m)
         m->u.event.type = pack_z(p, m->u.event.type);
         m->u.event.data = pack_z(p, m->u.event.data);
         break;
+    case STORE_MSG_DELETE:
     case STORE_MSG_FLUSH:
         break;
     }
@@ -157,6 +171,39 @@ int store_job_put(struct store *s, const struct pd_job_rec *job, struct pd_err *
     if (!job->strategy || !job->model || !job->status)
         return missing(err, "strategy, model or status");
     return put(s, job->id, &m, err);
+}
+
+int store_job_submit(struct store *s, const struct pd_job_rec *job,
+                     const struct store_submission *how, struct pd_err *err)
+{
+    struct store_msg m = {.kind = STORE_MSG_SUBMIT, .u.submit = {*job, *how}};
+
+    if (!job->strategy || !job->model || !job->status || !how->client)
+        return missing(err, "strategy, model, status or client");
+    return put(s, job->id, &m, err);
+}
+
+int store_job_state_put(struct store *s, const char *job_id, const struct store_job_state *state,
+                        struct pd_err *err)
+{
+    struct store_msg m = {.kind = STORE_MSG_STATE, .u.state = *state};
+
+    if (!state->status)
+        return missing(err, "status");
+    return put(s, job_id, &m, err);
+}
+
+int store_job_delete(struct store *s, const char *job_id, struct pd_err *err)
+{
+    struct store_msg m = {.kind = STORE_MSG_DELETE};
+
+    return put(s, job_id, &m, err);
+}
+
+void store_on_commit(struct store *s, void (*committed)(void *user, const char *job_id), void *user)
+{
+    s->committed = committed;
+    s->committed_user = user;
 }
 
 int store_node_put(struct store *s, const char *job_id, const struct pd_node_rec *node,

@@ -29,7 +29,8 @@ struct store; /* one database file: the writer thread and its connection */
 
 enum store_open {
     STORE_READ,  /* the file must exist; puts are PD_EPERM */
-    STORE_WRITE, /* creates the file (0600) and its directory (0700) when they are missing */
+    STORE_WRITE, /* creates the file (0600) and its directory (0700) when they are missing, and
+                    brings a file of an older version up to date */
 };
 
 int store_open(const char *path, enum store_open mode, struct store **out, struct pd_err *err);
@@ -51,6 +52,53 @@ int store_event_put(struct store *s, const char *job_id, const struct pd_event_r
                     struct pd_err *err);
 /* Returns when everything put before (by any thread) is durable. */
 int store_flush(struct store *s, struct pd_err *err);
+/* After each commit, for every job of which it has rows (for some more than once): a call on the
+ * writer's thread, which must be quick and must not call back into the store. To be set before the
+ * first put. */
+void store_on_commit(struct store *s, void (*committed)(void *user, const char *job_id),
+                     void *user);
+
+/* What changes of a job while it waits, runs or rests; the rest of its row stays. */
+struct store_job_state {
+    const char *status, *stopped_by, *error; /* the last two: NULL: none */
+    int64_t started_ms;                      /* 0: as it was */
+    int64_t finished_ms;                     /* 0: none */
+};
+int store_job_state_put(struct store *s, const char *job_id, const struct store_job_state *state,
+                        struct pd_err *err);
+/* With all its rows. Texts that no other job uses stay in the file, without a name. */
+int store_job_delete(struct store *s, const char *job_id, struct pd_err *err);
+
+/* ---- the queue of a daemon: jobs that were submitted to it ---------------------------------- */
+
+struct store_submission {
+    int64_t seq; /* of all submissions: a new one has a greater one */
+    const char *client;
+    const char *idem_key; /* NULL: none; no other job may have it (store_idem_find) */
+    int64_t peer_uid;     /* -1: not known */
+    int32_t priority;
+    bool attached;
+    uint8_t body_sha256[32];
+};
+/* A new job and its place in the queue, both or none. */
+int store_job_submit(struct store *s, const struct pd_job_rec *job,
+                     const struct store_submission *how, struct pd_err *err);
+/* The job with this idempotency key. PD_ENOENT: none. */
+int store_idem_find(struct store *s, const char *key, char out_id[PD_JOB_ID_MAX],
+                    uint8_t out_body_sha256[32], struct pd_err *err);
+
+struct store_place { /* of a job in the queue */
+    char id[PD_JOB_ID_MAX], status[16];
+    int64_t seq; /* 0: it was not submitted, and the rest says nothing */
+    int32_t priority;
+    bool attached;
+    char *client;
+};
+/* Of the one job with this id (PD_ENOENT: none), or (NULL) of all submitted ones that wait or run
+ * by their rows, running ones first. *out_last_seq (may be NULL): of all submissions. */
+int store_queue_load(struct store *s, const char *job_id, struct store_place **out, size_t *out_n,
+                     int64_t *out_last_seq, struct pd_err *err);
+void store_queue_free(struct store_place *places, size_t n);
 
 /* The right to run a job, until *out_fd is closed or its process ends. PD_EBUSY: another has it. */
 int store_job_lock(struct store *s, const char *job_id, int *out_fd, struct pd_err *err);
@@ -65,20 +113,55 @@ void store_trace_free(struct pd_trace *t);
 
 struct store_job_row {
     char id[PD_JOB_ID_MAX];
-    char *strategy, *model, *status;                             /* never NULL */
+    char *strategy, *model, *status, *budget;                    /* never NULL */
     char *scorer, *stopped_by, *answer, *problem_key, *question; /* NULL: none */
-    int64_t created_ms;
+    char *error, *digest;                                        /* the same */
+    int64_t created_ms, started_ms, finished_ms;                 /* 0: not yet */
     uint64_t seed;
     uint64_t n_nodes, generated; /* rows of node; generated tokens of all calls */
+    int64_t place;               /* for store_cursor */
 };
 
-/* The newest `limit` jobs (0: all), newest first. `question` is that member of the request. */
-int store_job_list(struct store *s, size_t limit, struct store_job_row **out, size_t *out_n,
-                   struct pd_err *err);
+struct store_job_query {
+    const char *id;     /* this one (its whole id); NULL: any */
+    const char *status; /* of these; NULL: any */
+    const char *run_id;
+    const char *cursor; /* behind this place of an earlier list; NULL: from the newest */
+    size_t limit;       /* 0: all */
+};
+#define STORE_CURSOR_MAX 48
+/* Newest first. `question` is that member of the request. PD_EINVAL: not a cursor. */
+int store_job_list(struct store *s, const struct store_job_query *q, struct store_job_row **out,
+                   size_t *out_n, struct pd_err *err);
 void store_job_list_free(struct store_job_row *rows, size_t n);
+/* The place behind a row, opaque. */
+void store_cursor(const struct store_job_row *row, char out[STORE_CURSOR_MAX]);
+
+/* The feed of a job: what watchers see, numbered from 1 without gaps, durable with the rows it
+ * tells of. Types: job.queued job.started job.paused job.done job.failed job.cancelled node.added
+ * node.scored node.pruned answer.candidate answer.final budget (at most one a second) engine.retry.
+ */
+struct store_feed_entry {
+    uint64_t seq;
+    int64_t t_ms;
+    const char *type;
+    struct pd_str data; /* a JSON object with seq, t_ms, job and what the type has to tell */
+};
+struct store_feed {
+    struct store_feed_entry *entries;
+    size_t n;
+    bool ended; /* the job is done, failed or cancelled, and nothing follows these */
+};
+/* Entries after `since` (0: from the first), at most `max` and, but for the first, no more than
+ * about 256 KiB. answer_of: what a line of thought answers (pd_answer_extract), which only core
+ * knows. PD_ENOENT: no job has this (whole) id. Freed by store_feed_free. */
+int store_feed_load(struct store *s, const char *job_id, uint64_t since, size_t max,
+                    struct pd_str (*answer_of)(struct pd_str line), struct store_feed **out,
+                    struct pd_err *err);
+void store_feed_free(struct store_feed *f);
 
 /* Checks the file: SQLite's own integrity, foreign keys, every blob against its SHA-256, and the
- * ledger (calls numbered without gaps, calls and parents that nodes name exist, token counts
+ * ledger (calls and feeds numbered without gaps, what they and nodes name exists, token counts
  * agree). 0, or PD_EDIFFER with one line a finding added to report. */
 int store_verify(struct store *s, struct pd_buf *report, struct pd_err *err);
 

@@ -9,7 +9,7 @@
 #include "storage/storage.h"
 
 #define STORE_APPLICATION_ID 0x504F4E44 /* "POND" */
-#define STORE_USER_VERSION   1
+#define STORE_USER_VERSION   2
 #define STORE_BUSY_MS        10000 /* another process's commit takes milliseconds; a stuck one is told */
 #define STORE_INBOX_MAX      512 /* messages, hence also rows in one transaction: it stays short */
 #define STORE_VALUE_MAX      ((size_t)256 << 20) /* bytes of one text or array; SQLite ends at 10^9 */
@@ -17,6 +17,9 @@
 
 enum store_msg_kind {
     STORE_MSG_JOB,
+    STORE_MSG_SUBMIT,
+    STORE_MSG_STATE,
+    STORE_MSG_DELETE,
     STORE_MSG_NODE,
     STORE_MSG_SCORE,
     STORE_MSG_CALL,
@@ -32,6 +35,11 @@ struct store_msg {
     char job_id[PD_JOB_ID_MAX];
     union {
         struct pd_job_rec job;
+        struct {
+            struct pd_job_rec job;
+            struct store_submission how;
+        } submit;
+        struct store_job_state state;
         struct pd_node_rec node;
         struct pd_score_rec score;
         struct pd_call_rec call;
@@ -47,6 +55,10 @@ enum store_stmt {
     STORE_STMT_BLOB_FIND,
     STORE_STMT_BLOB_ADD,
     STORE_STMT_JOB,
+    STORE_STMT_JOB_SUBMIT,
+    STORE_STMT_SUBMISSION,
+    STORE_STMT_JOB_STATE,
+    STORE_STMT_JOB_DELETE,
     STORE_STMT_NODE,
     STORE_STMT_SCORE,
     STORE_STMT_CALL,
@@ -65,6 +77,9 @@ struct store {
     bool thread_runs, inbox_ready;
     struct pd_queue inbox;
 
+    void (*committed)(void *user, const char *job_id); /* NULL: nobody listens */
+    void *committed_user;
+
     pthread_mutex_t lock; /* guards failed and the flushed flags of waiting flushes; a leaf */
     pthread_cond_t flushed;
     struct pd_err failed; /* code PD_OK: the writer is well */
@@ -79,6 +94,7 @@ struct store {
 int store_db_open(const char *path, enum store_open mode, sqlite3 **out_db, struct pd_err *err);
 /* The error of the last call on db, as a code and a sentence about `path`. rc: SQLite's. */
 int store_db_fail(sqlite3 *db, const char *path, int rc, struct pd_err *err);
+int store_db_version(sqlite3 *db); /* of its schema; -1: it cannot be read */
 int store_db_prepare(sqlite3 *db, const char *path, const char *sql, sqlite3_stmt **out,
                      struct pd_err *err);
 
@@ -98,7 +114,31 @@ int store_writer_prepare(struct store *s, struct pd_err *err);
 void store_writer_finalize(struct store *s);
 void *store_writer_main(void *store);
 
-/* schema.c */
-extern const char store_schema_sql[];
+/* reader.c: one reading request, with read_lock held: its query, and its first error, after which
+ * all of these do nothing. */
+struct reading {
+    struct store *s;
+    struct pd_arena *arena; /* for what take_text and take_blob copy */
+    sqlite3_stmt *st;
+    int i;  /* next column */
+    int rc; /* 0 or a pd_code, with *err filled */
+    struct pd_err *err;
+};
+void store_read_exec(struct reading *r, const char *sql);
+/* Prepares sql and binds its first parameter, a text (unless NULL). */
+void store_read_begin(struct reading *r, const char *sql, const char *param);
+void store_read_bind_int(struct reading *r, int i, int64_t v);
+void store_read_bind_text(struct reading *r, int i, const char *z); /* z lives until the end */
+bool store_read_next(struct reading *r); /* a row is there: its columns, from left to right */
+int64_t store_take_int(struct reading *r);
+int64_t store_take_int_or(struct reading *r, int64_t when_null);
+double store_take_real(struct reading *r);        /* NaN when NULL */
+const char *store_take_text(struct reading *r);   /* NULL when NULL */
+struct pd_str store_take_blob(struct reading *r); /* a NUL behind it; {NULL, 0} when NULL */
+void store_read_end(struct reading *r);
+void store_read_no_memory(struct reading *r);
+
+/* schema.c: [v] makes version v + 1 of version v. */
+extern const char *const store_schema_steps[STORE_USER_VERSION];
 
 #endif

@@ -125,6 +125,30 @@ static const char *const ledger[] = {
     " WHERE n.tokens>coalesce(c.tokens,0) AND j.status IN('done','failed','cancelled')",
 };
 
+/* From version 2 on. */
+static const char *const feed[] = {
+    "SELECT 'job '||job_id||': its feed is numbered up to '||max(seq)||' but has '||count(*)||"
+    "' entries' FROM feed GROUP BY job_id HAVING max(seq)<>count(*) OR min(seq)<>1",
+    "SELECT 'job '||job_id||': node '||id||' is missing in the feed' FROM (SELECT job_id,id FROM "
+    "node"
+    " EXCEPT SELECT job_id,ref FROM feed WHERE type='node.added')",
+    "SELECT 'job '||job_id||': the score of node '||node_id||' is missing in the feed' FROM score"
+    " WHERE id IN (SELECT id FROM score EXCEPT SELECT ref FROM feed WHERE type='node.scored')",
+    "SELECT 'job '||job_id||': '||type||' of row '||ref||' stands '||count(*)||"
+    "' times in the feed' FROM feed WHERE type IN('node.added','node.scored')"
+    " GROUP BY job_id,type,ref HAVING count(*)>1",
+    "SELECT 'job '||f.job_id||': entry '||f.seq||' of its feed tells of row '||f.ref||"
+    "', which is missing' FROM feed f WHERE CASE"
+    " WHEN f.type='node.scored' THEN NOT EXISTS(SELECT 1 FROM score s WHERE s.id=f.ref)"
+    " WHEN f.type='budget' THEN NOT EXISTS(SELECT 1 FROM call c WHERE c.job_id=f.job_id AND"
+    "  c.seq=f.ref)"
+    " WHEN f.type LIKE 'node.%' OR f.type LIKE 'answer.%' THEN NOT EXISTS(SELECT 1 FROM node n"
+    "  WHERE n.job_id=f.job_id AND n.id=f.ref) END",
+    "SELECT 'job '||id||' is '||status||', but its feed does not say so' FROM job j"
+    " WHERE status IN('done','failed','cancelled') AND NOT EXISTS(SELECT 1 FROM feed f"
+    " WHERE f.job_id=j.id AND f.type='job.'||j.status)",
+};
+
 int store_verify(struct store *s, struct pd_buf *report, struct pd_err *err)
 {
     struct check c = {s, report, 0};
@@ -136,6 +160,8 @@ int store_verify(struct store *s, struct pd_buf *report, struct pd_err *err)
     blobs(&c);
     for (size_t i = 0; i < sizeof(ledger) / sizeof(*ledger); i++)
         rows_are_findings(&c, ledger[i]);
+    for (size_t i = 0; i < sizeof(feed) / sizeof(*feed) && store_db_version(s->rdb) >= 2; i++)
+        rows_are_findings(&c, feed[i]);
     if (!sqlite3_get_autocommit(s->rdb))
         sqlite3_exec(s->rdb, "ROLLBACK", NULL, NULL, NULL);
     pthread_mutex_unlock(&s->read_lock);

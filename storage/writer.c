@@ -33,6 +33,14 @@ static const char *const sqls[STORE_N_STMTS] = {
         "finished_ms=excluded.finished_ms,answer_node=excluded.answer_node,"
         "answer=excluded.answer,correct=excluded.correct,error=excluded.error,"
         "digest=excluded.digest",
+    [STORE_STMT_JOB_SUBMIT] = "UPDATE job SET idem_key=?2,peer_uid=?3 WHERE id=?1",
+    [STORE_STMT_SUBMISSION] =
+        "INSERT INTO submission(job_id,seq,client,priority,attached,body_sha256) "
+        "VALUES(?,?,?,?,?,?)",
+    [STORE_STMT_JOB_STATE] =
+        "UPDATE job SET status=?2,stopped_by=?3,error=?4,started_ms=coalesce(?5,started_ms),"
+        "finished_ms=?6 WHERE id=?1",
+    [STORE_STMT_JOB_DELETE] = "DELETE FROM job WHERE id=?",
     [STORE_STMT_NODE] =
         "INSERT INTO node(job_id,id,parent,depth,step,status,prune_reason,text_id,tokens_id,"
         "logprobs_id,n_tokens,logprob,finish,stop,seed,call_id,created_ms) "
@@ -148,6 +156,52 @@ static int put_job(struct store *s, const char *id, const struct pd_job_rec *r, 
     return run(s, STORE_STMT_JOB, b.rc, err);
 }
 
+static int put_submission(struct store *s, const char *id, const struct pd_job_rec *job,
+                          const struct store_submission *how, struct pd_err *err)
+{
+    struct store_bind u = {s->stmts[STORE_STMT_JOB_SUBMIT], 0, 0};
+    struct store_bind b = {s->stmts[STORE_STMT_SUBMISSION], 0, 0};
+    int rc = put_job(s, id, job, err);
+
+    if (rc < 0)
+        return rc;
+    store_bind_text(&u, id);
+    store_bind_text(&u, how->idem_key);
+    store_bind_int_or_null(&u, how->peer_uid, -1);
+    rc = run(s, STORE_STMT_JOB_SUBMIT, u.rc, err);
+    if (rc < 0)
+        return rc;
+    store_bind_text(&b, id);
+    store_bind_int(&b, how->seq);
+    store_bind_text(&b, how->client);
+    store_bind_int(&b, how->priority);
+    store_bind_int(&b, how->attached);
+    store_bind_blob(&b, how->body_sha256, sizeof(how->body_sha256));
+    return run(s, STORE_STMT_SUBMISSION, b.rc, err);
+}
+
+static int put_state(struct store *s, const char *id, const struct store_job_state *r,
+                     struct pd_err *err)
+{
+    struct store_bind b = {s->stmts[STORE_STMT_JOB_STATE], 0, 0};
+
+    store_bind_text(&b, id);
+    store_bind_text(&b, r->status);
+    store_bind_text(&b, r->stopped_by);
+    store_bind_text(&b, r->error);
+    store_bind_int_or_null(&b, r->started_ms, 0);
+    store_bind_int_or_null(&b, r->finished_ms, 0);
+    return run(s, STORE_STMT_JOB_STATE, b.rc, err);
+}
+
+static int delete_job(struct store *s, const char *id, struct pd_err *err)
+{
+    struct store_bind b = {s->stmts[STORE_STMT_JOB_DELETE], 0, 0};
+
+    store_bind_text(&b, id);
+    return run(s, STORE_STMT_JOB_DELETE, b.rc, err);
+}
+
 static int put_node(struct store *s, const char *job_id, const struct pd_node_rec *r,
                     struct pd_err *err)
 {
@@ -253,6 +307,12 @@ static int put_msg(struct store *s, const struct store_msg *m, struct pd_err *er
     switch (m->kind) {
     case STORE_MSG_JOB:
         return put_job(s, m->job_id, &m->u.job, err);
+    case STORE_MSG_SUBMIT:
+        return put_submission(s, m->job_id, &m->u.submit.job, &m->u.submit.how, err);
+    case STORE_MSG_STATE:
+        return put_state(s, m->job_id, &m->u.state, err);
+    case STORE_MSG_DELETE:
+        return delete_job(s, m->job_id, err);
     case STORE_MSG_NODE:
         return put_node(s, m->job_id, &m->u.node, err);
     case STORE_MSG_SCORE:
@@ -299,6 +359,21 @@ static int write_batch(struct store *s, struct pd_link *chain, struct pd_err *er
     return rc;
 }
 
+/* Runs of rows of one job are told once. */
+static void tell_commit(const struct store *s, struct pd_link *chain)
+{
+    const char *last = NULL;
+
+    for (struct pd_link *l = chain; l && s->committed; l = l->next) {
+        const struct store_msg *m = msg_of(l);
+
+        if (m->kind == STORE_MSG_FLUSH || (last && strcmp(last, m->job_id) == 0))
+            continue;
+        s->committed(s->committed_user, m->job_id);
+        last = m->job_id;
+    }
+}
+
 void *store_writer_main(void *store)
 {
     struct store *s = store;
@@ -310,6 +385,8 @@ void *store_writer_main(void *store)
         chain->next = pd_queue_take_all(&s->inbox);
         if (well && write_batch(s, chain, &err) < 0)
             well = false;
+        if (well)
+            tell_commit(s, chain);
         pthread_mutex_lock(&s->lock);
         if (!well)
             s->failed = err;

@@ -36,7 +36,7 @@ BEGIN {
             "strategies/strategies.h strategies/table.inc verifiers/verifiers.h verifiers/table.inc"
     may["src/app"]    = "app/ core/ base/ " doors
     may["src/daemon"] = "daemon/ app/ net/ core/ base/"
-    may["src/cli"]    = "cli/ app/ net/ base/"
+    may["src/cli"]    = "cli/ app/ net/ base/ daemon/daemon.h"
     may["tests"]      = "tests/ base/ core/ net/ proc/ app/ daemon/ cli/ engine/ storage/ " \
                         "strategies/ verifiers/"
     n_may = split(may[folder] " config.h", allowed, " ")

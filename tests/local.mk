@@ -6,6 +6,8 @@
 # A script is one line in SCRIPT_TESTS and prints TAP itself.
 
 UNIT_TESTS = \
+	tests/unit/test_app_chat \
+	tests/unit/test_app_queue \
 	tests/unit/test_base_arena \
 	tests/unit/test_base_buf \
 	tests/unit/test_base_clock \
@@ -20,11 +22,15 @@ UNIT_TESTS = \
 	tests/unit/test_core_budget \
 	tests/unit/test_core_given \
 	tests/unit/test_core_job \
+	tests/unit/test_core_listen \
 	tests/unit/test_core_param \
 	tests/unit/test_core_replay \
 	tests/unit/test_core_search \
+	tests/unit/test_core_stops \
 	tests/unit/test_core_tally \
 	tests/unit/test_engine_arch \
+	tests/unit/test_daemon_openai \
+	tests/unit/test_daemon_tool_calls \
 	tests/unit/test_docs_strategy \
 	tests/unit/test_engine_gguf \
 	tests/unit/test_engine_ctx \
@@ -37,12 +43,15 @@ UNIT_TESTS = \
 	tests/unit/test_engine_prefix \
 	tests/unit/test_engine_quants \
 	tests/unit/test_engine_reference \
+	tests/unit/test_engine_sample \
 	tests/unit/test_engine_sched \
 	tests/unit/test_engine_spec \
 	tests/unit/test_engine_tokenizer \
+	tests/unit/test_net_http \
 	tests/unit/test_resample \
 	tests/unit/test_split \
 	tests/unit/test_storage \
+	tests/unit/test_storage_feed \
 	tests/unit/test_strategies \
 	tests/unit/test_strategies_adaptive \
 	tests/unit/test_strategies_asking \
@@ -63,6 +72,7 @@ PROP_TESTS = \
 	tests/prop/test_digest
 FUZZ_TESTS = \
 	tests/fuzz/fuzz_gguf \
+	tests/fuzz/fuzz_http \
 	tests/fuzz/fuzz_template \
 	tests/fuzz/fuzz_tokenizer
 SCRIPT_TESTS = \
@@ -93,6 +103,7 @@ LDADD = $(TEST_SUPPORT) $(PONDER_ARCHIVES) $(PONDER_LIBS)
 TESTS = $(SCRIPT_TESTS)
 EXTRA_DIST += $(SCRIPT_TESTS) $(FUZZ_TESTS:=.in)
 EXTRA_DIST += tests/gguf_builder.h tests/vocabulary.h tests/unit/engine_fixture.h \
+	tests/unit/storage_fixture.h \
 	tests/unit/engine_tolerance.h
 EXTRA_DIST += tests/recipes/problems.py \
 	tests/reference/forward.py \

@@ -35,6 +35,8 @@ static int tag_open(struct pd_scorer *s, struct pd_err *err)
 {
     struct pd_generator *g = s->gen;
     struct tag_state *t = pd_arena_alloc(s->arena, sizeof *t);
+    struct pd_message room[2];
+    struct pd_chat ask = pd_chat_ask(s->system, pd_str_of(s->question), room);
 
     if (!t)
         return pd_fail(err, PD_ENOMEM, "out of memory for the scorer");
@@ -49,7 +51,7 @@ static int tag_open(struct pd_scorer *s, struct pd_err *err)
                        "with labels + and -",
                        g->name);
     s->state = t;
-    return g->ops->chat(g, s->system, s->question, &t->prompt, &t->n_prompt, err);
+    return g->ops->chat(g, &ask, &t->prompt, &t->n_prompt, err);
 }
 
 static void tag_close(struct pd_scorer *s)

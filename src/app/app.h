@@ -14,6 +14,9 @@
 /* The trace database: PONDER_DATA_DIR/ponder.db, else $XDG_STATE_HOME/ponder/ponder.db, else
  * ~/.local/state/ponder/ponder.db. data_dir overrides all (may be NULL). malloc'ed. */
 char *app_db_path(const char *data_dir);
+/* Where the daemon's socket and token are: $RUNTIME_DIRECTORY (of a systemd service),
+ * $XDG_RUNTIME_DIR/ponder, /run/ponder for root, else beside the trace database. malloc'ed. */
+char *app_runtime_path(const char *name);
 /* A model: a path (contains '/' or ends in .gguf and exists), else NAME.gguf, NAME-Q8_0.gguf,
  * NAME-F16.gguf, NAME-00001-of-….gguf (a split model) in: PONDER_MODELS_DIR,
  * $XDG_DATA_HOME/ponder/models, PONDER_PKGDATADIR/models (run from the build tree: the source
@@ -62,6 +65,25 @@ extern const char app_default_model[];  /* tiny-base */
 extern const char app_default_scorer[]; /* tiny-prm */
 extern const char app_default_draft[];  /* tiny-draft */
 
+/* ---- conversations ------------------------------------------------------------------------------
+ */
+
+/* The conversation of a request to OpenAI's chat route or one that follows it: messages, tools,
+ * chat_template_kwargs, continue_final_message (the default: true when the last message is the
+ * assistant's); or, without messages, prompt: a text or an array of token ids. All in the arena.
+ * PD_EINVAL says which message and what is wrong with it. */
+int app_chat_parse(const struct pd_json *request, struct pd_arena *a, struct pd_chat **out,
+                   struct pd_err *err);
+
+/* The same of a prompt alone. */
+int app_prompt_parse(const struct pd_json *prompt, struct pd_arena *a, struct pd_chat **out,
+                     struct pd_err *err);
+/* Its members stop (a string or an array of them) and logit_bias (an object of token ids). */
+int app_stops_parse(const struct pd_json *request, struct pd_arena *a, const char *const **out,
+                    size_t *out_n, struct pd_err *err);
+int app_bias_parse(const struct pd_json *request, struct pd_arena *a, const struct pd_bias **out,
+                   size_t *out_n, struct pd_err *err);
+
 /* ---- a job, from words to an answer -------------------------------------------------------------
  */
 
@@ -77,8 +99,9 @@ extern const struct pd_param app_decode_params[];
 /* Everything that determines a result; strings borrowed until app_job_free. */
 struct app_request {
     const char *question, *system, *problem_key, *expect;
-    const char *model;         /* name or path; NULL: app_default_model */
-    const char *chat_template; /* name or Jinja file, of model and draft; NULL: their own */
+    const struct pd_chat *chat; /* in place of question and system; NULL: these */
+    const char *model;          /* name or path; NULL: app_default_model */
+    const char *chat_template;  /* name or Jinja file, of model and draft; NULL: their own */
     /* name or path, or a verifier without a model, "oracle:tpr=0.9,fpr=0.1"; NULL:
      * app_default_scorer when the strategy needs one */
     const char *draft; /* name or path; NULL: app_default_draft when the strategy, or speculation,
@@ -92,8 +115,16 @@ struct app_request {
     uint64_t seed;
     uint32_t repeat;
     struct pd_budget budget;
-    uint64_t budget_samples; /* 0: the strategy's own; else its option "samples" */
+    uint64_t budget_samples;  /* 0: the strategy's own; else its option "samples" */
+    const char *const *stops; /* see job.h, as all other options of the answer */
+    size_t n_stops;
+    const struct pd_bias *logit_bias;
+    size_t n_logit_bias;
 };
+
+/* A copy in depth; NULL: out of memory. */
+struct app_request *app_request_copy(const struct app_request *r);
+void app_request_free(struct app_request *copy); /* NULL is fine */
 
 struct app; /* the open database; an engine with its loaded models as soon as a job needs one */
 struct app_config {
@@ -112,22 +143,34 @@ struct app_job;
 /* Parses, validates, loads the models, stores the job (durable on return). */
 int app_job_new(struct app *a, const struct app_request *r, struct app_job **out,
                 struct pd_err *err);
+/* The same up to a row 'queued' under this id, and its place in the queue; durable after the next
+ * store_flush. app_job_stored makes it a job again. */
+int app_job_submit(struct app *a, const struct app_request *r, const char *id,
+                   const struct store_submission *how, struct pd_err *err);
 /* The stored job with this id (or unique prefix): resumed, replayed from its record, or verified
  * against it. */
 int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct app_job **out,
                    struct pd_err *err);
-/* Runs it on a thread of its own; app_job_wait returns its result. */
+/* Before it is started; l lives as long as the job. */
+void app_job_listen(struct app_job *j, const struct pd_listener *l);
+/* ended(user) on the job's thread, as the last that it does. Before the start. */
+void app_job_on_end(struct app_job *j, void (*ended)(void *user), void *user);
+/* Runs it on a thread of its own; app_job_wait returns its result. The row of a stored job that
+ * goes on says 'running' again. */
 int app_job_start(struct app_job *j, struct pd_err *err);
 /* PD_ETIMEOUT at deadline_ns (it goes on); else the job's own code, and *out_result (owned by j) is
  * filled. */
 int app_job_wait(struct app_job *j, int64_t deadline_ns, const struct pd_result **out_result,
                  struct pd_err *err);
 void app_job_cancel(struct app_job *j);
+/* Cancels it in a way that leaves it to go on later, with this status (a literal). */
+void app_job_stop(struct app_job *j, const char *status);
+const struct eng_tokenizer *app_job_tokenizer(const struct app_job *j); /* of what it generates */
 const struct pd_job *app_job_core(const struct app_job *j); /* id, seed, strategy, progress… */
 void app_job_free(struct app_job *j);
 
-/* The line of thought that ends in node (root's children to node), as a malloc'ed text, from a
- * loaded trace. */
+/* The line of thought that ends in node (root's children to node, without the stop string that
+ * ended it), as a malloc'ed text, from a loaded trace or a result's. */
 char *app_trace_line(const struct pd_trace *t, uint32_t node);
 
 #endif

@@ -2,6 +2,8 @@
  * thread, but for done(), which the scheduler calls and which only pushes to the mailbox. */
 #include "app/generator_local.h"
 
+#include "app/app_int.h"
+
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -26,6 +28,7 @@ struct race { /* shared by the lanes of one submit, freed with the last of them 
 
 struct flight { /* what a lane needs of the engine */
     struct eng_req req;
+    struct eng_adjust adjust;
     struct race *race;
     const char *stops[2];
     struct local *local;
@@ -42,16 +45,13 @@ static struct eng_ctx *ctx_of(const struct pd_gctx *c)
     return (struct eng_ctx *)(uintptr_t)c;
 }
 
-static int chat(struct pd_generator *g, const char *system, const char *question, int32_t **ids,
-                size_t *n, struct pd_err *err)
+static int chat(struct pd_generator *g, const struct pd_chat *c, int32_t **ids, size_t *n,
+                struct pd_err *err)
 {
-    struct eng_message m[2];
-    size_t k = 0;
+    const struct eng_tokenizer *t = eng_model_tokenizer(self(g)->model);
 
-    if (system && system[0])
-        m[k++] = (struct eng_message){"system", pd_str_of(system)};
-    m[k++] = (struct eng_message){"user", pd_str_of(question)};
-    return eng_chat(eng_model_tokenizer(self(g)->model), self(g)->chat_template, m, k, ids, n, err);
+    return c->n_ids || c->text.ptr ? app_raw_prompt(t, c, ids, n, err)
+                                   : eng_chat(t, self(g)->chat_template, c, ids, n, err);
 }
 
 static int tokenize(struct pd_generator *g, struct pd_str text, int32_t **ids, size_t *n,
@@ -149,8 +149,8 @@ static void release(struct pd_generator *g, struct pd_lane *lane)
         free(f->race);
     free(f);
     lane->impl = NULL;
-    lane->tokens = NULL;
-    lane->logprobs = lane->logits = NULL;
+    lane->tokens = lane->top_ids = NULL;
+    lane->logprobs = lane->logits = lane->top_logprobs = NULL;
 }
 
 static struct flight *flight_new(struct local *l, struct pd_lane *p, struct race *race)
@@ -171,6 +171,8 @@ static struct flight *flight_new(struct local *l, struct pd_lane *p, struct race
     f->req.key = p->key;
     f->req.max_tokens = p->max_tokens;
     f->req.stops = p->stop ? f->stops : NULL;
+    f->req.line_stops = p->line_stops;
+    f->req.before = p->before;
     f->req.race = race ? &race->race : NULL;
     f->req.at = p->at;
     f->req.n_at = p->n_at;
@@ -187,6 +189,15 @@ static struct flight *flight_new(struct local *l, struct pd_lane *p, struct race
         f->req.sampling.top_k = (uint32_t)p->sampling->top_k;
         f->req.sampling.top_p = (float)p->sampling->top_p;
         f->req.sampling.min_p = (float)p->sampling->min_p;
+        f->req.n_top = p->sampling->n_top;
+        f->adjust = (struct eng_adjust){.presence = (float)p->sampling->presence_penalty,
+                                        .frequency = (float)p->sampling->frequency_penalty,
+                                        .seen = p->seen,
+                                        .n_seen = p->n_seen,
+                                        .bias = p->sampling->bias,
+                                        .n_bias = (uint32_t)p->sampling->n_bias};
+        if (f->adjust.presence != 0 || f->adjust.frequency != 0 || f->adjust.n_bias)
+            f->req.adjust = &f->adjust;
     }
     if (race)
         race->n_lanes++;
@@ -224,6 +235,12 @@ static int submit(struct pd_generator *g, struct pd_lane *const *lanes, size_t n
     }
     if (rc == 0)
         rc = eng_submit(l->eng, reqs, n, err);
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        lanes[i]->tokens = reqs[i]->tokens;
+        lanes[i]->logprobs = reqs[i]->logprobs;
+        lanes[i]->top_ids = reqs[i]->top_ids;
+        lanes[i]->top_logprobs = reqs[i]->top_logprobs;
+    }
     if (rc < 0) {
         if (race && race->n_lanes == 0)
             free(race);
@@ -257,6 +274,9 @@ static int wait_one(struct pd_generator *g, int64_t deadline_ns, struct pd_lane 
     lane->n_prompt = r->n_prompt;
     lane->n_cached = r->n_cached;
     lane->end = end[r->finish];
+    for (const char *const *s = r->line_stops; s && *s; s++)
+        if (r->finish == ENG_FINISH_STOP && r->stop == *s)
+            lane->end = PD_END_LINE;
     lane->err = r->err;
     lane->ended_ms = pd_clock_unix_ms();
     *out = lane;
@@ -276,7 +296,7 @@ static uint32_t progress(struct pd_generator *g, const struct pd_lane *lane)
     struct flight *f = lane->impl;
 
     (void)g;
-    return f ? atomic_load_explicit(&f->req.progress, memory_order_relaxed) : 0;
+    return f ? atomic_load_explicit(&f->req.progress, memory_order_acquire) : 0;
 }
 
 static const struct pd_generator_ops ops = {

@@ -8,7 +8,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include "app/app_int.h"
@@ -16,6 +15,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/id.h"
 #include "base/json.h"
 
 #define REQUEST_MAX_BYTES ((size_t)16 << 20)
@@ -49,6 +49,8 @@ struct app_job {
     char *paths[N_MODELS];                          /* NULL: not wanted */
     struct eng_model *models[N_MODELS];
     int lock_fd; /* the right to run this job; -1: none */
+    void (*on_end)(void *user);
+    void *on_end_user;
     bool started;
     pthread_mutex_t lock; /* guards over */
     pthread_cond_t ended;
@@ -83,32 +85,82 @@ static int sink_flush(void *self, struct pd_err *err)
     return store_flush(self, err);
 }
 
+/* ---- requests -----------------------------------------------------------------------------------
+ */
+
+struct request_copy {
+    struct app_request r;
+    struct pd_arena arena; /* all that r names */
+};
+
+static bool keep_texts(struct request_copy *c)
+{
+    struct app_request *r = &c->r;
+    const char **texts[] = {&r->question, &r->system,        &r->problem_key, &r->expect,
+                            &r->model,    &r->draft,         &r->truth,       &r->scorer,
+                            &r->kv_type,  &r->chat_template, &r->strategy,    &r->budget.wrap_up};
+
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        if (*texts[i] && !(*texts[i] = pd_arena_dup(&c->arena, pd_str_of(*texts[i]))))
+            return false;
+    return true;
+}
+
+/* NULL: out of memory. */
+static const char *const *keep_list(struct pd_arena *a, const char *const *texts, size_t n)
+{
+    const char **list = pd_arena_array(a, n + 1, sizeof *list);
+
+    for (size_t i = 0; i < n && list; i++) {
+        list[i] = pd_arena_dup(a, pd_str_of(texts[i]));
+        list = list[i] ? list : NULL;
+    }
+    return list;
+}
+
+struct app_request *app_request_copy(const struct app_request *r)
+{
+    struct request_copy *c = calloc(1, sizeof *c);
+    struct pd_chat *chat = NULL;
+    bool whole;
+
+    if (!c)
+        return NULL;
+    pd_arena_init(&c->arena, REQUEST_MAX_BYTES * 4);
+    c->r = *r;
+    whole = keep_texts(c);
+    c->r.options = keep_list(&c->arena, r->options, r->n_options);
+    c->r.stops = keep_list(&c->arena, r->stops, r->n_stops);
+    if (r->n_logit_bias)
+        c->r.logit_bias =
+            pd_arena_memdup(&c->arena, r->logit_bias, r->n_logit_bias * sizeof *r->logit_bias);
+    if (r->chat)
+        whole = app_chat_copy(r->chat, &c->arena, &chat, NULL) == 0 && whole;
+    c->r.chat = chat;
+    if (!whole || !c->r.options || !c->r.stops || (r->n_logit_bias && !c->r.logit_bias)) {
+        app_request_free(&c->r);
+        return NULL;
+    }
+    return &c->r;
+}
+
+void app_request_free(struct app_request *copy)
+{
+    struct request_copy *c;
+
+    if (!copy)
+        return;
+    c = pd_container_of(copy, struct request_copy, r);
+    pd_arena_done(&c->arena);
+    free(c);
+}
+
 /* ---- building -----------------------------------------------------------------------------------
  */
 
 static char *copy(struct app_job *j, const char *z)
 {
     return z ? pd_arena_dup(&j->arena, pd_str_of(z)) : NULL;
-}
-
-/* "job_" and 26 characters: 48 bits of milliseconds, 80 random ones, Crockford's base 32 (as ULID).
- */
-static int new_id(struct app_job *j, struct pd_err *err)
-{
-    static const char digits[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-    char id[31] = "job_";
-    uint8_t bits[16];
-    uint64_t ms = (uint64_t)pd_clock_unix_ms();
-
-    if (getrandom(bits, sizeof bits, 0) != (ssize_t)sizeof bits)
-        return pd_fail_errno(err, errno, "cannot draw a job id");
-    for (int i = 0; i < 10; i++)
-        id[4 + i] = digits[(ms >> (5 * (9 - i))) & 31];
-    for (int i = 0; i < 16; i++)
-        id[14 + i] = digits[bits[i] & 31];
-    id[30] = 0;
-    j->core.id = copy(j, id);
-    return j->core.id ? 0 : pd_fail(err, PD_ENOMEM, "out of memory");
 }
 
 static int set_option(struct app_job *j, const char *kv, void *params, struct pd_err *err)
@@ -274,9 +326,12 @@ static int build_request(struct app_job *j, const struct app_request *r, struct 
 
     pd_jw_init(&w, &b);
     pd_jw_object(&w);
-    put_text(&w, "question", r->question);
-    put_text(&w, "system", r->system);
+    put_text(&w, "question", j->core.question);
+    put_text(&w, "system", j->core.system);
+    if (j->core.chat)
+        app_chat_json(j->core.chat, &w);
     put_text(&w, "expect", r->expect);
+    app_shape_json(&j->core, &w);
     put_model(&w, "model", j->core.model, j->paths[MODEL_BASE], j->models[MODEL_BASE]);
     put_template(&w, j);
     if (j->kv_type && strcmp(j->kv_type, "f16") != 0)
@@ -303,6 +358,48 @@ static int build_request(struct app_job *j, const struct app_request *r, struct 
         pd_buf_rc(&b) || !j->core.request ? pd_fail(err, PD_ELIMIT, "the request is too large") : 0;
     pd_buf_done(&b);
     return rc;
+}
+
+static int set_chat(struct app_job *j, const struct pd_chat *chat, struct pd_err *err)
+{
+    struct pd_buf question = PD_BUF_INIT(REQUEST_MAX_BYTES);
+    struct pd_chat *c;
+    int rc = app_chat_copy(chat, &j->arena, &c, err);
+
+    if (rc < 0)
+        return rc;
+    j->core.chat = c;
+    if (app_chat_question(c, &question) == 0)
+        j->core.question = pd_arena_dup(&j->arena, pd_buf_str(&question));
+    pd_buf_done(&question);
+    if (c->n_messages && strcmp(c->messages[0].role, "system") == 0)
+        j->core.system = pd_arena_dup(&j->arena, c->messages[0].content);
+    return j->core.question ? 0 : pd_fail(err, PD_ENOMEM, "out of memory");
+}
+
+/* Where answers stop and what they are to say, as the request or its stored form has it. */
+static int set_shape(struct app_job *j, const struct app_request *r, struct pd_err *err)
+{
+    const char **stops = pd_arena_array(&j->arena, r->n_stops + 1, sizeof *stops);
+
+    if (r->n_stops > PD_STOPS_MAX || r->n_logit_bias > PD_BIAS_MAX)
+        return pd_fail(err, PD_EINVAL, "%zu stop strings or %zu logit biases are too many (%d, %d)",
+                       r->n_stops, r->n_logit_bias, PD_STOPS_MAX, PD_BIAS_MAX);
+    for (size_t i = 0; i < r->n_stops && stops; i++) {
+        if (!r->stops[i][0] || strlen(r->stops[i]) > PD_STOP_MAX_BYTES)
+            return pd_fail(err, PD_EINVAL, "stop strings have 1 to %d bytes", PD_STOP_MAX_BYTES);
+        stops[i] = copy(j, r->stops[i]);
+        if (!stops[i])
+            stops = NULL;
+    }
+    j->core.stops = r->n_stops ? stops : NULL;
+    j->core.n_logit_bias = r->n_logit_bias;
+    if (r->n_logit_bias)
+        j->core.logit_bias =
+            pd_arena_memdup(&j->arena, r->logit_bias, r->n_logit_bias * sizeof *r->logit_bias);
+    return stops && (!r->n_logit_bias || j->core.logit_bias)
+               ? 0
+               : pd_fail(err, PD_ENOMEM, "out of memory");
 }
 
 static void job_fields(struct app_job *j, const struct app_request *r)
@@ -438,7 +535,7 @@ static int check_request(const struct app_request *r, struct pd_err *err)
                  {"expected answer", r->expect},  {"wrap-up text", r->budget.wrap_up},
                  {"name of the model", r->model}, {"name of the scorer", r->scorer}};
 
-    if (!pd_str_trim(pd_str_of(r->question)).len)
+    if (!r->chat && !pd_str_trim(pd_str_of(r->question)).len)
         return pd_fail(err, PD_EINVAL, "the question is empty");
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         if (texts[i].text && !pd_utf8_valid(pd_str_of(texts[i].text)))
@@ -446,8 +543,9 @@ static int check_request(const struct app_request *r, struct pd_err *err)
     return 0;
 }
 
-int app_job_new(struct app *a, const struct app_request *r, struct app_job **out,
-                struct pd_err *err)
+/* All of a new job but its rows. */
+static int build_job(struct app *a, const struct app_request *r, const char *id,
+                     struct app_job **out, struct pd_err *err)
 {
     struct app_job *j;
     int rc = new_job(a, &j, err);
@@ -455,8 +553,11 @@ int app_job_new(struct app *a, const struct app_request *r, struct app_job **out
     if (rc < 0)
         return rc;
     rc = check_request(r, err);
-    if (rc == 0)
-        rc = new_id(j, err);
+    if (rc == 0) {
+        j->core.id = copy(j, id);
+        if (!j->core.id)
+            rc = pd_fail(err, PD_ENOMEM, "out of memory");
+    }
     if (rc == 0)
         rc = parse_options(j, r, err);
     if (rc == 0) {
@@ -467,12 +568,16 @@ int app_job_new(struct app *a, const struct app_request *r, struct app_job **out
                                          : app_default_scorer;
 
         job_fields(j, r);
+        rc = set_shape(j, r, err);
+        if (rc == 0 && r->chat)
+            rc = set_chat(j, r->chat, err);
         j->core.model = copy(j, r->model ? r->model : app_default_model);
         if (j->core.strategy->needs_draft || j->decode.speculate == ENG_SPECULATE_DRAFT)
             j->core.draft = copy(j, r->draft ? r->draft : app_default_draft);
         j->core.created_ms = pd_clock_unix_ms();
         j->kv_type = copy(j, r->kv_type);
-        rc = set_scorer(j, scorer, r->truth, err);
+        if (rc == 0)
+            rc = set_scorer(j, scorer, r->truth, err);
         if (rc == 0)
             rc = set_template(j, r->chat_template, err);
         if (rc == 0 && lacks_truth(j))
@@ -494,16 +599,50 @@ int app_job_new(struct app *a, const struct app_request *r, struct app_job **out
                      "a budget of %" PRIu64
                      " tokens is too small for a wrap-up, which holds back %u",
                      j->core.budget.tokens, j->core.budget.wrap_reserve);
-    if (rc == 0)
-        rc = lock_job(j, err);
-    if (rc == 0)
-        rc = pd_job_store(&j->core, err);
     if (rc < 0) {
         app_job_free(j);
         return rc;
     }
     *out = j;
     return 0;
+}
+
+int app_job_new(struct app *a, const struct app_request *r, struct app_job **out,
+                struct pd_err *err)
+{
+    struct app_job *j = NULL;
+    char id[PD_ID_MAX];
+    int rc = pd_id_new("job_", id, err);
+
+    if (rc == 0)
+        rc = build_job(a, r, id, &j, err);
+    if (rc == 0)
+        rc = lock_job(j, err);
+    if (rc == 0) {
+        j->core.started_ms = pd_clock_unix_ms();
+        rc = pd_job_store(&j->core, err);
+    }
+    if (rc < 0) {
+        app_job_free(j);
+        return rc;
+    }
+    *out = j;
+    return 0;
+}
+
+int app_job_submit(struct app *a, const struct app_request *r, const char *id,
+                   const struct store_submission *how, struct pd_err *err)
+{
+    struct app_job *j = NULL;
+    struct pd_job_rec rec;
+    int rc = build_job(a, r, id, &j, err);
+
+    if (rc == 0) {
+        pd_job_record(&j->core, "queued", &rec);
+        rc = store_job_submit(a->store, &rec, how, err);
+    }
+    app_job_free(j);
+    return rc;
 }
 
 /* ---- a stored job again
@@ -624,6 +763,7 @@ int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct 
     j->core.stored = j->stored;
     j->core.id = rec->id;
     j->core.created_ms = rec->created_ms;
+    j->core.started_ms = rec->started_ms;
     rc = pd_json_parse(rec->request, &q, err);
     if (rc == 0)
         rc = stored_options(j, rec, pd_json_get(q, "decode"), err);
@@ -652,7 +792,19 @@ int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct 
         j->chat_template =
             copy(j, pd_json_string(pd_json_get(pd_json_get(q, "chat_template"), "text")));
         j->kv_type = copy(j, pd_json_string(pd_json_get(q, "kv_type")));
-        rc = set_scorer(j, rec->scorer, stored_truth(j, q), err);
+        rc = app_stops_parse(q, &j->arena, &r.stops, &r.n_stops, err);
+        if (rc == 0)
+            rc = app_bias_parse(q, &j->arena, &r.logit_bias, &r.n_logit_bias, err);
+        if (rc == 0)
+            rc = set_shape(j, &r, err);
+        if (rc == 0 && (pd_json_get(q, "messages") || pd_json_get(q, "prompt"))) {
+            struct pd_chat *c;
+
+            rc = app_chat_parse(q, &j->arena, &c, err);
+            j->core.chat = rc == 0 ? c : NULL;
+        }
+        if (rc == 0)
+            rc = set_scorer(j, rec->scorer, stored_truth(j, q), err);
         if (rc == 0 && (!r.question || !mf || (scored_by_model(j) && !sf) || lacks_truth(j)))
             rc = pd_fail(err, PD_EFORMAT, "the stored request of %s is not complete", rec->id);
         if (rc == 0 && mode != PD_JOB_RECORDED) {
@@ -695,12 +847,35 @@ static void *job_thread(void *arg)
     j->over = true;
     pthread_cond_broadcast(&j->ended);
     pthread_mutex_unlock(&j->lock);
+    if (j->on_end)
+        j->on_end(j->on_end_user);
     return NULL;
+}
+
+void app_job_listen(struct app_job *j, const struct pd_listener *l)
+{
+    j->core.listener = l;
+}
+
+void app_job_on_end(struct app_job *j, void (*ended)(void *user), void *user)
+{
+    j->on_end = ended;
+    j->on_end_user = user;
 }
 
 int app_job_start(struct app_job *j, struct pd_err *err)
 {
-    int e = pthread_create(&j->thread, NULL, job_thread, j);
+    int e, rc = 0;
+
+    if (!j->core.started_ms)
+        j->core.started_ms = pd_clock_unix_ms();
+    if (j->stored && j->core.sink)
+        rc = store_job_state_put(
+            j->app->store, j->core.id,
+            &(struct store_job_state){.status = "running", .started_ms = j->core.started_ms}, err);
+    if (rc < 0)
+        return rc;
+    e = pthread_create(&j->thread, NULL, job_thread, j);
 
     if (e)
         return pd_fail_errno(err, e, "cannot start the job's thread");
@@ -735,6 +910,17 @@ void app_job_cancel(struct app_job *j)
     atomic_store(&j->core.cancel, true);
 }
 
+void app_job_stop(struct app_job *j, const char *status)
+{
+    atomic_store(&j->core.stop_as, status);
+    atomic_store(&j->core.cancel, true);
+}
+
+const struct eng_tokenizer *app_job_tokenizer(const struct app_job *j)
+{
+    return j->models[MODEL_BASE] ? eng_model_tokenizer(j->models[MODEL_BASE]) : NULL;
+}
+
 const struct pd_job *app_job_core(const struct app_job *j)
 {
     return &j->core;
@@ -763,6 +949,23 @@ void app_job_free(struct app_job *j)
     free(j);
 }
 
+static void cut_at_stop(const struct pd_trace *t, uint32_t node, struct pd_buf *line)
+{
+    struct pd_arena a;
+    struct pd_json *request = NULL;
+    const char *const *stops = NULL;
+    size_t n;
+
+    pd_arena_init(&a, REQUEST_MAX_BYTES);
+    if (pd_json_parse(t->job.request, &request, NULL) == 0)
+        (void)app_stops_parse(request, &a, &stops, &n, NULL);
+    line->len = pd_stop_at(stops, pd_buf_str(line), t->nodes[node].text.len);
+    if (line->data)
+        line->data[line->len] = '\0';
+    pd_json_free(request);
+    pd_arena_done(&a);
+}
+
 char *app_trace_line(const struct pd_trace *t, uint32_t node)
 {
     struct pd_buf line = PD_BUF_INIT(REQUEST_MAX_BYTES);
@@ -776,6 +979,8 @@ char *app_trace_line(const struct pd_trace *t, uint32_t node)
     }
     while (n)
         pd_buf_adds(&line, t->nodes[path[--n]].text);
+    if (strcmp(t->nodes[node].finish, "stop") == 0)
+        cut_at_stop(t, node, &line);
     text = pd_buf_take(&line);
     return text ? text : strdup("");
 }

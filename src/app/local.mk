@@ -4,9 +4,12 @@ src_app_libapp_a_SOURCES = \
 	src/app/app.c \
 	src/app/app.h \
 	src/app/app_int.h \
+	src/app/chat.c \
 	src/app/generator_local.c \
 	src/app/generator_local.h \
 	src/app/job.c \
 	src/app/models.c \
 	src/app/paths.c \
+	src/app/queue.c \
+	src/app/queue.h \
 	src/app/scorer.c

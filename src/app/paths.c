@@ -46,6 +46,25 @@ char *app_db_path(const char *data_dir)
     return app_join(home(), "/", ".local/state/ponder/ponder.db");
 }
 
+char *app_runtime_path(const char *name)
+{
+    char *db, *path = NULL;
+
+    if (env("RUNTIME_DIRECTORY"))
+        return app_join(env("RUNTIME_DIRECTORY"), "/", name);
+    if (env("XDG_RUNTIME_DIR"))
+        return app_join(env("XDG_RUNTIME_DIR"), "/ponder/", name);
+    if (geteuid() == 0)
+        return app_join("/run/ponder", "/", name);
+    db = app_db_path(NULL);
+    if (db && strrchr(db, '/')) {
+        *strrchr(db, '/') = '\0';
+        path = app_join(db, "/", name);
+    }
+    free(db);
+    return path;
+}
+
 /* The bundled files: of the source tree when the program runs in the build tree that made it (also
  * when the trees have moved together), of the installed place otherwise. */
 static char *bundle_folder(void)

@@ -4,6 +4,7 @@ src_base_libbase_a_SOURCES = \
 	src/base/arena.h \
 	src/base/buf.c \
 	src/base/buf.h \
+	src/base/chat.h \
 	src/base/clock.c \
 	src/base/clock.h \
 	src/base/err.c \
@@ -12,6 +13,8 @@ src_base_libbase_a_SOURCES = \
 	src/base/file.h \
 	src/base/hash.c \
 	src/base/hash.h \
+	src/base/id.c \
+	src/base/id.h \
 	src/base/json.c \
 	src/base/json.h \
 	src/base/queue.c \

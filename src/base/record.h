@@ -37,10 +37,13 @@ struct pd_node_rec {
     const char *prune_reason; /* may be NULL */
     struct pd_str text;
     const int32_t *tokens;
-    const float *logprobs; /* one a token; NULL for forced text */
+    const float *logprobs;     /* one a token; NULL for forced text */
+    const int32_t *top_ids;    /* [n_tokens][n_top], the likeliest at each; not stored */
+    const float *top_logprobs; /* theirs */
+    uint32_t n_top;
     uint32_t n_tokens;
     double logprob;     /* sum */
-    const char *finish; /* prompt forced step eos boxed length cut abort */
+    const char *finish; /* prompt forced step eos stop boxed length cut abort */
     const char *stop;   /* what cut it: tokens seconds race …, may be NULL */
     uint64_t seed;      /* the branch key */
     int64_t created_ms;

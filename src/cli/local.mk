@@ -9,6 +9,7 @@ ponder_SOURCES = \
 	src/cli/options.c \
 	src/cli/replay.c \
 	src/cli/run.c \
+	src/cli/serve.c \
 	src/cli/show.c \
 	src/cli/solve.c \
 	src/cli/tokenize.c \

@@ -12,6 +12,7 @@ static const struct {
     const char *summary;
 } verbs[] = {
     {"solve", cli_solve, "answer one question by search"},
+    {"serve", cli_serve, "run the daemon: jobs over a local socket"},
     {"replay", cli_replay, "run a stored job again from its record, or against it"},
     {"trace", cli_trace, "list, show, export and check what jobs did"},
     {"model", cli_model, "list and show models"},

@@ -433,14 +433,14 @@ static int estimate(const struct cli *cli, struct model *o, const char *name, st
 /* Whether the file's chat template can be used: most files are fine for scoring without. */
 static int try_template(const char *path, struct pd_err *out_problem, struct pd_err *err)
 {
-    const struct eng_message hello = {"user", PD_STR("hello")};
+    const struct pd_message hello = {.role = "user", .content = PD_STR("hello")};
     struct eng_tokenizer *t = NULL;
     int32_t *ids = NULL;
     size_t n = 0;
     int rc = eng_tokenizer_open(path, &t, err);
 
     if (rc == 0)
-        (void)eng_chat(t, NULL, &hello, 1, &ids, &n, out_problem);
+        (void)eng_chat(t, NULL, PD_CHAT(&hello, 1), &ids, &n, out_problem);
     free(ids);
     eng_tokenizer_free(t);
     return rc;

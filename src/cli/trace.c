@@ -261,7 +261,7 @@ static int list(const struct cli *cli, struct store *s, const struct trace *o, s
 {
     struct store_job_row *rows = NULL;
     size_t n = 0;
-    int rc = store_job_list(s, (size_t)o->limit, &rows, &n, err);
+    int rc = store_job_list(s, &(struct store_job_query){.limit = (size_t)o->limit}, &rows, &n, err);
 
     for (size_t i = 0; i < n && rc == 0; i++) {
         const struct store_job_row *r = &rows[i];
@@ -338,14 +338,12 @@ static int verify_digests(struct store *s, struct pd_buf *report, int rc, struct
 {
     struct store_job_row *rows = NULL;
     size_t n = 0, changed = 0;
-    int rc2 = store_job_list(s, 0, &rows, &n, err);
+    int rc2 = store_job_list(s, &(struct store_job_query){.status = "done"}, &rows, &n, err);
 
     for (size_t i = 0; i < n && rc2 == 0; i++) {
         struct pd_trace *t = NULL;
         char digest[65];
 
-        if (strcmp(rows[i].status, "done") != 0)
-            continue;
         rc2 = store_trace_load(s, rows[i].id, &t, err);
         if (rc2 < 0)
             break;

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/buf.h"
+#include "base/chat.h"
 #include "base/err.h"
 
 struct pd_gctx; /* a token sequence with whatever cache the engine keeps for it */
@@ -16,13 +17,18 @@ struct pd_sampling {
     double temperature; /* 0: arg-max */
     int top_k;          /* 0: off */
     double top_p, min_p;
+    double presence_penalty, frequency_penalty; /* taken off the logits of what the line says */
+    const struct pd_bias *bias;                 /* added to logits */
+    size_t n_bias;
+    uint32_t n_top; /* likeliest tokens to tell with each drawn one; they are at temperature 1 */
 };
 
 enum pd_lane_op { PD_LANE_PREFILL, PD_LANE_GENERATE, PD_LANE_READ };
 
 enum pd_lane_end {
     PD_END_EOS,    /* the model ended its turn; the end token is the last one */
-    PD_END_STOP,   /* a stop string was completed */
+    PD_END_STOP,   /* the stop string was completed */
+    PD_END_LINE,   /* one of the line's stop strings was, which may begin before the lane */
     PD_END_LENGTH, /* max_tokens */
     PD_END_CTX,    /* the context is full */
     PD_END_RACE,   /* the race was decided */
@@ -37,15 +43,21 @@ struct pd_lane {
     const struct pd_sampling *sampling;
     uint64_t key;
     uint32_t max_tokens;
-    const char *stop; /* or NULL */
+    const char *stop;              /* or NULL */
+    const char *const *line_stops; /* NULL-terminated, or NULL; they go first */
+    struct pd_str before;          /* the end of the line's text, as long as they are at least */
+    const int32_t *seen;           /* the line's tokens, where there are penalties */
+    uint32_t n_seen;
     uint32_t race_m; /* 0: no race; else all lanes of the submit race, first m win (logical time) */
     const uint32_t *at; /* READ: absolute positions after which logits of labels are read */
     uint32_t n_at;
     const int32_t *labels;
     uint32_t n_labels;
     /* out; arrays belong to the generator until release() */
-    const int32_t *tokens;
+    const int32_t *tokens; /* these four from submit() on, as many as progress() says */
     const float *logprobs;
+    const int32_t *top_ids; /* [n_tokens][sampling.n_top] */
+    const float *top_logprobs;
     const float *logits; /* [n_at][n_labels] */
     uint32_t n_tokens, n_prompt, n_cached;
     enum pd_lane_end end;
@@ -62,8 +74,8 @@ struct pd_generator {
 
 struct pd_generator_ops {
     /* ids are malloc'ed; *io_n counts; appended behind what is there */
-    int (*chat)(struct pd_generator *g, const char *system, const char *question, int32_t **io_ids,
-                size_t *io_n, struct pd_err *err);
+    int (*chat)(struct pd_generator *g, const struct pd_chat *chat, int32_t **io_ids, size_t *io_n,
+                struct pd_err *err);
     int (*tokenize)(struct pd_generator *g, struct pd_str text, int32_t **io_ids, size_t *io_n,
                     struct pd_err *err);
     int (*detokenize)(struct pd_generator *g, const int32_t *ids, size_t n, struct pd_buf *out,

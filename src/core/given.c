@@ -140,11 +140,38 @@ int search_reword(struct search *s, struct node *node, struct pd_str ending, str
     return rc < 0 ? rc : 0;
 }
 
+int search_chat(struct search *s, struct pd_str question, int32_t **io_ids, size_t *io_n,
+                struct pd_err *err)
+{
+    const struct pd_job *job = s->job;
+    struct pd_message room[2], *messages;
+    struct pd_chat chat;
+    size_t n = 0;
+
+    if (!job->chat) {
+        chat = pd_chat_ask(job->system, question.ptr ? question : pd_str_of(job->question), room);
+    } else {
+        chat = *job->chat;
+        if (question.ptr && !chat.n_messages) { /* of a prompt without messages */
+            chat = (struct pd_chat){.text = question};
+        } else if (question.ptr) {
+            for (size_t i = 0; i < chat.n_messages; i++)
+                n = strcmp(chat.messages[i].role, "user") == 0 ? i : n;
+            messages = search_alloc(s, (n + 1) * sizeof *messages);
+            memcpy(messages, chat.messages, (n + 1) * sizeof *messages);
+            messages[n] = (struct pd_message){.role = "user", .content = question};
+            chat.messages = messages;
+            chat.n_messages = n + 1;
+            chat.continue_last = false;
+        }
+    }
+    return search_ops(s)->chat(search_gen(s), &chat, io_ids, io_n, err);
+}
+
 int search_prompt(struct search *s, struct pd_str question, bool apart, struct node **out,
                   struct pd_err *err)
 {
     struct node *n = search_node_new(s, search_root(s));
-    char *text = pd_arena_dup(s->arena, question);
     int32_t *ids = NULL;
     size_t count = 0;
     int rc;
@@ -157,12 +184,10 @@ int search_prompt(struct search *s, struct pd_str question, bool apart, struct n
     n->key = search_subkey(search_subkey(n->parent->key, UINT64_MAX, 2),
                            pd_hash64(question.ptr, question.len), n->id);
     *out = n;
-    if (!text)
-        return pd_fail(err, PD_ENOMEM, "out of memory for a prompt");
     rc = stored(s, n, err);
     if (rc != 0)
         return rc < 0 ? rc : 0;
-    rc = search_ops(s)->chat(search_gen(s), s->job->system, text, &ids, &count, err);
+    rc = search_chat(s, question, &ids, &count, err);
     if (rc == 0 && count + 1 > search_ops(s)->n_ctx(search_gen(s))) {
         n->status = NODE_FAILED;
         n->prune_reason = "too_long";

@@ -51,6 +51,8 @@ int search_node_ctx(struct search *s, struct node *n, struct pd_err *err)
 /* One child to be made: what grow() knows of it. */
 struct sprout {
     struct node *node;
+    struct pd_buf heard; /* the text so far, for a listener */
+    uint32_t n_heard;    /* tokens of it */
     struct pd_lane lane;
     struct pd_sampling sampling;
     uint32_t cap;    /* most tokens */
@@ -71,6 +73,46 @@ void search_node_tokens(struct search *s, struct node *n, const int32_t *tokens,
         s->oom = true;
 }
 
+/* The node's text, of which `text` is the beginning that is known: what the listener lacks. */
+static void tell(struct search *s, struct node *n, struct pd_str text, struct pd_piece *p)
+{
+    const struct pd_listener *l = s->job->listener;
+
+    p->node = n->id;
+    p->parent = n->parent->id;
+    if (p->last && strcmp(n->finish, "stop") == 0) {
+        size_t before = search_line(s, n->parent).len, end = search_line(s, n).len;
+
+        text.len = end > before ? end - before : 0;
+    } else if (!p->last && !n->apart) {
+        text.len = search_stop_free(s->job, text);
+    }
+    p->text = pd_str_sub(text, n->n_told, text.len);
+    if (!p->last)
+        p->text.len = pd_utf8_complete(p->text);
+    n->n_told += p->text.len;
+    if (p->text.len || p->last)
+        l->piece(l->self, p);
+}
+
+/* A lane is being drawn. Its last token may be the end of its turn, which has no text: that is
+ * heard when it is known. */
+static void live_sprout(struct search *s, const struct pd_lane *lane)
+{
+    struct sprout *sp = lane->user;
+    uint32_t n = search_ops(s)->progress(search_gen(s), lane);
+    struct pd_piece p = {.tokens = lane->tokens,
+                         .logprobs = lane->logprobs,
+                         .top_ids = lane->top_ids,
+                         .top_logprobs = lane->top_logprobs};
+
+    if (n < sp->n_heard + 2 || search_ops(s)->detokenize(search_gen(s), lane->tokens + sp->n_heard,
+                                                         n - 1 - sp->n_heard, &sp->heard, NULL) < 0)
+        return;
+    sp->n_heard = p.n_tokens = n - 1;
+    tell(s, sp->node, pd_buf_str(&sp->heard), &p);
+}
+
 /* Text, status and answer of a node whose tokens and finish are known. */
 int search_node_settle(struct search *s, struct node *n, struct pd_err *err)
 {
@@ -84,6 +126,14 @@ int search_node_settle(struct search *s, struct node *n, struct pd_err *err)
         pd_answer_key(pd_answer_extract(search_line(s, n)), &key);
     n->answer_key = key.len ? pd_arena_dup(s->arena, pd_buf_str(&key)) : "";
     pd_buf_done(&key);
+    if (s->job->listener && !n->prompt)
+        tell(s, n, n->text,
+             &(struct pd_piece){.tokens = n->tokens,
+                                .logprobs = n->logprobs,
+                                .top_ids = n->top_ids,
+                                .top_logprobs = n->top_logprobs,
+                                .n_tokens = n->n_tokens - (strcmp(n->finish, "eos") == 0),
+                                .last = true});
     if (n->status != NODE_OPEN)
         search_node_drop_ctx(s, n);
     atomic_store(&s->job->progress.nodes, s->n_nodes - 1);
@@ -141,6 +191,7 @@ int search_node_serve(struct search *s, struct node *n, const struct pd_node_rec
             n->status = all[i];
     if (strcmp(r->status, "pruned") == 0) /* what it was before: the strategy will prune it again */
         n->status = strcmp(r->finish, "eos") == 0             ? NODE_FINISHED
+                    : strcmp(r->finish, "stop") == 0          ? NODE_FINISHED
                     : strcmp(r->finish, "cut") != 0           ? NODE_OPEN
                     : n->stop && strcmp(n->stop, "race") == 0 ? NODE_OPEN
                                                               : NODE_TRUNCATED;
@@ -196,6 +247,19 @@ static void guard_step(struct node *n, int guard)
     }
 }
 
+static void keep_top(struct search *s, struct node *n, const struct pd_lane *lane)
+{
+    size_t count = (size_t)lane->n_tokens * lane->sampling->n_top;
+
+    if (!count)
+        return;
+    n->top_ids = pd_arena_memdup(s->arena, lane->top_ids, count * sizeof *lane->top_ids);
+    n->top_logprobs =
+        pd_arena_memdup(s->arena, lane->top_logprobs, count * sizeof *lane->top_logprobs);
+    if (!n->top_ids || !n->top_logprobs)
+        s->oom = true;
+}
+
 /* A lane has ended: turn it into its node. */
 static int each_sprout(struct search *s, struct pd_lane *lane, struct pd_err *err)
 {
@@ -213,6 +277,7 @@ static int each_sprout(struct search *s, struct pd_lane *lane, struct pd_err *er
     }
     n->call = rc;
     search_node_tokens(s, n, lane->tokens, lane->logprobs, lane->n_tokens);
+    keep_top(s, n, lane);
     n->status = NODE_TRUNCATED;
     n->finish = "cut";
     switch (lane->end) {
@@ -223,6 +288,10 @@ static int each_sprout(struct search *s, struct pd_lane *lane, struct pd_err *er
     case PD_END_STOP:
         n->finish = sp->until == UNTIL_THOUGHT ? "thought" : "step";
         n->status = NODE_OPEN;
+        break;
+    case PD_END_LINE:
+        n->finish = "stop";
+        n->status = NODE_FINISHED;
         break;
     case PD_END_LENGTH:
         n->stop = sp->why;
@@ -258,6 +327,7 @@ static int each_sprout(struct search *s, struct pd_lane *lane, struct pd_err *er
         rc = search_node_record(s, n, err);
 out:
     search_ops(s)->release(search_gen(s), lane);
+    pd_buf_done(&sp->heard);
     return rc < 0 ? rc : 0;
 }
 
@@ -375,6 +445,40 @@ static bool line_is_full(const struct search *s, const struct node *n)
     return count >= search_ops(s)->n_ctx(search_gen(s));
 }
 
+/* Tokens of the line that ends in n. */
+static const int32_t *line_tokens(struct search *s, const struct node *n, uint32_t *out_n)
+{
+    uint32_t count = 0;
+    int32_t *ids;
+
+    for (const struct node *p = n; !p->prompt; p = p->parent)
+        count += p->n_tokens;
+    ids = search_alloc(s, count * sizeof *ids);
+    *out_n = count;
+    for (; !n->prompt; n = n->parent)
+        if (n->n_tokens)
+            memcpy(ids + (count -= n->n_tokens), n->tokens, n->n_tokens * sizeof *ids);
+    return ids;
+}
+
+/* What a request says of its answer, on the lane behind n: where it stops, and what it is to say.
+ */
+static void shape(struct search *s, const struct node *n, struct pd_sampling *sampling,
+                  struct pd_lane *lane)
+{
+    const struct pd_job *job = s->job;
+
+    sampling->presence_penalty = job->common.presence_penalty;
+    sampling->frequency_penalty = job->common.frequency_penalty;
+    sampling->bias = job->logit_bias;
+    sampling->n_bias = job->n_logit_bias;
+    if (sampling->presence_penalty != 0 || sampling->frequency_penalty != 0)
+        lane->seen = line_tokens(s, n, &lane->n_seen);
+    lane->line_stops = job->stops;
+    if (job->stops)
+        lane->before = search_stop_before(s, n);
+}
+
 static int make_children(struct search *s, struct node *const *parents, int n,
                          const struct grow_how *how, struct node **out, struct pd_err *err)
 {
@@ -440,8 +544,12 @@ static int make_children(struct search *s, struct node *const *parents, int n,
             return rc;
         if (!sp->cap)
             continue;
-        sp->sampling = (struct pd_sampling){how->greedy ? 0 : s->temperature, job->common.top_k,
-                                            job->common.top_p, job->common.min_p};
+        sp->sampling = (struct pd_sampling){.temperature = how->greedy ? 0 : s->temperature,
+                                            .top_k = job->common.top_k,
+                                            .top_p = job->common.top_p,
+                                            .min_p = job->common.min_p,
+                                            .n_top = (uint32_t)job->common.top_logprobs};
+        sp->heard = PD_BUF_INIT(1 << 24);
         sp->lane = (struct pd_lane){.op = PD_LANE_GENERATE,
                                     .sampling = &sp->sampling,
                                     .key = sp->node->key,
@@ -449,6 +557,8 @@ static int make_children(struct search *s, struct node *const *parents, int n,
                                     .stop = stop_text(sp->until),
                                     .race_m = (uint32_t)how->race_m,
                                     .user = sp};
+        if (!p->apart)
+            shape(s, p, &sp->sampling, &sp->lane);
         lanes[n_lanes++] = &sp->lane;
         /* a parent of several children, or with more than its last token to evaluate, is
          * evaluated once: these children and later ones start from its logits */
@@ -463,7 +573,7 @@ static int make_children(struct search *s, struct node *const *parents, int n,
         p->n_sprouts = 0; /* once a call */
     }
     if (n_pres)
-        rc = search_run_lanes(s, search_gen(s), pres, n_pres, true, each_prefill, err);
+        rc = search_run_lanes(s, search_gen(s), pres, n_pres, true, each_prefill, NULL, err);
     for (size_t i = 0; i < n_lanes && rc == 0; i++) {
         struct sprout *sp = lanes[i]->user;
 
@@ -472,7 +582,8 @@ static int make_children(struct search *s, struct node *const *parents, int n,
         sp->lane.ctx = sp->node->ctx[s->role];
     }
     if (n_lanes && rc == 0)
-        rc = search_run_lanes(s, search_gen(s), lanes, n_lanes, true, each_sprout, err);
+        rc =
+            search_run_lanes(s, search_gen(s), lanes, n_lanes, true, each_sprout, live_sprout, err);
     for (int i = 0; i < n; i++)
         longest = out[i]->n_tokens > longest ? out[i]->n_tokens : longest;
     s->usage.sequential += longest; /* what is made next depends on all of these */

@@ -26,8 +26,22 @@ const struct pd_param pd_common_params[] = {
            "steps of one line of thought; the last runs to the line's end"),
     PD_INT(pd_common, repeat_guard, 3, 0, 1000,
            "give up a line after this many equal steps; 0: off"),
+    PD_DOUBLE(pd_common, presence_penalty, 0, -2, 2,
+              "taken off the logits of tokens that the line has; 0: off"),
+    PD_DOUBLE(pd_common, frequency_penalty, 0, -2, 2,
+              "the same for each time that it has them; 0: off"),
+    PD_INT(pd_common, top_logprobs, 0, 0, PD_TOP_MAX,
+           "likeliest tokens to tell with each drawn one, to those who ask a daemon"),
     {0},
 };
+
+static void tell_prompt(const struct pd_job *job, const struct node *root)
+{
+    const struct pd_listener *l = job->listener;
+
+    if (l)
+        l->prompt(l->self, root->tokens, root->n_tokens);
+}
 
 static int make_root(struct search *s, struct pd_err *err)
 {
@@ -59,9 +73,10 @@ static int make_root(struct search *s, struct pd_err *err)
             return pd_fail(err, PD_ENOENT, "the stored trace has no nodes");
         root->tokens = job->stored->nodes[0].tokens;
         root->n_tokens = job->stored->nodes[0].n_tokens;
+        tell_prompt(job, root);
         return 0;
     }
-    rc = job->gen->ops->chat(job->gen, job->system, job->question, &ids, &n, err);
+    rc = search_chat(s, (struct pd_str){0}, &ids, &n, err);
     if (rc == 0 && n + 1 > job->gen->ops->n_ctx(job->gen))
         rc =
             pd_fail(err, PD_ELIMIT, "the prompt has %zu tokens, the model's context holds %" PRIu32,
@@ -79,6 +94,8 @@ static int make_root(struct search *s, struct pd_err *err)
         rc = pd_fail(err, PD_EDIFFER, "the prompt's tokens differ from the stored ones");
     if (rc == 0 && !(job->stored && job->stored->n_nodes))
         rc = search_node_record(s, root, err);
+    if (rc == 0)
+        tell_prompt(job, root);
     return rc;
 }
 
@@ -192,7 +209,7 @@ static void fill_trace(struct search *s, struct pd_result *r)
     for (uint32_t i = 0; i < s->n_nodes; i++) {
         struct node *n = s->nodes[i];
 
-        search_node_rec(n, &t->nodes[i]);
+        search_node_rec(n, (uint32_t)s->job->common.top_logprobs, &t->nodes[i]);
         if (n->scored)
             t->scores[n_scores++] = (struct pd_score_rec){n->id,
                                                           s->job->scorer,
@@ -210,7 +227,7 @@ static void fill_trace(struct search *s, struct pd_result *r)
     t->n_events = s->n_events;
 }
 
-static void job_rec(const struct pd_job *j, struct pd_job_rec *out)
+void pd_job_record(const struct pd_job *j, const char *status, struct pd_job_rec *out)
 {
     *out = (struct pd_job_rec){.id = j->id,
                                .problem_key = j->problem_key,
@@ -220,11 +237,11 @@ static void job_rec(const struct pd_job *j, struct pd_job_rec *out)
                                .model = j->model,
                                .scorer = j->verifier ? j->scorer : NULL,
                                .seed = j->seed,
-                               .status = "running",
+                               .status = status,
                                .request = pd_str_of(j->request),
                                .budget = j->budget_json,
                                .created_ms = j->created_ms,
-                               .started_ms = j->created_ms,
+                               .started_ms = j->started_ms,
                                .answer_node = -1,
                                .correct = -1};
 }
@@ -236,7 +253,7 @@ int pd_job_store(const struct pd_job *j, struct pd_err *err)
 
     if (!j->sink)
         return 0;
-    job_rec(j, &rec);
+    pd_job_record(j, "running", &rec);
     rc = j->sink->job(j->sink->self, &rec, err);
     return rc < 0 ? rc : j->sink->flush(j->sink->self, err);
 }
@@ -247,6 +264,8 @@ static int finish(struct search *s, struct pd_result *r, int rc, struct pd_err *
     struct node *a = s->answer, *shown;
     struct pd_buf key = PD_BUF_INIT(4096);
     uint32_t line = a ? a->path_tokens : 0;
+    const char *stop_as;
+    bool rests;
     int rc2;
 
     r->stopped_by = rc == PD_ECANCEL   ? "user"
@@ -279,12 +298,15 @@ static int finish(struct search *s, struct pd_result *r, int rc, struct pd_err *
     r->usage.discarded = s->usage.generated > line ? s->usage.generated - line : 0;
     for (uint32_t i = 0; i < s->n_nodes; i++)
         r->usage.scorer_passes += s->nodes[i]->scored;
-    r->status = rc == 0 ? "done" : rc == PD_ECANCEL ? "cancelled" : "failed";
+    stop_as = atomic_load(&s->job->stop_as);
+    rests = rc == PD_ECANCEL && stop_as;
+    r->status = rc == 0 ? "done" : rests ? stop_as : rc == PD_ECANCEL ? "cancelled" : "failed";
     fill_trace(s, r);
-    job_rec(s->job, rec);
-    rec->status = r->status;
-    rec->stopped_by = r->stopped_by;
-    rec->finished_ms = pd_clock_unix_ms();
+    pd_job_record(s->job, r->status, rec);
+    if (!rests) {
+        rec->stopped_by = r->stopped_by;
+        rec->finished_ms = pd_clock_unix_ms();
+    }
     rec->answer_node = r->answer_node;
     rec->answer = r->answer;
     rec->correct = r->correct;
@@ -354,7 +376,7 @@ int pd_job_run(struct pd_job *job, struct pd_result *r, struct pd_err *err)
     if (sink) {
         struct pd_job_rec rec = r->trace.job;
 
-        if (rc < 0)
+        if (rc < 0 && rec.stopped_by) /* what rests did not fail */
             rec.error = err->text;
         rc2 = sink->job(sink->self, &rec, rc < 0 ? NULL : err);
         if (rc2 == 0)

@@ -17,6 +17,7 @@ src_core_libcore_a_SOURCES = \
 	src/core/search_int.h \
 	src/core/steps.c \
 	src/core/steps.h \
+	src/core/stops.c \
 	src/core/strategy.h \
 	src/core/tally.c \
 	src/core/trace_digest.c \

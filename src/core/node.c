@@ -118,6 +118,10 @@ struct pd_str search_line(struct search *s, const struct node *n)
     for (const struct node *p = n; !p->prompt; p = p->parent)
         if (p->text.len) /* a cancelled lane has no text yet */
             memcpy(text + (len -= p->text.len), p->text.ptr, p->text.len);
+    if (n->finish && strcmp(n->finish, "stop") == 0) {
+        len = pd_stop_at(s->job->stops, pd_str_of(text), n->text.len);
+        text[len] = '\0';
+    }
     return pd_str_of(text);
 }
 
@@ -146,7 +150,7 @@ struct node *search_node_new(struct search *s, struct node *parent)
     return n;
 }
 
-void search_node_rec(const struct node *n, struct pd_node_rec *out)
+void search_node_rec(const struct node *n, uint32_t n_top, struct pd_node_rec *out)
 {
     *out = (struct pd_node_rec){.id = n->id,
                                 .parent = n->parent ? n->parent->id : n->id,
@@ -157,6 +161,9 @@ void search_node_rec(const struct node *n, struct pd_node_rec *out)
                                 .text = n->text,
                                 .tokens = n->tokens,
                                 .logprobs = n->logprobs,
+                                .top_ids = n->top_ids,
+                                .top_logprobs = n->top_logprobs,
+                                .n_top = n->top_ids ? n_top : 0,
                                 .n_tokens = n->n_tokens,
                                 .logprob = n->logprob,
                                 .finish = n->finish,
@@ -171,7 +178,7 @@ int search_node_record(struct search *s, struct node *n, struct pd_err *err)
     const struct pd_sink *sink = s->job->sink;
     struct pd_node_rec r;
 
-    search_node_rec(n, &r);
+    search_node_rec(n, (uint32_t)s->job->common.top_logprobs, &r);
     return sink ? sink->node(sink->self, s->job->id, &r, err) : 0;
 }
 

@@ -144,7 +144,7 @@ static int run_readings(struct search *s, struct reading *reads, int n, const in
     }
     if (rc < 0)
         return rc;
-    rc = search_run_lanes(s, search_gen(s), lanes, (size_t)n, false, each_read, err);
+    rc = search_run_lanes(s, search_gen(s), lanes, (size_t)n, false, each_read, NULL, err);
     for (int i = 0; i < n && rc == 0; i++)
         rc = take(s, &reads[i], n_labels, err);
     for (int i = 0; i < n; i++) {

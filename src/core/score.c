@@ -13,7 +13,7 @@ static int each_read(struct search *s, struct pd_lane *lane, struct pd_err *err)
 static int scorer_lanes(struct search *s, struct pd_lane *const *lanes, size_t n,
                         struct pd_err *err)
 {
-    int rc = search_run_lanes(s, s->scorer.gen, lanes, n, false, each_read, err);
+    int rc = search_run_lanes(s, s->scorer.gen, lanes, n, false, each_read, NULL, err);
 
     if (rc == 0)
         for (size_t i = 0; i < n; i++)
@@ -52,6 +52,21 @@ static int verify_score(struct search *s, struct node *n, struct pd_err *err)
     return 0;
 }
 
+static void tell_best(const struct search *s, struct node *const *nodes, int n)
+{
+    const struct pd_listener *l = s->job->listener;
+    const struct node *best = NULL;
+
+    if (!l)
+        return;
+    for (int i = 0; i < n; i++)
+        if (search_scored(nodes[i]) &&
+            (!best || search_value(nodes[i], AGGREGATE_LAST) > search_value(best, AGGREGATE_LAST)))
+            best = nodes[i];
+    if (best)
+        l->best(l->self, best->id, search_value(best, AGGREGATE_LAST));
+}
+
 int search_score(struct search *s, struct node *const *nodes, int n, struct pd_err *err)
 {
     struct pd_candidate *cands = search_alloc(s, (size_t)(n > 0 ? n : 1) * sizeof *cands);
@@ -78,8 +93,10 @@ int search_score(struct search *s, struct node *const *nodes, int n, struct pd_e
             missing[n_missing++] = nodes[i];
         }
     }
-    if (!n_missing)
+    if (!n_missing) {
+        tell_best(s, nodes, n);
         return 0;
+    }
     if (search_clock_stopped(s, "score.stop", missing[0]->id)) {
         rc = search_clock_stop(s, "score.stop", missing[0]->id, err);
         for (size_t i = 0; i < n_missing; i++)
@@ -124,5 +141,7 @@ int search_score(struct search *s, struct node *const *nodes, int n, struct pd_e
             atomic_store(&s->job->progress.best, search_value(m, AGGREGATE_LAST));
         rc = s->job->mode == PD_JOB_VERIFY ? verify_score(s, m, err) : record_score(s, m, err);
     }
+    if (rc == 0)
+        tell_best(s, nodes, n);
     return rc < 0 ? rc : search_check(s, err);
 }

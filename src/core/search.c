@@ -10,6 +10,7 @@
 
 #define DECISION_MAX_BYTES ((size_t)16 << 20)
 #define POLL_NS            (50 * PD_NS_PER_MS) /* how soon a cancel or a deadline is seen while waiting */
+#define LISTEN_NS          (10 * PD_NS_PER_MS) /* how soon what was drawn is heard */
 
 void *search_alloc(struct search *s, size_t bytes)
 {
@@ -211,8 +212,9 @@ int search_check(struct search *s, struct pd_err *err)
 int search_run_lanes(struct search *s, struct pd_generator *gen, struct pd_lane *const *lanes,
                      size_t n, bool generating,
                      int (*each)(struct search *, struct pd_lane *, struct pd_err *),
-                     struct pd_err *err)
+                     void (*live)(struct search *, const struct pd_lane *), struct pd_err *err)
 {
+    bool heard = live && s->job->listener;
     struct pd_progress *pg = &s->job->progress;
     bool stopping = false, *over = search_alloc(s, n * sizeof *over);
     size_t left = n;
@@ -226,7 +228,7 @@ int search_run_lanes(struct search *s, struct pd_generator *gen, struct pd_lane 
         struct pd_lane *lane = NULL;
         int64_t now = pd_clock_now_ns();
 
-        rc = gen->ops->wait(gen, now + POLL_NS, &lane);
+        rc = gen->ops->wait(gen, now + (heard ? LISTEN_NS : POLL_NS), &lane);
         if (rc == 0) {
             for (size_t i = 0; i < n; i++)
                 over[i] |= lanes[i] == lane;
@@ -237,6 +239,9 @@ int search_run_lanes(struct search *s, struct pd_generator *gen, struct pd_lane 
                 stopping = false; /* stop the others below */
             }
         }
+        for (size_t i = 0; heard && i < n; i++)
+            if (!over[i])
+                live(s, lanes[i]);
         if (generating) {
             unsigned long long sum = s->usage.generated;
 

@@ -62,9 +62,9 @@ int search_force(struct search *s, struct node *parent, struct pd_str text, stru
 int search_reword(struct search *s, struct node *node, struct pd_str ending, struct pd_str text,
                   struct node **out, struct pd_err *err);
 /* Asks the model something else: a node of which lines begin as they do of the root, with question
- * (and the job's system message) as their prompt; its own line is empty. apart: what they say is no
- * answer to the job's question, so they neither vote nor are wrapped up. A prompt that the model's
- * context cannot hold leads nowhere (search_failed). */
+ * in place of the job's (in its conversation) as their prompt; its own line is empty. apart: what
+ * they say is no answer to the job's question, so they neither vote nor are wrapped up. A prompt
+ * that the model's context cannot hold leads nowhere (search_failed). */
 int search_prompt(struct search *s, struct pd_str question, bool apart, struct node **out,
                   struct pd_err *err);
 void search_prune(struct search *s, struct node *node, const char *why);

@@ -21,10 +21,13 @@ struct node {
     const char *finish, *stop, *prune_reason;
     const int32_t *tokens;
     const float *logprobs; /* NULL: forced */
+    const int32_t *top_ids;
+    const float *top_logprobs; /* [n_tokens][common.top_logprobs]; NULL: not of this run */
     uint32_t n_tokens;
     uint32_t path_tokens; /* generated, from the root to here */
     double logprob;
     struct pd_str text;
+    size_t n_told;                /* bytes of it that the listener has */
     struct pd_gctx *ctx[N_ROLES]; /* NULL: made again from the parent's when wanted */
     bool aside;                   /* beside the tree: not counted as its parent's child (yet) */
     bool prompt;                  /* lines begin behind it: the root, and what search_prompt made */
@@ -91,12 +94,13 @@ int search_lane_record(struct search *s, const struct pd_lane *lane, const char 
 int search_lane_ended(struct search *s, const struct pd_lane *lane, const char *op,
                       const char *model, struct pd_err *err);
 #define SEARCH_OUT_OF_TIME "the budget of seconds is spent"
-/* Submits lanes and waits for all; calls each(s, lane) as they end. On cancel all are stopped and
- * drained. */
+/* Submits lanes and waits for all; calls each(s, lane) as they end, and, when somebody listens,
+ * live(s, lane) now and then for those that have not (NULL: nothing is to be heard of these). On
+ * cancel all are stopped and drained. */
 int search_run_lanes(struct search *s, struct pd_generator *gen, struct pd_lane *const *lanes,
                      size_t n, bool generating,
                      int (*each)(struct search *, struct pd_lane *, struct pd_err *),
-                     struct pd_err *err);
+                     void (*live)(struct search *, const struct pd_lane *), struct pd_err *err);
 
 /* The clock's decisions are events of the trace, so that a replay does not depend on the clock:
  * before node `node` was made ("budget.stop"), or scored ("score.stop"). */
@@ -105,13 +109,19 @@ int search_clock_stop(struct search *s, const char *type, uint32_t node, struct 
 
 /* node.c */
 struct node *search_node_new(struct search *s, struct node *parent);
-void search_node_rec(const struct node *n, struct pd_node_rec *out);
+void search_node_rec(const struct node *n, uint32_t n_top, struct pd_node_rec *out);
 int search_node_record(struct search *s, struct node *n, struct pd_err *err);
 const struct pd_node_rec *search_stored_node(const struct search *s, uint32_t id);
 const struct pd_score_rec *search_stored_score(const struct search *s, uint32_t node_id);
 void search_node_drop_ctx(struct search *s, struct node *n);
 const char *search_status_name(enum node_status st);
 uint64_t search_subkey(uint64_t key, uint64_t a, uint64_t b);
+
+/* stops.c */
+/* How much of a text that goes on is certainly not the beginning of one. */
+size_t search_stop_free(const struct pd_job *job, struct pd_str text);
+/* What a lane behind n has to know of n's line. */
+struct pd_str search_stop_before(struct search *s, const struct node *n);
 
 /* grow.c: the making of nodes, also for given.c */
 int search_node_ctx(struct search *s, struct node *n, struct pd_err *err);
@@ -124,6 +134,10 @@ int search_node_serve(struct search *s, struct node *n, const struct pd_node_rec
 void search_node_adopt(struct node *n); /* what the tree goes on from is part of it */
 
 /* given.c */
+/* The prompt's tokens: the job's conversation, or the same up to its last question and with another
+ * one in place of that. */
+int search_chat(struct search *s, struct pd_str question, int32_t **io_ids, size_t *io_n,
+                struct pd_err *err);
 /* search_force, or the same beside the tree. */
 int search_node_give(struct search *s, struct node *parent, struct pd_str text, bool aside,
                      struct node **out, struct pd_err *err);

@@ -39,7 +39,7 @@ static const struct eng_tokenizer *tokenizer(void)
 }
 
 /* The messages behind the source, with content in buf. */
-static size_t read_messages(struct pd_str rest, struct pd_buf *buf, struct eng_message *out)
+static size_t read_messages(struct pd_str rest, struct pd_buf *buf, struct pd_message *out)
 {
     size_t n = 0, at[MAX_MESSAGES];
 
@@ -49,7 +49,9 @@ static size_t read_messages(struct pd_str rest, struct pd_buf *buf, struct eng_m
         size_t len = end < 0 ? tail.len : (size_t)end;
         char role = len ? tail.ptr[0] : 'u';
 
-        out[n].role = role == 's' ? "system" : role == 'a' ? "assistant" : "user";
+        out[n] = (struct pd_message){.role = role == 's'   ? "system"
+                                             : role == 'a' ? "assistant"
+                                                           : "user"};
         at[n] = buf->len;
         pd_buf_adds(buf, pd_str_sub(tail, len ? 1 : 0, len));
         out[n].content.len = buf->len + 1 - at[n];
@@ -65,7 +67,7 @@ static size_t read_messages(struct pd_str rest, struct pd_buf *buf, struct eng_m
 }
 
 /* Renders by the interpreter alone; 0 or an error. */
-static int render(struct pd_str source, const struct eng_message *messages, size_t n,
+static int render(struct pd_str source, const struct pd_message *messages, size_t n,
                   struct pd_buf *out, bool check_mark)
 {
     struct jinja_value list;
@@ -98,15 +100,15 @@ static int render(struct pd_str source, const struct eng_message *messages, size
     return rc;
 }
 
-static void try_prompt(const char *source, const struct eng_message *messages, size_t n)
+static void try_prompt(const char *source, const struct pd_message *messages, size_t n)
 {
     const struct eng_tokenizer *t = tokenizer();
     struct pd_buf text = PD_BUF_INIT(SIZE_MAX / 2), back = PD_BUF_INIT(SIZE_MAX / 2);
     int32_t *ids = NULL;
     size_t n_ids = 0;
 
-    if (eng_chat_text(t, source, messages, n, &text, NULL) == 0) {
-        if (eng_chat(t, source, messages, n, &ids, &n_ids, NULL) < 0 ||
+    if (eng_chat_text(t, source, PD_CHAT(messages, n), &text, NULL) == 0) {
+        if (eng_chat(t, source, PD_CHAT(messages, n), &ids, &n_ids, NULL) < 0 ||
             eng_detokenize(t, ids, n_ids, true, &back, NULL) < 0 ||
             !pd_str_eq(pd_buf_str(&text), pd_buf_str(&back)))
             abort();
@@ -123,7 +125,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
     struct pd_str source = pd_str_sub(all, 0, nul < 0 ? n_bytes : (size_t)nul);
     struct pd_buf contents = PD_BUF_INIT(SIZE_MAX / 2), once = PD_BUF_INIT(SIZE_MAX / 2),
                   again = PD_BUF_INIT(SIZE_MAX / 2);
-    struct eng_message messages[MAX_MESSAGES];
+    struct pd_message messages[MAX_MESSAGES];
     size_t n = read_messages(pd_str_sub(all, source.len, n_bytes), &contents, messages);
     bool check_mark = true;
     char *text;

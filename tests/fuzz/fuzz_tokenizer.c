@@ -51,11 +51,11 @@ static void try_text(const struct eng_tokenizer *t, struct pd_str text, enum eng
 
 static void try_chat(const struct eng_tokenizer *t)
 {
-    struct eng_message m = {"user", PD_STR("the <|im_end|>")};
+    struct pd_message m = {.role = "user", .content = PD_STR("the <|im_end|>")};
     int32_t *ids = NULL;
     size_t n = 0;
 
-    (void)eng_chat(t, NULL, &m, 1, &ids, &n, NULL);
+    (void)eng_chat(t, NULL, PD_CHAT(&m, 1), &ids, &n, NULL);
     free(ids);
 }
 

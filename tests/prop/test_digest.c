@@ -145,6 +145,53 @@ static void same_beside_seven_other_jobs(void **state)
     app_close(a);
 }
 
+static struct pd_buf heard[64];
+
+static void hear(void *self, const struct pd_piece *p)
+{
+    assert_true(p->node < 64);
+    pd_buf_adds(&heard[p->node], p->text);
+    *(uint32_t *)self += 1;
+}
+
+static void hear_prompt(void *self, const int32_t *tokens, uint32_t n)
+{
+    (void)self;
+    assert_true(n > 10 && tokens);
+}
+
+static void hear_best(void *self, uint32_t node, double value)
+{
+    (void)self;
+    assert_true(heard[node].len > 0 && value >= 0);
+}
+
+static void same_when_somebody_listens(void **state)
+{
+    struct app *a = open_app(2, 0);
+    struct outcome alone = run(a, "best_of_n", 13, 0, 8);
+    struct app_job *j = new_job(a, "best_of_n", 13, 0, 8);
+    uint32_t n_pieces = 0;
+    const struct pd_listener listener = {&n_pieces, hear_prompt, hear, hear_best};
+    const struct pd_result *r = NULL;
+    struct pd_err err = {0};
+
+    (void)state;
+    for (int i = 0; i < 64; i++)
+        heard[i] = (struct pd_buf)PD_BUF_INIT(1 << 20);
+    app_job_listen(j, &listener);
+    assert_int_equal(app_job_start(j, NULL), 0);
+    assert_int_equal(app_job_wait(j, PD_NEVER_NS, &r, &err), 0);
+    assert_string_equal(r->digest, alone.digest);
+    for (size_t i = 1; i < r->trace.n_nodes; i++)
+        assert_true(pd_str_eq(pd_buf_str(&heard[i]), r->trace.nodes[i].text));
+    assert_true(n_pieces >= 8);
+    app_job_free(j);
+    app_close(a);
+    for (int i = 0; i < 64; i++)
+        pd_buf_done(&heard[i]);
+}
+
 static void replayed_from_its_record_and_verified(void **state)
 {
     struct app *a = open_app(2, 0), *b;
@@ -274,6 +321,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(same_for_isa_threads_and_chunks),
         cmocka_unit_test(same_beside_seven_other_jobs),
+        cmocka_unit_test(same_when_somebody_listens),
         cmocka_unit_test(replayed_from_its_record_and_verified),
         cmocka_unit_test(budget_is_never_exceeded_and_the_ledger_agrees),
         cmocka_unit_test(same_with_speculation),

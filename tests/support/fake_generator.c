@@ -27,7 +27,9 @@ struct fake_flight { /* what a lane needs of its generator */
     size_t index;
     int32_t *tokens;
     float *logprobs, *logits;
-    struct pd_buf tail; /* text drawn so far */
+    struct pd_buf tail; /* text so far: what was before, and what was drawn */
+    int32_t *top_ids;
+    float *top_logprobs;
     uint32_t n;
     bool ended, delivered, cancelled, doomed;
     enum pd_lane_end end;
@@ -140,15 +142,18 @@ static int put_bytes(struct pd_str text, int32_t **io_ids, size_t *io_n)
     return 0;
 }
 
-static int chat(struct pd_generator *g, const char *system, const char *question, int32_t **io_ids,
-                size_t *io_n, struct pd_err *err)
+static int chat(struct pd_generator *g, const struct pd_chat *c, int32_t **io_ids, size_t *io_n,
+                struct pd_err *err)
 {
     if (fails(self(g)))
         return failed(err, "chat");
-    if (system)
-        put_bytes(pd_str_of(system), io_ids, io_n);
-    put_bytes(PD_STR("Q:"), io_ids, io_n);
-    put_bytes(pd_str_of(question), io_ids, io_n);
+    for (size_t i = 0; i < c->n_messages; i++) {
+        if (strcmp(c->messages[i].role, "user") == 0)
+            put_bytes(PD_STR("Q:"), io_ids, io_n);
+        else if (strcmp(c->messages[i].role, "assistant") == 0)
+            put_bytes(PD_STR("A:"), io_ids, io_n);
+        put_bytes(c->messages[i].content, io_ids, io_n);
+    }
     put_bytes(PD_STR("\n"), io_ids, io_n);
     (*io_ids)[*io_n - 1] = FAKE_TURN;
     return 0;
@@ -322,11 +327,22 @@ static void take_off(struct fake *f, struct pd_lane *l, size_t index, unsigned *
         x->tokens = malloc(room * sizeof *x->tokens);
         x->logprobs = malloc(room * sizeof *x->logprobs);
         assert(x->tokens && x->logprobs);
+        if (l->line_stops)
+            pd_buf_adds(&x->tail, l->before);
+        if (l->sampling->n_top) {
+            x->top_ids = malloc(room * l->sampling->n_top * sizeof *x->top_ids);
+            x->top_logprobs = malloc(room * l->sampling->n_top * sizeof *x->top_logprobs);
+            assert(x->top_ids && x->top_logprobs);
+        }
     } else if (l->op == PD_LANE_READ) {
         x->logits = malloc(((size_t)l->n_at * l->n_labels + 1) * sizeof *x->logits);
         assert(x->logits);
     }
     l->impl = x;
+    l->tokens = x->tokens;
+    l->logprobs = x->logprobs;
+    l->top_ids = x->top_ids;
+    l->top_logprobs = x->top_logprobs;
     l->n_prompt = (uint32_t)c->n;
     l->n_cached = (uint32_t)c->n_kv;
     c->busy = true;
@@ -374,8 +390,20 @@ static void end(struct fake_flight *x, enum pd_lane_end how)
     x->ended = true;
     x->end = how;
     x->lane->ctx->busy = false;
-    if (x->race && (how == PD_END_EOS || how == PD_END_STOP))
+    if (x->race && (how == PD_END_EOS || how == PD_END_STOP || how == PD_END_LINE))
         x->race[0]++;
+}
+
+/* Whether what was drawn last, behind n_old bytes, completes one of the line's stop strings. */
+static bool line_ends(const struct fake_flight *x, size_t n_old)
+{
+    for (const char *const *s = x->lane->line_stops; s && *s; s++) {
+        size_t len = strlen(*s), from = n_old + 1 > len ? n_old + 1 - len : 0;
+
+        if (pd_str_find(pd_str_sub(pd_buf_str(&x->tail), from, x->tail.len), pd_str_of(*s)) >= 0)
+            return true;
+    }
+    return false;
 }
 
 static void draw(struct fake *f, struct fake_flight *x)
@@ -383,15 +411,24 @@ static void draw(struct fake *f, struct fake_flight *x)
     struct pd_lane *l = x->lane;
     struct pd_gctx *c = l->ctx;
     struct fake_place at = {c->ids, c->n, l->key, l->sampling->temperature};
+    size_t n_before = l->line_stops ? l->before.len : 0, n_old = x->tail.len;
+    uint32_t n_top = l->sampling->n_top;
 
     evaluate(f, c, SIZE_MAX);
     x->tokens[x->n] = f->next(f, &at, &x->logprobs[x->n]);
+    for (uint32_t k = 0; k < n_top; k++) { /* itself, and its neighbours */
+        x->top_ids[x->n * n_top + k] = (x->tokens[x->n] + (int32_t)k) % FAKE_EOS;
+        x->top_logprobs[x->n * n_top + k] = x->logprobs[x->n] - (float)k;
+    }
     push(c, x->tokens[x->n]);
     put_text(x->tokens[x->n], &x->tail);
     f->n_drawn++;
     if (x->tokens[x->n++] == FAKE_EOS)
         end(x, PD_END_EOS);
-    else if (l->stop && pd_str_find(pd_buf_str(&x->tail), pd_str_of(l->stop)) >= 0)
+    else if (line_ends(x, n_old))
+        end(x, PD_END_LINE);
+    else if (l->stop && pd_str_find(pd_str_sub(pd_buf_str(&x->tail), n_before, x->tail.len),
+                                    pd_str_of(l->stop)) >= 0)
         end(x, PD_END_STOP);
     else if (x->n == l->max_tokens)
         end(x, PD_END_LENGTH);
@@ -513,10 +550,12 @@ static void release(struct pd_generator *g, struct pd_lane *lane)
     free(x->tokens);
     free(x->logprobs);
     free(x->logits);
+    free(x->top_ids);
+    free(x->top_logprobs);
     free(x);
     lane->impl = NULL;
-    lane->tokens = NULL;
-    lane->logprobs = lane->logits = NULL;
+    lane->tokens = lane->top_ids = NULL;
+    lane->logprobs = lane->logits = lane->top_logprobs = NULL;
 }
 
 static const struct pd_generator_ops ops = {

@@ -125,12 +125,12 @@ static inline struct eng_ctx *fx_fork(struct eng_ctx *c)
 /* The prompt of a question, as ids (malloc'ed). */
 static inline int32_t *fx_prompt(const struct eng_model *m, const char *question, size_t *n)
 {
-    struct eng_message msg = {"user", pd_str_of(question)};
+    struct pd_message msg = {.role = "user", .content = pd_str_of(question)};
     struct pd_err err = {0};
     int32_t *ids = NULL;
 
     *n = 0;
-    fx_ok(eng_chat(eng_model_tokenizer(m), NULL, &msg, 1, &ids, n, &err), &err);
+    fx_ok(eng_chat(eng_model_tokenizer(m), NULL, PD_CHAT(&msg, 1), &ids, n, &err), &err);
     return ids;
 }
 

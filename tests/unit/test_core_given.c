@@ -200,6 +200,45 @@ static void other_prompts_stand_beside_the_tree(void **state)
     assert_true(pd_str_eq(trial_node(&t, 2)->text, PD_STR("Again?")));
 }
 
+/* The text of a prompt's tokens, the fake generator's, without the mark that ends it. */
+static const char *prompt_of(uint32_t node)
+{
+    static char text[256];
+    const struct pd_node_rec *n = trial_node(&t, node);
+
+    assert_true(n->n_tokens < sizeof text);
+    for (uint32_t i = 0; i + 1 < n->n_tokens; i++)
+        text[i] = (char)n->tokens[i];
+    text[n->n_tokens - 1] = '\0';
+    return text;
+}
+
+static void another_question_is_asked_in_the_same_conversation(void **state)
+{
+    static const char *const lines[] = {"answer: 1", "answer: 2", "answer: 4", NULL};
+    static const struct pd_message m[] = {{.role = "system", .content = PD_STR("S.")},
+                                          {.role = "user", .content = PD_STR("One?")},
+                                          {.role = "assistant", .content = PD_STR("1.")},
+                                          {.role = "user", .content = PD_STR("Two?")},
+                                          {.role = "assistant", .content = PD_STR("So")}};
+    static const struct pd_chat chat = {.messages = m, .n_messages = 5, .continue_last = true};
+    uint64_t key;
+
+    (void)state;
+    run(ask_others, "", lines);
+    key = trial_node(&t, 1)->seed;
+    prepare(ask_others, "", lines);
+    t.job.chat = &chat; /* the lanes are those of the question, whatever came before it */
+    assert_int_equal(trial_run(&t), 0);
+    assert_true(trial_node(&t, 1)->seed == key);
+    assert_string_equal(prompt_of(0), "S.Q:One?A:1.Q:Two?A:So");
+    assert_string_equal(prompt_of(2), "S.Q:One?A:1.Q:Again?");
+    assert_int_equal(trial_replay(&t, PD_JOB_VERIFY), 0);
+    t.job.chat = NULL;
+    assert_int_equal(trial_replay(&t, PD_JOB_VERIFY), PD_EDIFFER);
+    assert_non_null(strstr(t.err.text, "prompt"));
+}
+
 static int only_apart(struct search *s, const void *params, struct pd_err *err)
 {
     struct node *apart;
@@ -401,6 +440,7 @@ int main(void)
         cmocka_unit_test_teardown(a_token_that_reaches_into_the_ending_is_spelled_anew, end),
         cmocka_unit_test_teardown(reword_wants_the_ending, end),
         cmocka_unit_test_teardown(other_prompts_stand_beside_the_tree, end),
+        cmocka_unit_test_teardown(another_question_is_asked_in_the_same_conversation, end),
         cmocka_unit_test_teardown(what_is_apart_is_not_wrapped_up, end),
         cmocka_unit_test_teardown(a_prompt_that_does_not_fit_leads_nowhere, end),
         cmocka_unit_test_teardown(readings_are_shares_and_leave_no_trace_on_the_lines, end),

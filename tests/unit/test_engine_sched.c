@@ -348,6 +348,137 @@ static void test_stops(void **state)
     eng_close(e);
 }
 
+/* A stop string of the line may begin before the lane; the lane's own may not. The text before is
+ * drawn first, up to each token in turn. */
+static void test_line_stops(void **state)
+{
+    struct eng *e = fx_eng(NULL, 1, 0, 0);
+    struct eng_model *m = fx_model(e, "tiny-base-Q8_0.gguf");
+    const struct eng_tokenizer *t = eng_model_tokenizer(m);
+    struct pd_buf text = PD_BUF_INIT(1u << 20);
+    struct pd_err err = {0};
+    struct eng_req q, s;
+    size_t n, at, end, byte = 0;
+    int32_t *ids = fx_prompt(m, questions[2], &n);
+    char stop[16];
+    const char *stops[] = {stop, NULL};
+    bool crossed = false;
+
+    (void)state;
+    q = fx_generate(fx_ctx(e, m, ids, n), 0.0f, 0, 200);
+    fx_run(e, &q, 1);
+    fx_ok(eng_detokenize(t, q.tokens, q.n_tokens - 1, true, &text, &err), &err);
+    at = text.len / 2; /* the first place of what stands there */
+    memcpy(stop, text.data + at, 9);
+    stop[9] = '\0';
+    at = (size_t)pd_str_find(pd_buf_str(&text), pd_str_of(stop));
+    end = at + 9;
+    for (uint32_t cut = 1; byte < end; cut++) {
+        struct pd_buf head = PD_BUF_INIT(1u << 20);
+
+        fx_ok(eng_detokenize(t, q.tokens, cut, true, &head, &err), &err);
+        byte = head.len;
+        for (int own = 0; own < 2 && byte < end; own++) {
+            struct eng_ctx *c = fx_ctx(e, m, ids, n);
+
+            fx_ok(eng_ctx_append(c, q.tokens, cut, &err), &err);
+            s = fx_generate(c, 0.0f, 0, 200);
+            s.before = pd_buf_str(&head);
+            if (own)
+                s.stops = stops;
+            else
+                s.line_stops = stops;
+            fx_run(e, &s, 1);
+            crossed |= byte > at && !own;
+            if (own && byte > at) {
+                assert_int_equal(s.finish, ENG_FINISH_EOS); /* it is not there again */
+            } else {
+                struct pd_buf rest = PD_BUF_INIT(1u << 20);
+
+                assert_int_equal(s.finish, ENG_FINISH_STOP);
+                assert_ptr_equal(s.stop, stop);
+                fx_ok(eng_detokenize(t, s.tokens, s.n_tokens, true, &rest, &err), &err);
+                assert_true(byte + rest.len >= end);
+                rest.len = 0;
+                fx_ok(eng_detokenize(t, s.tokens, s.n_tokens - 1, true, &rest, &err), &err);
+                assert_true(byte + rest.len < end);
+                pd_buf_done(&rest);
+            }
+            eng_ctx_free(s.ctx);
+            eng_req_done(&s);
+        }
+        pd_buf_done(&head);
+    }
+    assert_true(crossed);
+    eng_ctx_free(q.ctx);
+    eng_req_done(&q);
+    pd_buf_done(&text);
+    free(ids);
+    eng_model_unref(m);
+    eng_close(e);
+}
+
+/* Penalties go by what the line says, whether this request has drawn it or an earlier one; a bias
+ * that forbids what was drawn changes it; the likeliest token is the one that greed takes. */
+static void test_adjusted(void **state)
+{
+    struct eng *e = fx_eng(NULL, 2, 0, 0);
+    struct eng_model *m = fx_model(e, "tiny-base-Q8_0.gguf");
+    struct eng_adjust a = {.presence = 20.0f, .frequency = 1.0f};
+    struct pd_bias ban = {0, -100.0f};
+    struct eng_req plain, whole, head, tail, banned;
+    size_t n;
+    int32_t *ids = fx_prompt(m, questions[0], &n);
+
+    (void)state;
+    plain = fx_generate(fx_ctx(e, m, ids, n), 0.9f, 5, 40);
+    fx_run(e, &plain, 1);
+    whole = fx_generate(fx_ctx(e, m, ids, n), 0.9f, 5, 40);
+    whole.adjust = &a;
+    whole.n_top = 3;
+    fx_run(e, &whole, 1);
+    assert_true(whole.n_tokens > 20);
+    assert_true(whole.n_tokens != plain.n_tokens ||
+                memcmp(whole.tokens, plain.tokens, plain.n_tokens * sizeof *plain.tokens) != 0);
+    head = fx_generate(fx_ctx(e, m, ids, n), 0.9f, 5, 12);
+    head.adjust = &a;
+    fx_run(e, &head, 1);
+    assert_memory_equal(head.tokens, whole.tokens, 12 * sizeof *head.tokens);
+    tail = fx_generate(head.ctx, 0.9f, 5, 28);
+    a.seen = head.tokens;
+    a.n_seen = 12;
+    tail.adjust = &a;
+    tail.n_top = 3;
+    fx_run(e, &tail, 1);
+    assert_int_equal(tail.n_tokens, whole.n_tokens - 12);
+    assert_memory_equal(tail.tokens, whole.tokens + 12, tail.n_tokens * sizeof *tail.tokens);
+    assert_memory_equal(tail.top_ids, whole.top_ids + 36, 3 * tail.n_tokens * sizeof *tail.top_ids);
+    assert_memory_equal(tail.top_logprobs, whole.top_logprobs + 36,
+                        3 * tail.n_tokens * sizeof *tail.top_logprobs);
+    for (uint32_t i = 0; i < whole.n_tokens; i++) {
+        assert_true(whole.top_logprobs[3 * i] >= whole.logprobs[i]);
+        if (whole.top_ids[3 * i] == whole.tokens[i])
+            assert_memory_equal(&whole.top_logprobs[3 * i], &whole.logprobs[i], sizeof(float));
+    }
+    ban.token = plain.tokens[0];
+    banned = fx_generate(fx_ctx(e, m, ids, n), 0.9f, 5, 40);
+    banned.adjust = &(struct eng_adjust){.bias = &ban, .n_bias = 1};
+    fx_run(e, &banned, 1);
+    for (uint32_t i = 0; i < banned.n_tokens; i++)
+        assert_int_not_equal(banned.tokens[i], ban.token);
+    for (struct eng_req *const *q = (struct eng_req *const[]){&plain, &whole, &head, &banned, NULL};
+         *q; q++)
+        eng_ctx_free((*q)->ctx);
+    for (struct eng_req *const *q =
+             (struct eng_req *const[]){&plain, &whole, &head, &tail, &banned, NULL};
+         *q; q++)
+        eng_req_done(*q);
+    free(ids);
+    fx_no_pages(e);
+    eng_model_unref(m);
+    eng_close(e);
+}
+
 /* A model whose weights are damaged: every operation ends with a message. */
 static void test_not_numbers(void **state)
 {
@@ -512,6 +643,7 @@ int main(void)
         cmocka_unit_test(test_same_q8_0),   cmocka_unit_test(test_same_f16),
         cmocka_unit_test(test_race),        cmocka_unit_test(test_race_refusals),
         cmocka_unit_test(test_cancel),      cmocka_unit_test(test_stops),
+        cmocka_unit_test(test_line_stops),  cmocka_unit_test(test_adjusted),
         cmocka_unit_test(test_not_numbers), cmocka_unit_test(test_config),
         cmocka_unit_test(test_threads),     cmocka_unit_test(test_speed),
     };

@@ -20,105 +20,7 @@
 #include <cmocka.h>
 
 #include "storage/store_int.h"
-
-static char dir[256], db[300]; /* of the running test */
-
-static int setup(void **state)
-{
-    const char *tmp = getenv("TMPDIR");
-
-    (void)state;
-    snprintf(dir, sizeof(dir), "%s/ponder-storage-XXXXXX", tmp && *tmp ? tmp : "/tmp");
-    if (!mkdtemp(dir))
-        return -1;
-    snprintf(db, sizeof(db), "%s/sub/trace.db", dir);
-    return 0;
-}
-
-static int rm(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st;
-    (void)type;
-    (void)ftw;
-    return remove(path);
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    return nftw(dir, rm, 8, FTW_DEPTH | FTW_PHYS);
-}
-
-static struct store *open_ok(enum store_open mode)
-{
-    struct pd_err err = {0};
-    struct store *s = NULL;
-
-    if (store_open(db, mode, &s, &err) < 0)
-        fail_msg("%s", err.text);
-    return s;
-}
-
-#define ok(call)                                                                                   \
-    do {                                                                                           \
-        struct pd_err err_ = {0};                                                                  \
-        struct pd_err *e = &err_;                                                                  \
-        if ((call) < 0)                                                                            \
-            fail_msg("%s: %s", #call, err_.text);                                                  \
-    } while (0)
-
-static struct pd_job_rec job_rec(const char *id)
-{
-    return (struct pd_job_rec){
-        .id = id,
-        .strategy = "beam",
-        .options = "{\"width\":4}",
-        .model = "tiny",
-        .status = "running",
-        .request = PD_STR("{\"question\":\"What is 6*7? \\u00e9\"}"),
-        .budget = "{}",
-        .created_ms = 1000,
-        .answer_node = -1,
-        .correct = -1,
-    };
-}
-
-static struct pd_node_rec node_rec(uint32_t id)
-{
-    return (struct pd_node_rec){
-        .id = id, .status = "open", .text = PD_STR("x"), .finish = "step", .call_id = -1};
-}
-
-static void assert_z(const char *a, const char *b)
-{
-    if (!a || !b)
-        assert_true(a == b);
-    else
-        assert_string_equal(a, b);
-}
-
-static void verify_clean(struct store *s)
-{
-    struct pd_buf report = PD_BUF_INIT(1 << 20);
-    struct pd_err err = {0};
-
-    if (store_verify(s, &report, &err) < 0)
-        fail_msg("%s: %s", err.text, pd_buf_str(&report).ptr);
-    assert_int_equal(report.len, 0);
-    pd_buf_done(&report);
-}
-
-/* Writes sql into the file behind the store's back, as an accident would. */
-static void tamper(const char *sql)
-{
-    sqlite3 *c = NULL;
-    char *why = NULL;
-
-    assert_int_equal(sqlite3_open(db, &c), SQLITE_OK);
-    if (sqlite3_exec(c, sql, NULL, NULL, &why) != SQLITE_OK)
-        fail_msg("%s", why);
-    sqlite3_close(c);
-}
+#include "tests/unit/storage_fixture.h"
 
 /* ---- round trip ------------------------------------------------------------------------- */
 
@@ -422,7 +324,7 @@ static void test_list(void **state)
     size_t n = 0;
 
     (void)state;
-    ok(store_job_list(s, 10, &rows, &n, e));
+    ok(store_job_list(s, &(struct store_job_query){.limit = 10}, &rows, &n, e));
     assert_int_equal(n, 0);
     store_job_list_free(rows, n);
     put_everything(s, "old");
@@ -437,14 +339,14 @@ static void test_list(void **state)
         ok(store_job_put(s, &j, e));
     }
     ok(store_flush(s, e));
-    ok(store_job_list(s, 2, &rows, &n, e));
+    ok(store_job_list(s, &(struct store_job_query){.limit = 2}, &rows, &n, e));
     assert_int_equal(n, 2);
     assert_z(rows[0].id, "new39");
     assert_null(rows[0].question);
     assert_z(rows[1].id, "new38");
     assert_z(rows[1].question, "What is 6*7? \xc3\xa9");
     store_job_list_free(rows, n);
-    ok(store_job_list(s, 0, &rows, &n, e));
+    ok(store_job_list(s, &(struct store_job_query){.limit = 0}, &rows, &n, e));
     assert_int_equal(n, 41);
     assert_z(rows[40].id, "old");
     assert_z(rows[40].strategy, "beam");
@@ -851,7 +753,7 @@ static void test_not_ours(void **state)
         assert_int_equal(unlink(db), 0);
         tamper("PRAGMA application_id=1347374660; PRAGMA user_version=17; CREATE TABLE t(x)");
         refused(modes[i], PD_EFORMAT, "version 17");
-        refused(modes[i], PD_EFORMAT, "up to 1");
+        refused(modes[i], PD_EFORMAT, "up to 2");
         assert_int_equal(unlink(db), 0);
     }
     write_file(db, "", 0, 0);
@@ -977,7 +879,7 @@ static void test_damaged_pages(void **state)
             if (rc == 0) {
                 if (store_trace_load(s, "j", &t, NULL) == 0)
                     store_trace_free(t);
-                if (store_job_list(s, 0, &rows, &n, NULL) == 0)
+                if (store_job_list(s, &(struct store_job_query){.limit = 0}, &rows, &n, NULL) == 0)
                     store_job_list_free(rows, n);
                 rc = store_verify(s, &report, NULL);
             }

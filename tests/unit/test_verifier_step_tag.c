@@ -55,11 +55,13 @@ static void run(int every, const char *options)
 /* The definition: prompt, then each step, a blank line, the tag; r = 1 / (1 + exp(l(-) - l(+))). */
 static double by_hand(struct pd_str *steps, size_t k)
 {
+    struct pd_message room[2];
+    struct pd_chat ask = pd_chat_ask("S.", PD_STR("What is it?"), room);
     int32_t *ids = NULL;
     size_t n = 0;
     double plus, minus;
 
-    assert_int_equal(t.scorer.g.ops->chat(&t.scorer.g, "S.", "What is it?", &ids, &n, NULL), 0);
+    assert_int_equal(t.scorer.g.ops->chat(&t.scorer.g, &ask, &ids, &n, NULL), 0);
     for (size_t i = 0; i <= k; i++) {
         struct pd_buf text = PD_BUF_INIT(1 << 16);
 

@@ -1,0 +1,119 @@
+/* Shared by the files of src/daemon.
+ *
+ * One loop thread has the sockets and every struct http_request. What computes, reads files or asks
+ * the database runs elsewhere: jobs on threads of their own, behind the queue's; the rest on worker
+ * threads (daemon_work). Back into the loop there is one door, daemon_post. */
+#ifndef PD_DAEMON_DAEMON_INT_H
+#define PD_DAEMON_DAEMON_INT_H
+
+#include "app/queue.h"
+#include "base/json.h"
+#include "base/queue.h"
+#include "daemon/daemon.h"
+#include "net/http.h"
+
+struct ev_loop;
+struct metrics;
+struct mcp;
+struct events;
+struct request_error;
+
+struct daemon {
+    const struct daemon_config *c;
+    struct ev_loop *loop;
+    struct app *app; /* the queue's thread; app_store(app) anyone's */
+    struct queue *queue;
+    struct http_server *http;
+    struct metrics *metrics;
+    struct mcp *mcp;
+    struct events *events;
+    char *token;       /* of TCP clients; NULL: no TCP */
+    char *socket_path; /* to be removed at the end; NULL: none */
+    int lock_fd;       /* says that the socket is ours */
+    bool draining;
+    int64_t started_ms;
+    struct doorway *doorway; /* daemon.c */
+};
+
+/* fn(arg) on the loop's thread, soon; from any thread. False: the daemon ends, arg is still the
+ * caller's. */
+bool daemon_post(struct daemon *d, void (*fn)(struct daemon *d, void *arg), void *arg);
+/* run(d, arg) on a worker thread, then done(d, arg) on the loop's. False: too much waits already;
+ * neither will be called. */
+bool daemon_work(struct daemon *d, void (*run)(struct daemon *d, void *arg),
+                 void (*done)(struct daemon *d, void *arg), void *arg);
+
+/* ---- api.c: routes, who may come in, errors ------------------------------------------------- */
+
+/* What stands between braces in a route's pattern, by order. */
+#define ROUTE_MAX_ARGS 2
+struct route_args {
+    const char *v[ROUTE_MAX_ARGS];
+};
+struct route {
+    enum http_method method; /* HTTP_GET answers HEAD too */
+    const char *pattern;     /* "/v1/jobs/{id}/events" */
+    void (*handle)(struct daemon *d, struct http_request *r, const struct route_args *args);
+    bool open; /* needs no token */
+};
+/* Each ends with a NULL pattern. */
+extern const struct route routes_jobs[], routes_mcp[], routes_openai[], routes_ops[];
+
+void api_admit(void *daemon, struct http_request *r);
+void api_handle(void *daemon, struct http_request *r);
+void api_finished(void *daemon, const struct http_request *r);
+/* The pattern of the request's route, for metrics and logs: "other" when it has none. */
+const char *api_route_name(const struct http_request *r);
+const char *api_request_id(const struct http_request *r);
+
+/* The error object. type and code are of the closed list in ponder-api(7); param NULL: none. */
+void api_error(struct http_request *r, unsigned status, const char *type, const char *code,
+               const char *param, const char *fmt, ...) __attribute__((format(printf, 6, 7)));
+/* The same object alone, for a stream that has begun. */
+void api_error_json(struct pd_jw *w, const char *message, const char *type, const char *code,
+                    const char *param, const char *request_id);
+/* The error of a pd_code that has no more special meaning to the route. */
+void api_fail(struct http_request *r, const struct pd_err *err);
+/* Replies with b (or 500 when it could not hold its text), and empties it. */
+void api_json(struct http_request *r, unsigned status, struct pd_buf *b);
+/* What request_parse found wrong. */
+void api_parse_error(struct http_request *r, const struct request_error *e);
+/* The body as a JSON object; NULL: it has been replied to. Freed by the caller. */
+struct pd_json *api_body(struct http_request *r);
+
+/* ---- listen.c ------------------------------------------------------------------------------- */
+
+/* Opens what is asked for, or takes systemd's sockets; each address is logged. */
+int daemon_listen(struct daemon *d, struct pd_err *err);
+/* Removes the sockets from the file system. */
+void daemon_unlisten(struct daemon *d);
+
+/* ---- log.c ---------------------------------------------------------------------------------- */
+
+enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO, LOG_REQUEST, LOG_DEBUG };
+/* One line on stderr: a message, then pairs of names and texts up to a NULL name. No prompts, no
+ * answers, no secrets. Any thread. */
+void daemon_log(const struct daemon *d, enum log_level level, const char *message, ...)
+    __attribute__((sentinel));
+
+/* ---- route_jobs.c --------------------------------------------------------------------------- */
+
+struct events *events_new(void); /* NULL: out of memory; free() frees it */
+/* For store_on_commit: wakes the event streams of this job. Any thread. */
+void events_committed(void *daemon, const char *job_id);
+
+/* ---- mcp.c ---------------------------------------------------------------------------------- */
+
+struct mcp *mcp_new(void); /* NULL: out of memory */
+void mcp_free(struct mcp *m);
+
+/* ---- metrics.c ------------------------------------------------------------------------------ */
+
+struct metrics *metrics_new(void); /* NULL: out of memory */
+void metrics_free(struct metrics *m);
+void metrics_request(struct metrics *m, const char *route, unsigned status, double seconds);
+/* For queue_config.ended: the work of a job that has ended. The queue's thread. */
+void metrics_job(void *metrics, const struct queue_end *end);
+void metrics_write(const struct daemon *d, struct pd_buf *out); /* Prometheus' text format */
+
+#endif

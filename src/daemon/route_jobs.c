@@ -1,0 +1,970 @@
+/* /v1/jobs: submitting, asking, steering, and the stream of events.
+ *
+ * What is asked of the database is read on a worker thread; what is told to the queue is answered
+ * by its dispatcher. An event stream is a reader of the job's feed, which is woken by commits of
+ * its job: what it sends is stored before. */
+#include "daemon/daemon_int.h"
+
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "core/answer.h"
+#include "daemon/request.h"
+
+#define REPLY_MAX      ((size_t)32 << 20)
+#define LIST_DEFAULT   20
+#define LIST_MAX       1000
+#define IDEM_KEY_MAX   255
+#define FEED_AT_A_TIME 256
+#define PING_S         15
+#define PING_MAX_S     300
+#define TREE_MAX       100000
+#define DEPTH_MAX      10000
+
+/* ---- a question to the database ------------------------------------------------------------ */
+
+struct asking {
+    struct daemon *d;
+    struct http_request *r; /* loop; NULL: the client has left */
+    char id[PD_JOB_ID_MAX];
+    int (*read)(struct asking *a, struct pd_jw *w, struct pd_err *err); /* worker: one JSON value */
+    struct store_job_query list;
+    char *status, *run, *cursor; /* of list */
+    size_t depth, max;
+    bool flat;
+    struct pd_buf body;
+    unsigned status_code;
+    int rc;
+    struct pd_err err;
+};
+
+static void asking_free(struct asking *a)
+{
+    pd_buf_done(&a->body);
+    free(a->status);
+    free(a->run);
+    free(a->cursor);
+    free(a);
+}
+
+static void asker_left(void *user)
+{
+    struct asking *a = user;
+
+    a->r = NULL;
+}
+
+static void no_job(struct http_request *r, const char *id)
+{
+    api_error(r, 404, "not_found_error", "job_not_found", NULL, "there is no job '%s'", id);
+}
+
+static void busy(struct http_request *r)
+{
+    http_set_header(r, "Retry-After", "1");
+    api_error(r, 503, "unavailable_error", "engine_down", NULL,
+              "too many requests wait for the database");
+}
+
+static void on_asked(struct daemon *d, void *arg)
+{
+    struct asking *a = arg;
+
+    (void)d;
+    if (a->r && a->rc == PD_ENOENT)
+        no_job(a->r, a->id);
+    else if (a->r && a->rc == PD_EINVAL && a->cursor)
+        api_error(a->r, 400, "invalid_request_error", "unsupported_value", "cursor", "%s",
+                  a->err.text);
+    else if (a->r && a->rc < 0)
+        api_fail(a->r, &a->err);
+    else if (a->r)
+        api_json(a->r, a->status_code, &a->body);
+    asking_free(a);
+}
+
+static void ask(struct daemon *d, void *arg)
+{
+    struct asking *a = arg;
+    struct pd_jw w;
+
+    (void)d;
+    pd_jw_init(&w, &a->body);
+    a->rc = a->read(a, &w, &a->err);
+}
+
+static struct asking *new_asking(struct daemon *d, struct http_request *r, const char *id,
+                                 int (*read)(struct asking *, struct pd_jw *, struct pd_err *))
+{
+    struct asking *a = calloc(1, sizeof *a);
+
+    if (!a) {
+        api_error(r, 507, "server_error", "memory_limit", NULL, "out of memory");
+        return NULL;
+    }
+    a->d = d;
+    a->r = r;
+    a->read = read;
+    a->status_code = 200;
+    a->body = PD_BUF_INIT(REPLY_MAX);
+    snprintf(a->id, sizeof a->id, "%s", id);
+    return a;
+}
+
+static void ask_later(struct asking *a)
+{
+    if (!daemon_work(a->d, ask, on_asked, a)) {
+        busy(a->r);
+        asking_free(a);
+        return;
+    }
+    http_on_close(a->r, asker_left, a);
+}
+
+/* ---- rows as JSON -------------------------------------------------------------------------- */
+
+static void put_text(struct pd_jw *w, const char *key, const char *text)
+{
+    pd_jw_key(w, key);
+    if (text)
+        pd_jw_strz(w, text);
+    else
+        pd_jw_null(w);
+}
+
+static void put_count(struct pd_jw *w, const char *key, uint64_t n)
+{
+    pd_jw_key(w, key);
+    pd_jw_uint(w, n);
+}
+
+static void put_time(struct pd_jw *w, const char *key, int64_t ms)
+{
+    pd_jw_key(w, key);
+    if (ms)
+        pd_jw_int(w, ms);
+    else
+        pd_jw_null(w);
+}
+
+/* The budget's limits, and what is left of the tokens. */
+static void put_budget(struct pd_jw *w, const struct store_job_row *row)
+{
+    struct pd_json *b = NULL;
+    int64_t tokens;
+
+    pd_jw_key(w, "budget");
+    pd_jw_raw(w, pd_str_of(row->budget));
+    if (pd_json_parse(pd_str_of(row->budget), &b, NULL) < 0)
+        return;
+    if (pd_json_int(pd_json_get(b, "tokens"), &tokens) && tokens > 0)
+        put_count(w, "tokens_left",
+                  (uint64_t)tokens > row->generated ? (uint64_t)tokens - row->generated : 0);
+    pd_json_free(b);
+}
+
+static void put_job(struct pd_jw *w, const struct store_job_row *row)
+{
+    pd_jw_object(w);
+    put_text(w, "id", row->id);
+    put_text(w, "object", "job");
+    put_text(w, "status", row->status);
+    put_text(w, "stopped_by", row->stopped_by);
+    put_text(w, "question", row->question);
+    put_text(w, "answer", row->answer);
+    put_text(w, "error", row->error);
+    put_text(w, "strategy", row->strategy);
+    put_text(w, "model", row->model);
+    put_text(w, "scorer", row->scorer);
+    put_count(w, "seed", row->seed);
+    put_budget(w, row);
+    put_count(w, "nodes", row->n_nodes);
+    put_count(w, "generated_tokens", row->generated);
+    put_time(w, "created_ms", row->created_ms);
+    put_time(w, "started_ms", row->started_ms);
+    put_time(w, "finished_ms", row->finished_ms);
+    put_text(w, "digest", row->digest);
+    pd_jw_end_object(w);
+}
+
+static int read_job(struct asking *a, struct pd_jw *w, struct pd_err *err)
+{
+    struct store_job_row *rows = NULL;
+    size_t n = 0;
+    int rc = store_job_list(app_store(a->d->app),
+                            &(struct store_job_query){.id = a->id, .limit = 1}, &rows, &n, err);
+
+    if (rc == 0 && n == 0)
+        rc = PD_ENOENT;
+    if (rc == 0)
+        put_job(w, &rows[0]);
+    store_job_list_free(rows, n);
+    return rc;
+}
+
+/* One more row than asked for tells whether there are more. */
+static int read_list(struct asking *a, struct pd_jw *w, struct pd_err *err)
+{
+    struct store_job_row *rows = NULL;
+    char cursor[STORE_CURSOR_MAX];
+    size_t n = 0, shown;
+    int rc;
+
+    a->list.limit++;
+    rc = store_job_list(app_store(a->d->app), &a->list, &rows, &n, err);
+    if (rc < 0)
+        return rc;
+    shown = n < a->list.limit ? n : n - 1;
+    pd_jw_object(w);
+    put_text(w, "object", "list");
+    pd_jw_key(w, "data");
+    pd_jw_array(w);
+    for (size_t i = 0; i < shown; i++)
+        put_job(w, &rows[i]);
+    pd_jw_end_array(w);
+    pd_jw_key(w, "has_more");
+    pd_jw_bool(w, n > shown);
+    if (n > shown)
+        store_cursor(&rows[shown - 1], cursor);
+    put_text(w, "next_cursor", n > shown ? cursor : NULL);
+    pd_jw_end_object(w);
+    store_job_list_free(rows, n);
+    return 0;
+}
+
+static int load(const struct asking *a, struct pd_trace **out, struct pd_err *err)
+{
+    return strlen(a->id) < 30 ? PD_ENOENT /* a prefix names no job here */
+                              : store_trace_load(app_store(a->d->app), a->id, out, err);
+}
+
+static void put_scores(struct pd_jw *w, const struct pd_trace *t, uint32_t node)
+{
+    const struct pd_score_rec *s = NULL;
+
+    for (size_t i = 0; i < t->n_scores && !s; i++)
+        if (t->scores[i].node_id == node)
+            s = &t->scores[i];
+    pd_jw_key(w, "score");
+    if (s)
+        pd_jw_double(w, s->value);
+    else
+        pd_jw_null(w);
+    pd_jw_key(w, "step_scores");
+    pd_jw_array(w);
+    for (uint32_t i = 0; s && i < s->n_steps; i++)
+        pd_jw_double(w, s->steps[i]);
+    pd_jw_end_array(w);
+}
+
+static int read_answer(struct asking *a, struct pd_jw *w, struct pd_err *err)
+{
+    struct pd_trace *t = NULL;
+    uint64_t prompt = 0, cached = 0, generated = 0, scored = 0;
+    char *line;
+    int rc = load(a, &t, err);
+
+    if (rc < 0)
+        return rc;
+    for (size_t i = 0; i < t->n_calls; i++) {
+        const struct pd_call_rec *c = &t->calls[i];
+        uint64_t fresh = c->prompt_tokens - c->cached_tokens;
+
+        generated += c->generated_tokens;
+        cached += c->cached_tokens;
+        if (strcmp(c->op, "score") == 0)
+            scored += fresh;
+        else
+            prompt += fresh;
+    }
+    line = t->job.answer_node >= 0 ? app_trace_line(t, (uint32_t)t->job.answer_node) : NULL;
+    pd_jw_object(w);
+    put_text(w, "id", t->job.id);
+    put_text(w, "object", "job.answer");
+    put_text(w, "status", t->job.status);
+    put_text(w, "stopped_by", t->job.stopped_by);
+    put_text(w, "answer", t->job.answer);
+    pd_jw_key(w, "node");
+    if (t->job.answer_node >= 0)
+        pd_jw_int(w, t->job.answer_node);
+    else
+        pd_jw_null(w);
+    put_text(w, "text", line);
+    if (t->job.answer_node >= 0)
+        put_scores(w, t, (uint32_t)t->job.answer_node);
+    pd_jw_key(w, "correct");
+    if (t->job.correct < 0)
+        pd_jw_null(w);
+    else
+        pd_jw_bool(w, t->job.correct);
+    put_text(w, "error", t->job.error);
+    pd_jw_key(w, "usage");
+    pd_jw_object(w);
+    put_count(w, "generated_tokens", generated);
+    put_count(w, "prefilled_tokens", prompt);
+    put_count(w, "cached_tokens", cached);
+    put_count(w, "scored_tokens", scored);
+    pd_jw_end_object(w);
+    put_text(w, "digest", t->job.digest);
+    pd_jw_end_object(w);
+    free(line);
+    store_trace_free(t);
+    return 0;
+}
+
+static int read_calls(struct asking *a, struct pd_jw *w, struct pd_err *err)
+{
+    struct pd_trace *t = NULL;
+    int rc = load(a, &t, err);
+
+    if (rc < 0)
+        return rc;
+    pd_jw_object(w);
+    put_text(w, "object", "list");
+    pd_jw_key(w, "data");
+    pd_jw_array(w);
+    for (size_t i = 0; i < t->n_calls; i++) {
+        const struct pd_call_rec *c = &t->calls[i];
+
+        pd_jw_object(w);
+        put_count(w, "seq", i);
+        put_text(w, "engine", c->engine);
+        put_text(w, "op", c->op);
+        put_text(w, "model", c->model);
+        put_text(w, "outcome", c->outcome);
+        put_count(w, "prompt_tokens", c->prompt_tokens);
+        put_count(w, "cached_tokens", c->cached_tokens);
+        put_count(w, "generated_tokens", c->generated_tokens);
+        put_time(w, "started_ms", c->started_ms);
+        put_time(w, "ended_ms", c->ended_ms);
+        put_text(w, "error", c->error);
+        pd_jw_end_object(w);
+    }
+    pd_jw_end_array(w);
+    pd_jw_end_object(w);
+    store_trace_free(t);
+    return 0;
+}
+
+static void put_node(struct pd_jw *w, const struct pd_trace *t, const struct pd_node_rec *n)
+{
+    put_count(w, "node", n->id);
+    pd_jw_key(w, "parent");
+    if (n->parent == n->id)
+        pd_jw_null(w);
+    else
+        pd_jw_uint(w, n->parent);
+    put_count(w, "depth", n->depth);
+    put_text(w, "status", n->status);
+    put_text(w, "prune_reason", n->prune_reason);
+    put_text(w, "finish", n->finish);
+    put_count(w, "tokens", n->n_tokens);
+    pd_jw_key(w, "logprob");
+    pd_jw_double(w, n->logprob);
+    put_scores(w, t, n->id);
+    pd_jw_key(w, "text");
+    pd_jw_str(w, n->text);
+}
+
+struct children { /* of each node, in order: lists through next */
+    uint32_t first, last, next;
+};
+#define NO_NODE UINT32_MAX
+
+static void put_nested(struct pd_jw *w, const struct pd_trace *t, const struct children *c,
+                       uint32_t id, size_t depth, size_t *left)
+{
+    pd_jw_object(w);
+    put_node(w, t, &t->nodes[id]);
+    pd_jw_key(w, "children");
+    pd_jw_array(w);
+    if (depth > 0)
+        for (uint32_t k = c[id].first; k != NO_NODE && *left > 0; k = c[k].next) {
+            --*left;
+            put_nested(w, t, c, k, depth - 1, left);
+        }
+    pd_jw_end_array(w);
+    pd_jw_end_object(w);
+}
+
+static int put_tree(const struct asking *a, struct pd_jw *w, const struct pd_trace *t,
+                    struct pd_err *err)
+{
+    struct children *c = malloc((t->n_nodes + 1) * sizeof *c);
+    size_t left = a->max - 1;
+
+    if (!c)
+        return pd_fail(err, PD_ENOMEM, "out of memory");
+    for (size_t i = 0; i < t->n_nodes; i++) {
+        const struct pd_node_rec *n = &t->nodes[i];
+
+        c[i] = (struct children){NO_NODE, NO_NODE, NO_NODE};
+        if (n->parent >= i)
+            continue;
+        if (c[n->parent].first == NO_NODE)
+            c[n->parent].first = (uint32_t)i;
+        else
+            c[c[n->parent].last].next = (uint32_t)i;
+        c[n->parent].last = (uint32_t)i;
+    }
+    pd_jw_key(w, "root");
+    if (t->n_nodes)
+        put_nested(w, t, c, 0, a->depth, &left);
+    else
+        pd_jw_null(w);
+    free(c);
+    return 0;
+}
+
+static int read_tree(struct asking *a, struct pd_jw *w, struct pd_err *err)
+{
+    struct pd_trace *t = NULL;
+    int rc = load(a, &t, err);
+    size_t shown = 0;
+
+    if (rc < 0)
+        return rc;
+    pd_jw_object(w);
+    put_text(w, "id", t->job.id);
+    put_text(w, "object", "job.tree");
+    put_text(w, "status", t->job.status);
+    pd_jw_key(w, "answer_node");
+    if (t->job.answer_node >= 0)
+        pd_jw_int(w, t->job.answer_node);
+    else
+        pd_jw_null(w);
+    put_count(w, "nodes_total", t->n_nodes);
+    if (a->flat) {
+        pd_jw_key(w, "nodes");
+        pd_jw_array(w);
+        for (size_t i = 0; i < t->n_nodes && shown < a->max; i++) {
+            if (t->nodes[i].depth > a->depth)
+                continue;
+            shown++;
+            pd_jw_object(w);
+            put_node(w, t, &t->nodes[i]);
+            pd_jw_end_object(w);
+        }
+        pd_jw_end_array(w);
+    } else {
+        rc = put_tree(a, w, t, err);
+    }
+    pd_jw_end_object(w);
+    store_trace_free(t);
+    return rc;
+}
+
+/* ---- the query of a URL -------------------------------------------------------------------- */
+
+/* False: it has been replied to. */
+static bool query_number(struct http_request *r, const char *key, uint64_t max, uint64_t *out)
+{
+    const char *text = http_query(r, key);
+    uint64_t n;
+
+    if (!text)
+        return true;
+    if (!pd_parse_u64(pd_str_of(text), &n) || n > max) {
+        api_error(r, 400, "invalid_request_error", "out_of_range", key,
+                  "%s must be a whole number from 0 to %" PRIu64, key, max);
+        return false;
+    }
+    *out = n;
+    return true;
+}
+
+/* False: there is another parameter, and it has been replied to. */
+static bool query_only(struct http_request *r, const char *const *known)
+{
+    const char *key, *value;
+
+    for (unsigned i = 0; http_query_at(r, i, &key, &value); i++) {
+        size_t k = 0;
+
+        while (known[k] && strcmp(known[k], key) != 0)
+            k++;
+        if (!known[k]) {
+            api_error(r, 400, "invalid_request_error", "unknown_field", key,
+                      "the parameter %.64s is not known here", key);
+            return false;
+        }
+    }
+    return true;
+}
+
+static char *dup_query(const struct http_request *r, const char *key)
+{
+    const char *v = http_query(r, key);
+
+    return v ? strdup(v) : NULL;
+}
+
+/* ---- GET ----------------------------------------------------------------------------------- */
+
+static void list(struct daemon *d, struct http_request *r, const struct route_args *args)
+{
+    static const char *const known[] = {"status", "run", "limit", "cursor", NULL};
+    static const char *const states[] = {"queued", "running",   "paused", "done",
+                                         "failed", "cancelled", NULL};
+    uint64_t limit = LIST_DEFAULT;
+    const char *status = http_query(r, "status");
+    struct asking *a;
+    size_t i = 0;
+
+    (void)args;
+    if (!query_only(r, known) || !query_number(r, "limit", LIST_MAX, &limit))
+        return;
+    while (status && states[i] && strcmp(states[i], status) != 0)
+        i++;
+    if (status && !states[i]) {
+        api_error(r, 400, "invalid_request_error", "unsupported_value", "status",
+                  "status must be queued, running, paused, done, failed or cancelled");
+        return;
+    }
+    a = new_asking(d, r, "", read_list);
+    if (!a)
+        return;
+    a->list.status = a->status = dup_query(r, "status");
+    a->list.run_id = a->run = dup_query(r, "run");
+    a->list.cursor = a->cursor = dup_query(r, "cursor");
+    a->list.limit = limit ? limit : LIST_DEFAULT;
+    ask_later(a);
+}
+
+static void show(struct daemon *d, struct http_request *r, const struct route_args *args)
+{
+    struct asking *a = new_asking(d, r, args->v[0], read_job);
+
+    if (a)
+        ask_later(a);
+}
+
+static void answer(struct daemon *d, struct http_request *r, const struct route_args *args)
+{
+    struct asking *a = new_asking(d, r, args->v[0], read_answer);
+
+    if (a)
+        ask_later(a);
+}
+
+static void calls(struct daemon *d, struct http_request *r, const struct route_args *args)
+{
+    struct asking *a = new_asking(d, r, args->v[0], read_calls);
+
+    if (a)
+        ask_later(a);
+}
+
+static void tree(struct daemon *d, struct http_request *r, const struct route_args *args)
+{
+    static const char *const known[] = {"depth", "max", "form", NULL};
+    const char *form = http_query(r, "form");
+    uint64_t depth = DEPTH_MAX, max = TREE_MAX;
+    struct asking *a;
+
+    if (!query_only(r, known) || !query_number(r, "depth", DEPTH_MAX, &depth) ||
+        !query_number(r, "max", TREE_MAX, &max))
+        return;
+    if (form && strcmp(form, "flat") != 0 && strcmp(form, "nested") != 0) {
+        api_error(r, 400, "invalid_request_error", "unsupported_value", "form",
+                  "form must be nested or flat");
+        return;
+    }
+    a = new_asking(d, r, args->v[0], read_tree);
+    if (!a)
+        return;
+    a->depth = depth;
+    a->max = max ? max : TREE_MAX;
+    a->flat = form && strcmp(form, "flat") == 0;
+    ask_later(a);
+}
+
+/* ---- POST ---------------------------------------------------------------------------------- */
+
+struct submitting {
+    struct asking *a; /* what shows the job once it is stored */
+    enum queue_verdict verdict;
+    struct pd_err err;
+};
+
+static void on_submitted(struct daemon *d, void *arg)
+{
+    struct submitting *s = arg;
+    struct asking *a = s->a;
+    struct http_request *r = a->r;
+    char where[PD_JOB_ID_MAX + 16];
+
+    (void)d;
+    if (r && (s->verdict == QUEUE_STORED || s->verdict == QUEUE_KNOWN)) {
+        snprintf(where, sizeof where, "/v1/jobs/%s", a->id);
+        http_set_header(r, "Location", where);
+        a->status_code = s->verdict == QUEUE_STORED ? 202 : 200;
+        free(s);
+        ask_later(a);
+        return;
+    }
+    if (r && s->verdict == QUEUE_CONFLICT) {
+        api_error(r, 409, "conflict_error", "idempotency_mismatch", NULL,
+                  "this Idempotency-Key was used for %s with another body", a->id);
+    } else if (r && s->verdict == QUEUE_FULL) {
+        http_set_header(r, "Retry-After", "5");
+        api_error(r, 429, "rate_limit_error", "queue_full", NULL, "too many jobs wait already");
+    } else if (r) {
+        api_fail(r, &s->err);
+    }
+    free(s);
+    asking_free(a);
+}
+
+static void q_stored(void *user, enum queue_verdict v, const char *id, const struct pd_err *err)
+{
+    struct submitting *s = user;
+
+    s->verdict = v;
+    if (id)
+        snprintf(s->a->id, sizeof s->a->id, "%s", id);
+    if (err)
+        s->err = *err;
+    daemon_post(s->a->d, on_submitted, s);
+}
+
+static void submit(struct daemon *d, struct http_request *r, const struct route_args *args)
+{
+    static const struct queue_watch watch = {q_stored, NULL, NULL};
+    static const char *const none[] = {NULL};
+    const char *key = http_header(r, "Idempotency-Key");
+    struct pd_json *body = api_body(r);
+    struct submitting *s = NULL;
+    struct request *q = NULL;
+    struct request_error e;
+    char id[PD_JOB_ID_MAX];
+
+    (void)args;
+    if (!body)
+        return;
+    if (key && (strlen(key) > IDEM_KEY_MAX || !key[0])) {
+        api_error(r, 400, "invalid_request_error", "out_of_range", "Idempotency-Key",
+                  "an Idempotency-Key has 1 to %d bytes", IDEM_KEY_MAX);
+    } else if (request_parse(body, none, &q, &e) < 0) {
+        api_parse_error(r, &e);
+    } else if (q->unknown.len) {
+        api_error(r, 400, "invalid_request_error", "unknown_field", NULL, "not known here: %s",
+                  pd_buf_str(&q->unknown).ptr);
+    } else if (!(s = calloc(1, sizeof *s)) || !(s->a = new_asking(d, r, "", read_job))) {
+        if (!s)
+            api_error(r, 507, "server_error", "memory_limit", NULL, "out of memory");
+        free(s);
+    } else {
+        struct queue_submission sub = {.request = q->app,
+                                       .idem_key = key,
+                                       .body = http_body(r),
+                                       .client = q->client,
+                                       .peer_uid = (int64_t)(int32_t)http_peer_uid(r),
+                                       .priority = q->priority,
+                                       .watch = &watch,
+                                       .user = s};
+
+        if (queue_submit(d->queue, &sub, id, &e.err) < 0) {
+            http_set_header(r, "Retry-After", "1");
+            api_error(r, 429, "rate_limit_error", "queue_full", NULL, "%s", e.err.text);
+            asking_free(s->a);
+            free(s);
+        } else {
+            http_on_close(r, asker_left, s->a);
+        }
+    }
+    request_free(q);
+    pd_json_free(body);
+}
+
+/* ---- cancel, pause, resume, delete --------------------------------------------------------- */
+
+struct steering {
+    struct asking *a;
+    bool deletes;
+    int rc;
+    struct pd_err err;
+};
+
+static void on_steered(struct daemon *d, void *arg)
+{
+    struct steering *s = arg;
+    struct asking *a = s->a;
+
+    (void)d;
+    if (s->rc == 0 && !s->deletes && a->r) {
+        free(s);
+        ask_later(a);
+        return;
+    }
+    if (a->r && s->rc == 0)
+        http_reply(a->r, 204, NULL, PD_STR(""));
+    else if (a->r && s->rc == PD_ENOENT)
+        no_job(a->r, a->id);
+    else if (a->r && (s->rc == PD_EINVAL || s->rc == PD_EBUSY))
+        api_error(a->r, 409, "conflict_error", "bad_state", NULL, "%s", s->err.text);
+    else if (a->r)
+        api_fail(a->r, &s->err);
+    free(s);
+    asking_free(a);
+}
+
+static void q_told(void *user, int rc, const char *status, const struct pd_err *err)
+{
+    struct steering *s = user;
+
+    (void)status;
+    s->rc = rc;
+    if (rc < 0 && err)
+        s->err = *err;
+    daemon_post(s->a->d, on_steered, s);
+}
+
+static void steer(struct daemon *d, struct http_request *r, const char *id, enum queue_verb verb)
+{
+    struct steering *s = calloc(1, sizeof *s);
+    struct pd_err err;
+
+    if (!s || !(s->a = new_asking(d, r, id, read_job))) {
+        if (!s)
+            api_error(r, 507, "server_error", "memory_limit", NULL, "out of memory");
+        free(s);
+        return;
+    }
+    s->deletes = verb == QUEUE_DELETE;
+    if (queue_tell(d->queue, verb, s->a->id, q_told, s, &err) < 0) {
+        api_fail(r, &err);
+        asking_free(s->a);
+        free(s);
+        return;
+    }
+    http_on_close(r, asker_left, s->a);
+}
+
+static void cancel(struct daemon *d, struct http_request *r, const struct route_args *args)
+{
+    steer(d, r, args->v[0], QUEUE_CANCEL);
+}
+
+static void pause_job(struct daemon *d, struct http_request *r, const struct route_args *args)
+{
+    steer(d, r, args->v[0], QUEUE_PAUSE);
+}
+
+static void resume(struct daemon *d, struct http_request *r, const struct route_args *args)
+{
+    steer(d, r, args->v[0], QUEUE_RESUME);
+}
+
+static void delete_job(struct daemon *d, struct http_request *r, const struct route_args *args)
+{
+    steer(d, r, args->v[0], QUEUE_DELETE);
+}
+
+/* ---- events -------------------------------------------------------------------------------- */
+
+struct watcher {
+    struct watcher *prev, *next;
+    struct daemon *d;
+    struct http_request *r; /* NULL: the client has left */
+    char id[PD_JOB_ID_MAX];
+    uint64_t since;
+    bool loading, woken, begun;
+    double ping_s;
+    struct store_feed *feed; /* of the load that is under way, or has just ended */
+    int rc;
+    struct pd_err err;
+};
+
+struct events {
+    struct watcher *watchers; /* loop */
+    atomic_uint n;            /* how many: commits look whether it is worth telling */
+};
+
+static void watcher_free(struct watcher *w)
+{
+    struct events *e = w->d->events;
+
+    if (w->prev)
+        w->prev->next = w->next;
+    else
+        e->watchers = w->next;
+    if (w->next)
+        w->next->prev = w->prev;
+    atomic_fetch_sub(&e->n, 1);
+    free(w);
+}
+
+static void watcher_left(void *user)
+{
+    struct watcher *w = user;
+
+    w->r = NULL;
+    if (!w->loading)
+        watcher_free(w);
+}
+
+static void load_feed(struct daemon *d, void *arg)
+{
+    struct watcher *w = arg;
+
+    w->rc = store_feed_load(app_store(d->app), w->id, w->since, FEED_AT_A_TIME, pd_answer_extract,
+                            &w->feed, &w->err);
+}
+
+static void on_feed(struct daemon *d, void *arg);
+
+static void look_at_feed(struct watcher *w)
+{
+    w->woken = false;
+    w->loading = daemon_work(w->d, load_feed, on_feed, w);
+    if (w->loading)
+        return;
+    if (w->begun)
+        http_stream_abort(w->r); /* it comes again with Last-Event-ID */
+    else
+        busy(w->r);
+    watcher_free(w);
+}
+
+/* PD_ELIMIT: the client reads too slowly. */
+static int send_entries(struct watcher *w)
+{
+    struct pd_buf b = PD_BUF_INIT(HTTP_STREAM_BACKLOG);
+    int rc;
+
+    for (size_t i = 0; i < w->feed->n; i++) {
+        const struct store_feed_entry *e = &w->feed->entries[i];
+
+        pd_buf_printf(&b, "id: %" PRIu64 "\nevent: %s\ndata: ", e->seq, e->type);
+        pd_buf_adds(&b, e->data);
+        pd_buf_addz(&b, "\n\n");
+        w->since = e->seq;
+    }
+    rc = pd_buf_rc(&b) < 0 ? PD_ELIMIT : b.len ? http_stream_write(w->r, pd_buf_str(&b)) : 0;
+    pd_buf_done(&b);
+    return rc;
+}
+
+static void on_feed(struct daemon *d, void *arg)
+{
+    struct watcher *w = arg;
+    struct store_feed *feed = w->feed;
+    bool full = feed && feed->n > 0, over = feed && feed->ended;
+
+    (void)d;
+    w->loading = false;
+    if (w->r && w->rc < 0) {
+        if (w->begun)
+            http_stream_abort(w->r);
+        else if (w->rc == PD_ENOENT)
+            no_job(w->r, w->id);
+        else
+            api_fail(w->r, &w->err);
+        w->r = NULL;
+    } else if (w->r) {
+        if (!w->begun) {
+            w->begun = true;
+            http_set_header(w->r, "Cache-Control", "no-store");
+            http_stream_begin(w->r, 200, "text/event-stream");
+            http_stream_ping(w->r, w->ping_s);
+        }
+        if (send_entries(w) < 0) {
+            http_stream_abort(w->r);
+            w->r = NULL;
+        } else if (over) {
+            http_stream_end(w->r);
+            w->r = NULL;
+        }
+    }
+    store_feed_free(feed);
+    w->feed = NULL;
+    if (!w->r)
+        watcher_free(w);
+    else if (w->woken || full)
+        look_at_feed(w);
+}
+
+static void events(struct daemon *d, struct http_request *r, const struct route_args *args)
+{
+    static const char *const known[] = {"since", "ping", NULL};
+    const char *last = http_header(r, "Last-Event-ID");
+    uint64_t since = 0, ping = PING_S;
+    struct watcher *w;
+
+    if (!query_only(r, known) || !query_number(r, "since", INT64_MAX, &since) ||
+        !query_number(r, "ping", PING_MAX_S, &ping))
+        return;
+    if (last && (!pd_parse_u64(pd_str_of(last), &since) || since > INT64_MAX)) {
+        api_error(r, 400, "invalid_request_error", "out_of_range", "Last-Event-ID",
+                  "Last-Event-ID must be the id of an event of this job");
+        return;
+    }
+    w = calloc(1, sizeof *w);
+    if (!w) {
+        api_error(r, 507, "server_error", "memory_limit", NULL, "out of memory");
+        return;
+    }
+    w->d = d;
+    w->r = r;
+    w->since = since;
+    w->ping_s = (double)ping;
+    snprintf(w->id, sizeof w->id, "%s", args->v[0]);
+    w->next = d->events->watchers;
+    if (w->next)
+        w->next->prev = w;
+    d->events->watchers = w;
+    atomic_fetch_add(&d->events->n, 1);
+    http_on_close(r, watcher_left, w);
+    look_at_feed(w);
+}
+
+static void on_commit(struct daemon *d, void *arg)
+{
+    char *id = arg;
+    struct watcher *next;
+
+    for (struct watcher *w = d->events->watchers; w; w = next) {
+        next = w->next;
+        if (strcmp(w->id, id) != 0)
+            continue;
+        w->woken = true;
+        if (!w->loading)
+            look_at_feed(w);
+    }
+    free(id);
+}
+
+void events_committed(void *daemon, const char *job_id)
+{
+    struct daemon *d = daemon;
+    char *id;
+
+    if (atomic_load(&d->events->n) == 0 || !(id = strdup(job_id)))
+        return;
+    if (!daemon_post(d, on_commit, id))
+        free(id);
+}
+
+struct events *events_new(void)
+{
+    return calloc(1, sizeof(struct events));
+}
+
+const struct route routes_jobs[] = {
+    {HTTP_POST, "/v1/jobs", submit, false},
+    {HTTP_GET, "/v1/jobs", list, false},
+    {HTTP_GET, "/v1/jobs/{id}", show, false},
+    {HTTP_DELETE, "/v1/jobs/{id}", delete_job, false},
+    {HTTP_GET, "/v1/jobs/{id}/events", events, false},
+    {HTTP_GET, "/v1/jobs/{id}/tree", tree, false},
+    {HTTP_GET, "/v1/jobs/{id}/answer", answer, false},
+    {HTTP_GET, "/v1/jobs/{id}/calls", calls, false},
+    {HTTP_POST, "/v1/jobs/{id}/cancel", cancel, false},
+    {HTTP_POST, "/v1/jobs/{id}/pause", pause_job, false},
+    {HTTP_POST, "/v1/jobs/{id}/resume", resume, false},
+    {HTTP_GET, NULL, NULL, false},
+};

@@ -1,0 +1,60 @@
+/* What operators ask: is it there, is it ready, what is it, how much did it do. */
+#include "daemon/daemon_int.h"
+
+#include "base/clock.h"
+
+#define METRICS_MAX ((size_t)1 << 20)
+
+static void health(struct daemon *d, struct http_request *r, const struct route_args *args)
+{
+    (void)d, (void)args;
+    http_reply(r, 200, "application/json", PD_STR("{\"status\":\"ok\"}\n"));
+}
+
+static void ready(struct daemon *d, struct http_request *r, const struct route_args *args)
+{
+    (void)args;
+    if (!d->draining) {
+        http_reply(r, 200, "application/json", PD_STR("{\"status\":\"ok\"}\n"));
+        return;
+    }
+    http_set_header(r, "Retry-After", "5");
+    api_error(r, 503, "unavailable_error", "draining", NULL, "the daemon is stopping");
+}
+
+static void version(struct daemon *d, struct http_request *r, const struct route_args *args)
+{
+    struct pd_buf b = PD_BUF_INIT(1024);
+    char since[PD_RFC3339_SIZE];
+    struct pd_jw w;
+
+    (void)args;
+    pd_jw_init(&w, &b);
+    pd_jw_object(&w);
+    pd_jw_key(&w, "version");
+    pd_jw_strz(&w, PONDER_VERSION);
+    pd_jw_key(&w, "started");
+    pd_clock_rfc3339(d->started_ms, since);
+    pd_jw_strz(&w, since);
+    pd_jw_end_object(&w);
+    api_json(r, 200, &b);
+}
+
+static void metrics(struct daemon *d, struct http_request *r, const struct route_args *args)
+{
+    struct pd_buf b = PD_BUF_INIT(METRICS_MAX);
+
+    (void)args;
+    metrics_write(d, &b);
+    if (pd_buf_rc(&b) < 0)
+        api_error(r, 507, "server_error", "memory_limit", NULL, "out of memory");
+    else
+        http_reply(r, 200, "text/plain; version=0.0.4; charset=utf-8", pd_buf_str(&b));
+    pd_buf_done(&b);
+}
+
+const struct route routes_ops[] = {
+    {HTTP_GET, "/health", health, true},    {HTTP_GET, "/v1/health", health, true},
+    {HTTP_GET, "/ready", ready, true},      {HTTP_GET, "/version", version, false},
+    {HTTP_GET, "/metrics", metrics, false}, {HTTP_GET, NULL, NULL, false},
+};
