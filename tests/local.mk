@@ -76,6 +76,7 @@ FUZZ_TESTS = \
 	tests/fuzz/fuzz_template \
 	tests/fuzz/fuzz_tokenizer
 SCRIPT_TESTS = \
+	tests/api/openai.sh \
 	tests/cli/bench.sh \
 	tests/cli/errors.sh \
 	tests/cli/kill9.sh \
@@ -105,7 +106,11 @@ EXTRA_DIST += $(SCRIPT_TESTS) $(FUZZ_TESTS:=.in)
 EXTRA_DIST += tests/gguf_builder.h tests/vocabulary.h tests/unit/engine_fixture.h \
 	tests/unit/storage_fixture.h \
 	tests/unit/engine_tolerance.h
-EXTRA_DIST += tests/recipes/problems.py \
+EXTRA_DIST += tests/api/openai.py \
+	tests/clients/README.md \
+	tests/clients/openai.mjs \
+	tests/clients/openai.sh \
+	tests/recipes/problems.py \
 	tests/reference/forward.py \
 	tests/reference/bundled.json \
 	tests/reference/tiny-gemma.json \

@@ -78,6 +78,10 @@ int app_chat_parse(const struct pd_json *request, struct pd_arena *a, struct pd_
 /* The same of a prompt alone. */
 int app_prompt_parse(const struct pd_json *prompt, struct pd_arena *a, struct pd_chat **out,
                      struct pd_err *err);
+/* The tokens of a text with its control tokens, behind BOS where the model's texts begin with that
+ * and this one does not; or the ids that c has. */
+int app_prompt_tokens(const struct eng_tokenizer *t, const struct pd_chat *c, int32_t **io_ids,
+                      size_t *io_n, struct pd_err *err);
 /* Its members stop (a string or an array of them) and logit_bias (an object of token ids). */
 int app_stops_parse(const struct pd_json *request, struct pd_arena *a, const char *const **out,
                     size_t *out_n, struct pd_err *err);
@@ -147,6 +151,11 @@ int app_job_new(struct app *a, const struct app_request *r, struct app_job **out
  * store_flush. app_job_stored makes it a job again. */
 int app_job_submit(struct app *a, const struct app_request *r, const char *id,
                    const struct store_submission *how, struct pd_err *err);
+/* Scores texts that answer a problem: a job that is not stored and draws nothing, to be started as
+ * any other. In its result node i + 1 is text i, with the verifier's step rewards as its score. */
+#define APP_SCORE_MAX 1024 /* texts */
+int app_job_score(struct app *a, const char *scorer, const char *problem, const char *const *texts,
+                  size_t n, struct app_job **out, struct pd_err *err);
 /* The stored job with this id (or unique prefix): resumed, replayed from its record, or verified
  * against it. */
 int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct app_job **out,

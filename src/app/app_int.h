@@ -37,10 +37,6 @@ int app_scorer_parse(const char *scorer, struct pd_arena *arena,
 
 /* Into an open object: the members that app_chat_parse reads. */
 void app_chat_json(const struct pd_chat *c, struct pd_jw *w);
-/* The tokens of a prompt that is given as it is, behind BOS where the model's texts begin with it.
- */
-int app_raw_prompt(const struct eng_tokenizer *t, const struct pd_chat *c, int32_t **io_ids,
-                   size_t *io_n, struct pd_err *err);
 void app_shape_json(const struct pd_job *j, struct pd_jw *w); /* stop, logit_bias */
 int app_chat_copy(const struct pd_chat *c, struct pd_arena *a, struct pd_chat **out,
                   struct pd_err *err);

@@ -158,11 +158,27 @@ static int parse_messages(const struct pd_json *request, struct pd_arena *a, str
     return rc;
 }
 
-int app_raw_prompt(const struct eng_tokenizer *t, const struct pd_chat *c, int32_t **io_ids,
-                   size_t *io_n, struct pd_err *err)
+static int text_tokens(const struct eng_tokenizer *t, struct pd_str text, int32_t **io_ids,
+                       size_t *io_n, struct pd_err *err)
+{
+    const struct pd_message empty = {.role = "user", .content = PD_STR("")};
+    int rc = eng_chat(t, eng_chat_builtin("none"), PD_CHAT(&empty, 1), io_ids, io_n, err);
+    size_t n_before = rc == 0 ? *io_n : 0;
+
+    if (rc == 0)
+        rc = eng_tokenize(t, text, ENG_PARSE_SPECIAL | ENG_PARSE_START, io_ids, io_n, err);
+    if (rc == 0 && n_before && *io_n > n_before && (*io_ids)[n_before] == (*io_ids)[0]) {
+        --*io_n; /* it has its own */
+        memmove(*io_ids, *io_ids + n_before, *io_n * sizeof **io_ids);
+    }
+    return rc;
+}
+
+int app_prompt_tokens(const struct eng_tokenizer *t, const struct pd_chat *c, int32_t **io_ids,
+                      size_t *io_n, struct pd_err *err)
 {
     if (c->text.ptr)
-        return eng_tokenize(t, c->text, ENG_PARSE_SPECIAL | ENG_PARSE_START, io_ids, io_n, err);
+        return text_tokens(t, c->text, io_ids, io_n, err);
     for (size_t i = 0; i < c->n_ids; i++)
         if ((uint32_t)c->ids[i] >= eng_n_vocab(t))
             return pd_fail(err, PD_EINVAL, "prompt: %d is not a token of this model (0 to %u)",

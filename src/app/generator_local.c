@@ -50,7 +50,7 @@ static int chat(struct pd_generator *g, const struct pd_chat *c, int32_t **ids, 
 {
     const struct eng_tokenizer *t = eng_model_tokenizer(self(g)->model);
 
-    return c->n_ids || c->text.ptr ? app_raw_prompt(t, c, ids, n, err)
+    return c->n_ids || c->text.ptr ? app_prompt_tokens(t, c, ids, n, err)
                                    : eng_chat(t, self(g)->chat_template, c, ids, n, err);
 }
 

@@ -17,6 +17,7 @@
 #include "base/hash.h"
 #include "base/id.h"
 #include "base/json.h"
+#include "core/search.h"
 
 #define REQUEST_MAX_BYTES ((size_t)16 << 20)
 
@@ -643,6 +644,72 @@ int app_job_submit(struct app *a, const struct app_request *r, const char *id,
     }
     app_job_free(j);
     return rc;
+}
+
+/* ---- scoring ------------------------------------------------------------------------------------
+ */
+
+struct scoring {
+    const char **texts;
+    size_t n;
+};
+
+static int score_texts(struct search *s, const void *params, struct pd_err *err)
+{
+    const struct scoring *p = params;
+    struct node **nodes = search_array(s, (int)p->n);
+    int rc = 0;
+
+    for (size_t i = 0; i < p->n && rc == 0; i++)
+        rc = search_force(s, search_root(s), pd_str_of(p->texts[i]), &nodes[i], err);
+    if (rc == 0)
+        rc = search_score(s, nodes, (int)p->n, err);
+    return rc < 0 ? rc : search_abstain(s, err);
+}
+
+static const struct pd_strategy scoring_strategy = {
+    .name = "score", .needs_scorer = true, .run = score_texts};
+
+int app_job_score(struct app *a, const char *scorer, const char *problem, const char *const *texts,
+                  size_t n, struct app_job **out, struct pd_err *err)
+{
+    struct app_job *j;
+    struct scoring *p;
+    char id[PD_JOB_ID_MAX];
+    int rc = new_job(a, &j, err);
+
+    if (rc < 0)
+        return rc;
+    j->core.sink = NULL;
+    p = pd_arena_alloc(&j->arena, sizeof *p);
+    if (!p || !(p->texts = pd_arena_array(&j->arena, n + 1, sizeof *p->texts)))
+        rc = pd_fail(err, PD_ENOMEM, "out of memory");
+    else if (n == 0 || n > APP_SCORE_MAX)
+        rc = pd_fail(err, PD_EINVAL, "there are %zu texts to score (1 to %d)", n, APP_SCORE_MAX);
+    if (rc == 0)
+        rc = pd_id_new("job_", id, err);
+    for (; rc == 0 && p->n < n; p->n++)
+        if (!(p->texts[p->n] = copy(j, texts[p->n])))
+            rc = pd_fail(err, PD_ENOMEM, "out of memory");
+    if (rc == 0)
+        rc = set_scorer(j, scorer, NULL, err);
+    if (rc == 0 && !scored_by_model(j))
+        rc = pd_fail(err, PD_EINVAL, "'%s' judges without a model: it cannot score texts", scorer);
+    if (rc == 0) {
+        j->core.id = copy(j, id);
+        j->core.model = j->core.scorer;
+        j->core.question = copy(j, problem);
+        j->core.strategy = &scoring_strategy;
+        j->core.params = p;
+        pd_params_default(pd_common_params, &j->core.common);
+        rc = load_models(j, (const char *[N_MODELS]){scorer, scorer, NULL}, err);
+    }
+    if (rc < 0) {
+        app_job_free(j);
+        return rc;
+    }
+    *out = j;
+    return 0;
 }
 
 /* ---- a stored job again

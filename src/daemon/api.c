@@ -23,7 +23,8 @@ struct seen {
     char id[REQUEST_ID_MAX + 1];
 };
 
-static const struct route *const tables[] = {routes_jobs, routes_mcp, routes_openai, routes_ops};
+static const struct route *const tables[] = {routes_jobs, routes_mcp,   routes_openai,
+                                             routes_ops,  routes_score, routes_tokens};
 
 /* ---- errors and replies -------------------------------------------------------------------- */
 

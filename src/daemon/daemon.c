@@ -75,16 +75,21 @@ bool daemon_post(struct daemon *d, void (*fn)(struct daemon *d, void *arg), void
     return true;
 }
 
+static void take_post(struct daemon *d, struct pd_link *l)
+{
+    struct post *p = pd_container_of(l, struct post, link);
+
+    p->fn(d, p->arg);
+    free(p);
+}
+
 static void take_posts(struct daemon *d)
 {
     struct pd_link *next;
 
     for (struct pd_link *l = pd_queue_take_all(&d->doorway->posts); l; l = next) {
-        struct post *p = pd_container_of(l, struct post, link);
-
         next = l->next;
-        p->fn(d, p->arg);
-        free(p);
+        take_post(d, l);
     }
 }
 
@@ -266,6 +271,8 @@ static bool stop(struct daemon *d)
     }
     take_posts(d);
     http_server_free(d->http); /* whoever waits for an answer hears that nobody does any more */
+    for (struct pd_link *l; d->n_scoring > 0 && pd_queue_pop_wait(&w->posts, PD_NEVER_NS, &l) == 0;)
+        take_post(d, l); /* they have been cancelled, and still have their models */
     pd_queue_close(&w->work);
     for (unsigned i = 0; i < w->n_workers; i++)
         pthread_join(w->workers[i], NULL);

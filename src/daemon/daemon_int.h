@@ -32,6 +32,7 @@ struct daemon {
     int lock_fd;       /* says that the socket is ours */
     bool draining;
     int64_t started_ms;
+    unsigned n_scoring;      /* loop: jobs beside the queue (route_score.c) */
     struct doorway *doorway; /* daemon.c */
 };
 
@@ -57,7 +58,8 @@ struct route {
     bool open; /* needs no token */
 };
 /* Each ends with a NULL pattern. */
-extern const struct route routes_jobs[], routes_mcp[], routes_openai[], routes_ops[];
+extern const struct route routes_jobs[], routes_mcp[], routes_openai[], routes_ops[],
+    routes_score[], routes_tokens[];
 
 void api_admit(void *daemon, struct http_request *r);
 void api_handle(void *daemon, struct http_request *r);

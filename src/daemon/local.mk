@@ -19,5 +19,7 @@ src_daemon_libdaemon_a_SOURCES = \
 	src/daemon/route_jobs.c \
 	src/daemon/route_openai.c \
 	src/daemon/route_ops.c \
+	src/daemon/route_score.c \
+	src/daemon/route_tokens.c \
 	src/daemon/tool_calls.c \
 	src/daemon/tool_calls.h

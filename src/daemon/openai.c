@@ -140,13 +140,19 @@ struct pd_str openai_text_content(const struct openai_text *t)
                                    : pd_str_sub(pd_buf_str(&t->all), t->content, t->all.len);
 }
 
-bool openai_opens_thought(const struct eng_tokenizer *t, const int32_t *ids, size_t n)
+bool openai_opens_thought(const struct eng_tokenizer *t, const int32_t *ids, size_t n,
+                          bool continues)
 {
-    struct pd_buf b = PD_BUF_INIT(65536);
-    size_t k = n < 8 ? n : 8;
-    bool opens = eng_detokenize(t, ids + n - k, k, true, &b, NULL) == 0 &&
-                 pd_str_ends(pd_str_trim(pd_buf_str(&b)), PD_STR(THINK));
+    struct pd_buf b = PD_BUF_INIT((size_t)64 << 20);
+    size_t k = n < 8 || continues ? n : 8;
+    struct pd_str s;
+    bool opens = false;
 
+    if (eng_detokenize(t, ids + n - k, k, true, &b, NULL) == 0) {
+        s = pd_str_trim(pd_buf_str(&b));
+        opens = continues ? pd_str_rfind(s, PD_STR(THINK)) > pd_str_rfind(s, PD_STR(THINK_END))
+                          : pd_str_ends(s, PD_STR(THINK));
+    }
     pd_buf_done(&b);
     return opens;
 }

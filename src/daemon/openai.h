@@ -29,8 +29,10 @@ void openai_text_add(struct openai_text *t, struct pd_str piece);
 void openai_text_end(struct openai_text *t);
 struct pd_str openai_text_content(const struct openai_text *t); /* all of it so far, held or not */
 
-/* Whether a prompt's last tokens open a thought. */
-bool openai_opens_thought(const struct eng_tokenizer *t, const int32_t *ids, size_t n);
+/* Whether a prompt ends by opening a thought; continues: or in the middle of one, begun by the
+ * message that is to go on. */
+bool openai_opens_thought(const struct eng_tokenizer *t, const int32_t *ids, size_t n,
+                          bool continues);
 
 /* ---- choices -------------------------------------------------------------------------------- */
 

@@ -313,11 +313,26 @@ static int extension(struct request *q, struct request_object body, struct reque
     return rc;
 }
 
+static bool is_path(const char *name)
+{
+    return strchr(name, '/') || strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+}
+
+int request_model(const struct pd_json *body, const char **out, struct request_error *e)
+{
+    int rc = request_text((struct request_object){body, ""}, "model", out, e);
+
+    return rc == 0 && *out && is_path(*out)
+               ? request_bad(e, "unsupported_value", "", "model",
+                             "model must be the name of a model that was added, not a path")
+               : rc;
+}
+
 /* "name" or "name@strategy". */
 static int model(struct request *q, struct request_object body, struct request_error *e)
 {
     const char *name = NULL;
-    int rc = request_text(body, "model", &name, e);
+    int rc = request_model(body.json, &name, e);
     char *copy, *at;
 
     if (rc < 0 || !name)
@@ -334,9 +349,6 @@ static int model(struct request *q, struct request_object body, struct request_e
     if (copy[0] == '\0' || (at && at[1] == '\0'))
         return request_bad(e, "unsupported_value", "", "model",
                            "model must be a name or name@strategy, not '%.64s'", name);
-    if (strchr(copy, '/') || strcmp(copy, ".") == 0 || strcmp(copy, "..") == 0)
-        return request_bad(e, "unsupported_value", "", "model",
-                           "model must be the name of a model that was added, not a path");
     q->app.model = copy;
     return 0;
 }

@@ -45,6 +45,8 @@ int request_bool(struct request_object o, const char *key, bool *out, struct req
 /* Borrowed from the JSON. */
 int request_text(struct request_object o, const char *key, const char **out,
                  struct request_error *e);
+/* The member `model`, for routes without a job: a name, never a path. */
+int request_model(const struct pd_json *body, const char **out, struct request_error *e);
 int request_bad(struct request_error *e, const char *code, const char *prefix, const char *key,
                 const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 

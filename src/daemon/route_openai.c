@@ -61,7 +61,7 @@ struct completion {
     ev_timer late;
     double ping_s;
     /* from the start on as they are */
-    bool chat, stream, include_usage, logprobs, plain, live;
+    bool chat, continues, stream, include_usage, logprobs, plain, live;
     enum stream_mode mode;
     size_t n, n_parts;
     int64_t created;
@@ -401,7 +401,8 @@ static void hear_prompt(void *self, const int32_t *tokens, uint32_t n)
 {
     struct part *p = self;
 
-    p->text.thinks = p->c->chat && openai_opens_thought(app_job_tokenizer(p->job), tokens, n);
+    p->text.thinks =
+        p->c->chat && openai_opens_thought(app_job_tokenizer(p->job), tokens, n, p->c->continues);
 }
 
 static void hear_piece(void *self, const struct pd_piece *piece)
@@ -689,7 +690,8 @@ static int add_result(struct part *p, const struct pd_job *job, const struct pd_
     const struct pd_node_rec *root = &r->trace.nodes[0];
     struct openai_tokens *runs = pd_arena_array(a, RUNS_MAX, sizeof *runs);
     struct openai_choice *choices, none = {.text = "", .score = -1};
-    bool thinks = c->chat && openai_opens_thought(tok, root->tokens, root->n_tokens), cut = false;
+    bool thinks = c->chat && openai_opens_thought(tok, root->tokens, root->n_tokens, c->continues),
+         cut = false;
     size_t n, n_lines;
     char warning[96];
     struct pd_jw w;
@@ -996,6 +998,7 @@ static struct completion *completion_new(struct daemon *d, struct http_request *
     c->d = d;
     c->r = r;
     c->chat = chat;
+    c->continues = q->app.chat && q->app.chat->continue_last;
     c->plain = plain;
     c->stream = a->stream;
     c->include_usage = a->include_usage;

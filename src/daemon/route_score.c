@@ -1,0 +1,392 @@
+/* POST /v1/score and /v1/rerank: texts judged by a reward model, by a job that draws nothing and is
+ * not stored. The dispatcher makes and starts it, its own thread says that it is over, the loop
+ * answers. When the client leaves it is cancelled. */
+#include "daemon/daemon_int.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "daemon/request.h"
+
+#define REPLY_MAX ((size_t)32 << 20)
+#define ARENA_MAX ((size_t)64 << 20)
+
+struct scoring {
+    struct daemon *d;
+    struct http_request *r; /* NULL: the client has left */
+    struct app_job *job;    /* dispatcher; the loop's from on_started on */
+    struct app_job *running;
+    struct pd_arena arena;
+    bool rerank;
+    const char *model, *problem;
+    const char **texts; /* [n], steps with blank lines between */
+    size_t *n_steps;    /* [n], of score */
+    size_t n;
+    bool wants[4];
+    int64_t top_n;
+    struct pd_err err; /* code PD_OK: none */
+};
+
+static const char *const aggregates[] = {"min", "prod", "last", "mean"};
+
+static void scoring_free(struct scoring *s)
+{
+    app_job_free(s->job);
+    pd_arena_done(&s->arena);
+    free(s);
+}
+
+static void client_left(void *user)
+{
+    struct scoring *s = user;
+
+    s->r = NULL;
+    if (s->running)
+        app_job_cancel(s->running);
+}
+
+/* ---- answers -------------------------------------------------------------------------------- */
+
+static double aggregate(const struct pd_score_rec *s, size_t how)
+{
+    double v = s->steps[0];
+
+    if (how == 2)
+        return s->steps[s->n_steps - 1];
+    for (uint32_t i = 1; i < s->n_steps; i++) {
+        double x = s->steps[i];
+
+        v = how == 0 ? (x < v ? x : v) : how == 1 ? v * x : v + x;
+    }
+    return how == 3 ? v / s->n_steps : v;
+}
+
+static void put_usage(struct pd_jw *w, const struct pd_result *r)
+{
+    pd_jw_key(w, "usage");
+    pd_jw_object(w);
+    pd_jw_key(w, "prompt_tokens");
+    pd_jw_uint(w, r->usage.scored);
+    pd_jw_key(w, "total_tokens");
+    pd_jw_uint(w, r->usage.scored);
+    pd_jw_end_object(w);
+}
+
+/* Every text has a score of as many steps as it was given. False: it has been replied to. */
+static bool all_scored(struct scoring *s, const struct pd_result *r)
+{
+    for (size_t i = 0; i < s->n; i++) {
+        uint32_t got = i < r->trace.n_scores ? r->trace.scores[i].n_steps : 0;
+
+        if (got == 0) {
+            api_error(s->r, 400, "invalid_request_error", "context_length_exceeded",
+                      s->rerank ? "documents" : "solutions",
+                      "text %zu is empty or does not fit into the model's context", i);
+            return false;
+        }
+        if (!s->rerank && got != s->n_steps[i]) {
+            api_error(s->r, 400, "invalid_request_error", "unsupported_value", "solutions",
+                      "solution %zu has %zu steps but reads as %u: a step is not empty and has no "
+                      "blank line",
+                      i, s->n_steps[i], got);
+            return false;
+        }
+    }
+    return true;
+}
+
+static void put_scores(const struct scoring *s, struct pd_jw *w, const struct pd_result *r)
+{
+    pd_jw_key(w, "data");
+    pd_jw_array(w);
+    for (size_t i = 0; i < s->n; i++) {
+        const struct pd_score_rec *score = &r->trace.scores[i];
+
+        pd_jw_object(w);
+        pd_jw_key(w, "index");
+        pd_jw_uint(w, i);
+        pd_jw_key(w, "steps");
+        pd_jw_array(w);
+        for (uint32_t k = 0; k < score->n_steps; k++)
+            pd_jw_double(w, score->steps[k]);
+        pd_jw_end_array(w);
+        pd_jw_key(w, "aggregate");
+        pd_jw_object(w);
+        for (size_t k = 0; k < 4; k++)
+            if (s->wants[k]) {
+                pd_jw_key(w, aggregates[k]);
+                pd_jw_double(w, aggregate(score, k));
+            }
+        pd_jw_end_object(w);
+        pd_jw_end_object(w);
+    }
+    pd_jw_end_array(w);
+}
+
+static int by_score(const void *a, const void *b)
+{
+    const struct pd_score_rec *x = *(const struct pd_score_rec *const *)a,
+                              *y = *(const struct pd_score_rec *const *)b;
+
+    if (x->value < y->value || x->value > y->value)
+        return x->value > y->value ? -1 : 1;
+    return x->node_id < y->node_id ? -1 : 1;
+}
+
+static void put_ranks(struct scoring *s, struct pd_jw *w, const struct pd_result *r)
+{
+    const struct pd_score_rec **order = pd_arena_array(&s->arena, s->n, sizeof *order);
+
+    for (size_t i = 0; i < s->n && order; i++)
+        order[i] = &r->trace.scores[i];
+    if (order)
+        qsort(order, s->n, sizeof *order, by_score);
+    pd_jw_key(w, "results");
+    pd_jw_array(w);
+    for (size_t i = 0; order && i < s->n && (int64_t)i < s->top_n; i++) {
+        size_t index = order[i]->node_id - 1;
+
+        pd_jw_object(w);
+        pd_jw_key(w, "index");
+        pd_jw_uint(w, index);
+        pd_jw_key(w, "relevance_score");
+        pd_jw_double(w, order[i]->value);
+        pd_jw_key(w, "document");
+        pd_jw_object(w);
+        pd_jw_key(w, "text");
+        pd_jw_strz(w, s->texts[index]);
+        pd_jw_end_object(w);
+        pd_jw_end_object(w);
+    }
+    pd_jw_end_array(w);
+}
+
+static void reply(struct scoring *s, const struct pd_result *r)
+{
+    struct pd_buf b = PD_BUF_INIT(REPLY_MAX);
+    struct pd_jw w;
+
+    if (!all_scored(s, r))
+        return;
+    pd_jw_init(&w, &b);
+    pd_jw_object(&w);
+    pd_jw_key(&w, "object");
+    pd_jw_strz(&w, "list");
+    pd_jw_key(&w, "model");
+    pd_jw_strz(&w, s->model);
+    if (s->rerank)
+        put_ranks(s, &w, r);
+    else
+        put_scores(s, &w, r);
+    put_usage(&w, r);
+    pd_jw_end_object(&w);
+    api_json(s->r, 200, &b);
+}
+
+/* ---- the way of a request ------------------------------------------------------------------- */
+
+static void on_over(struct daemon *d, void *arg)
+{
+    struct scoring *s = arg;
+    const struct pd_result *r = NULL;
+    int rc = s->err.code;
+
+    d->n_scoring--;
+    if (rc == PD_OK)
+        rc = app_job_wait(s->job, PD_NEVER_NS, &r, &s->err);
+    if (s->r && rc < 0)
+        api_fail(s->r, &s->err);
+    else if (s->r)
+        reply(s, r);
+    scoring_free(s);
+}
+
+/* On the job's thread, or the dispatcher's where there is none. */
+static void is_over(void *user)
+{
+    struct scoring *s = user;
+
+    (void)daemon_post(s->d, on_over, s); /* the daemon does not end before */
+}
+
+static void on_started(struct daemon *d, void *arg)
+{
+    struct scoring *s = arg;
+
+    (void)d;
+    s->running = s->job;
+    if (!s->r)
+        app_job_cancel(s->job);
+}
+
+static void start(struct app *a, void *user)
+{
+    struct scoring *s = user;
+
+    if (app_job_score(a, s->model, s->problem, s->texts, s->n, &s->job, &s->err) < 0) {
+        is_over(s);
+        return;
+    }
+    app_job_on_end(s->job, is_over, s);
+    (void)daemon_post(s->d, on_started, s);
+    if (app_job_start(s->job, &s->err) < 0)
+        is_over(s);
+}
+
+/* ---- requests ------------------------------------------------------------------------------- */
+
+static int no_memory(struct request_error *e)
+{
+    e->code = "memory_limit";
+    return pd_fail(&e->err, PD_ENOMEM, "out of memory");
+}
+
+static int take_text(struct scoring *s, const char *text, struct request_error *e)
+{
+    s->texts[s->n] = pd_arena_dup(&s->arena, pd_str_of(text));
+    return s->texts[s->n++] ? 0 : no_memory(e);
+}
+
+static int take_steps(struct scoring *s, const struct pd_json *steps, struct request_error *e)
+{
+    struct pd_buf b = PD_BUF_INIT(REPLY_MAX);
+    int rc = 0;
+
+    if (!pd_json_is_array(steps) || pd_json_size(steps) == 0)
+        return request_bad(e, "unsupported_value", "", "solutions",
+                           "solutions must be arrays of steps");
+    for (const struct pd_json *v = pd_json_first(steps); v && rc == 0; v = pd_json_next(v)) {
+        if (!pd_json_string(v))
+            rc = request_bad(e, "unsupported_value", "", "solutions", "a step must be a string");
+        else
+            pd_buf_printf(&b, "%s%s", b.len ? "\n\n" : "", pd_json_string(v));
+    }
+    if (rc == 0 && pd_buf_rc(&b) < 0)
+        rc = no_memory(e);
+    s->n_steps[s->n] = pd_json_size(steps);
+    if (rc == 0)
+        rc = take_text(s, pd_buf_str(&b).ptr, e);
+    pd_buf_done(&b);
+    return rc;
+}
+
+static int take_document(struct scoring *s, const struct pd_json *v, struct request_error *e)
+{
+    const char *text =
+        pd_json_string(v) ? pd_json_string(v) : pd_json_string(pd_json_get(v, "text"));
+
+    return text ? take_text(s, text, e)
+                : request_bad(e, "unsupported_value", "", "documents",
+                              "documents must be strings or objects with a text");
+}
+
+static int parse_aggregates(struct scoring *s, const struct pd_json *body, struct request_error *e)
+{
+    const struct pd_json *list = pd_json_get(body, "aggregate");
+
+    for (size_t k = 0; k < 4; k++)
+        s->wants[k] = !list;
+    for (const struct pd_json *v = pd_json_first(list); v; v = pd_json_next(v)) {
+        const char *name = pd_json_string(v);
+        size_t k = 0;
+
+        while (k < 4 && !(name && strcmp(name, aggregates[k]) == 0))
+            k++;
+        if (k == 4)
+            return request_bad(e, "unsupported_value", "", "aggregate",
+                               "aggregate must be an array of min, prod, last, mean");
+        s->wants[k] = true;
+    }
+    return 0;
+}
+
+static int parse(struct scoring *s, const struct pd_json *body, struct request_error *e)
+{
+    const char *what = s->rerank ? "documents" : "solutions", *problem = NULL, *model = NULL;
+    const struct pd_json *list = pd_json_get(body, what);
+    struct request_object o = {body, ""};
+    int rc = request_model(body, &model, e);
+
+    if (rc == 0)
+        rc = request_text(o, s->rerank ? "query" : "problem", &problem, e);
+    if (rc == 0 && !problem)
+        rc = request_bad(e, "missing_field", "", s->rerank ? "query" : "problem", "%s is missing",
+                         s->rerank ? "query" : "problem");
+    if (rc == 0 &&
+        (!pd_json_is_array(list) || pd_json_size(list) == 0 || pd_json_size(list) > APP_SCORE_MAX))
+        rc = request_bad(e, list ? "out_of_range" : "missing_field", "", what,
+                         "%s must be an array of 1 to %d", what, APP_SCORE_MAX);
+    if (rc == 0)
+        rc = request_int(o, "top_n", 1, APP_SCORE_MAX, &s->top_n, e);
+    if (rc == 0)
+        rc = parse_aggregates(s, body, e);
+    if (rc < 0)
+        return rc;
+    s->model = pd_arena_dup(&s->arena, pd_str_of(model ? model : app_default_scorer));
+    s->problem = pd_arena_dup(&s->arena, pd_str_of(problem));
+    s->texts = pd_arena_array(&s->arena, pd_json_size(list), sizeof *s->texts);
+    s->n_steps = pd_arena_array(&s->arena, pd_json_size(list), sizeof *s->n_steps);
+    if (!s->model || !s->problem || !s->texts || !s->n_steps)
+        return no_memory(e);
+    for (const struct pd_json *v = pd_json_first(list); v && rc == 0; v = pd_json_next(v))
+        rc = s->rerank ? take_document(s, v, e) : take_steps(s, v, e);
+    return rc;
+}
+
+static void judge(struct daemon *d, struct http_request *r, bool rerank)
+{
+    struct pd_json *body = api_body(r);
+    struct scoring *s = calloc(1, sizeof *s);
+    struct request_error e = {0};
+
+    if (!body) {
+        free(s);
+        return;
+    }
+    if (!s) {
+        pd_json_free(body);
+        api_error(r, 507, "server_error", "memory_limit", NULL, "out of memory");
+        return;
+    }
+    pd_arena_init(&s->arena, ARENA_MAX);
+    s->d = d;
+    s->r = r;
+    s->rerank = rerank;
+    s->top_n = APP_SCORE_MAX;
+    if (parse(s, body, &e) < 0) {
+        api_parse_error(r, &e);
+        scoring_free(s);
+    } else if (d->n_scoring >= d->c->max_jobs) {
+        http_set_header(r, "Retry-After", "1");
+        api_error(r, 429, "rate_limit_error", "queue_full", NULL,
+                  "%u texts are being scored already", d->n_scoring);
+        scoring_free(s);
+    } else if (queue_call(d->queue, start, s, &e.err) < 0) {
+        http_set_header(r, "Retry-After", "1");
+        api_error(r, 429, "rate_limit_error", "queue_full", NULL, "%s", e.err.text);
+        scoring_free(s);
+    } else {
+        d->n_scoring++;
+        http_on_close(r, client_left, s);
+    }
+    pd_json_free(body);
+}
+
+static void score(struct daemon *d, struct http_request *r, const struct route_args *args)
+{
+    (void)args;
+    judge(d, r, false);
+}
+
+static void rerank(struct daemon *d, struct http_request *r, const struct route_args *args)
+{
+    (void)args;
+    judge(d, r, true);
+}
+
+const struct route routes_score[] = {
+    {HTTP_POST, "/v1/score", score, false},
+    {HTTP_POST, "/v1/rerank", rerank, false},
+    {HTTP_GET, NULL, NULL, false},
+};
