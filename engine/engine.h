@@ -297,7 +297,7 @@ struct eng_req {
     const char *const *line_stops;   /* the same, but one may begin in `before`; they go first */
     struct pd_str before;            /* the end of the text that this one goes on */
     struct eng_race *race;           /* or NULL */
-    enum eng_speculate speculate;    /* GENERATE; not in a race, with penalties or with n_top */
+    enum eng_speculate speculate;    /* GENERATE; lanes of a race, or with penalties, do not */
     struct eng_model *draft;         /* DRAFT: with the same tokens */
     uint32_t draft_max;              /* most guesses at a time; 0: ENG_DEFAULT_DRAFT */
     bool draft_always;               /* so many each time, whether they are worth it or not */

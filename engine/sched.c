@@ -64,8 +64,8 @@ struct run {
     uint64_t step_seen;
     size_t n_rows;
     bool served, draws;
-    struct sample_drawn drawn[1 + ENG_MAX_DRAFT]; /* behind the last token and behind each guess; id
-                                                     -1: from logits that are not numbers */
+    struct sample_drawn drawn[1 + ENG_MAX_DRAFT]; /* behind the last token and each guess; id -1:
+                                                     from logits that are not numbers */
     atomic_bool bad;                              /* logits that are not numbers */
     bool finished;
 };
@@ -461,15 +461,6 @@ void eng_req_done(struct eng_req *req)
     req->n_tokens = 0;
 }
 
-static int check_stops(const char *const *stops, struct pd_err *err)
-{
-    for (; stops && *stops; stops++)
-        if (!**stops || strlen(*stops) > MAX_STOP_BYTES / 2)
-            return pd_fail(err, PD_EINVAL, "a stop string must have 1 to %u bytes",
-                           MAX_STOP_BYTES / 2);
-    return 0;
-}
-
 static int check_speculation(const struct eng_req *q, const struct eng_model_info *info,
                              struct pd_err *err)
 {
@@ -482,6 +473,15 @@ static int check_speculation(const struct eng_req *q, const struct eng_model_inf
     return 0;
 }
 
+static int check_stops(const char *const *stops, struct pd_err *err)
+{
+    for (; stops && *stops; stops++)
+        if (!**stops || strlen(*stops) > MAX_STOP_BYTES / 2)
+            return pd_fail(err, PD_EINVAL, "a stop string must have 1 to %u bytes",
+                           MAX_STOP_BYTES / 2);
+    return 0;
+}
+
 static int check_generate(const struct eng_req *q, const struct eng_model_info *info,
                           struct pd_err *err)
 {
@@ -490,6 +490,7 @@ static int check_generate(const struct eng_req *q, const struct eng_model_info *
 
     if (rc < 0)
         return rc;
+
     if (q->max_tokens == 0)
         return pd_fail(err, PD_EINVAL, "nothing to generate: max_tokens is 0");
     if (n >= info->n_ctx)
@@ -974,7 +975,7 @@ static void draw(struct run *r, const struct reading *p, const float *logits, si
 {
     const struct eng_req *q = r->req;
     size_t i = pos + r->spec.n - (r->ctx->n_kv + r->n_rows);
-    size_t n_vocab = p->f->model->info.n_vocab, top = (size_t)q->n_tokens * q->n_top;
+    size_t n_vocab = p->f->model->info.n_vocab, top = (q->n_tokens + i) * q->n_top;
 
     if (sample_token(p->f->k, logits, n_vocab, &q->sampling, q->adjust, &r->counts, q->key, pos,
                      &p->f->sample[thread], &r->drawn[i]) < 0)

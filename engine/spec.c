@@ -192,20 +192,19 @@ struct drawing { /* pool job */
 
 static void draw(void *arg, size_t begin, size_t end, unsigned thread)
 {
+    static const struct sample_counts none; /* a request with penalties does not guess */
     const struct drawing *p = arg;
     const struct fwd *f = p->f;
 
     for (size_t j = begin; j < end; j++) {
         const struct fwd_row *row = &f->rows[f->reads[p->i0 + j].row];
         struct spec *s = row->user;
-        const struct sample_counts none = {0}; /* whoever has penalties does not speculate */
-        struct sample_drawn drawn;
+        struct sample_drawn drawn = {0};
 
         s->bad = sample_token(f->k, f->out + j * f->n_out, f->model->info.n_vocab,
                               &s->req->sampling, s->req->adjust, &none, s->req->key,
                               (uint64_t)row->pos + 1, &f->sample[thread], &drawn) < 0;
-        if (!s->bad)
-            s->guess[s->n] = drawn.id;
+        s->guess[s->n] = drawn.id;
     }
 }
 
@@ -279,13 +278,16 @@ static bool speculates(const struct eng_req *req)
 
 int spec_init(struct spec *s, const struct eng_req *req, struct pd_err *err)
 {
+    const struct eng_adjust *a = req->adjust;
     struct eng_ctx *c = req->ctx;
     size_t n = eng_ctx_n_tokens(c);
     int rc;
 
     s->req = req;
     s->n_prompt = (uint32_t)n;
-    s->how = speculates(req) ? req->speculate : ENG_SPECULATE_OFF;
+    /* A penalty for what was said just before cannot be known for the token behind a guess. */
+    s->how = req->race || (a && (a->presence != 0.0f || a->frequency != 0.0f)) ? ENG_SPECULATE_OFF
+                                                                               : req->speculate;
     if (s->how != ENG_SPECULATE_DRAFT)
         return 0;
     if (n > eng_model_info(req->draft)->n_ctx) {

@@ -87,9 +87,9 @@ int main(int argc, char **argv)
         check(eng_ctx_new(eng, draft, &keep, &err), &err);
     }
     if (argc > 7) {
-        const struct eng_message m = {"user", {argv[7], strlen(argv[7])}};
+        const struct pd_message m = {.role = "user", .content = pd_str_of(argv[7])};
 
-        check(eng_chat(eng_model_tokenizer(model), NULL, &m, 1, &ids, &n_ids, &err), &err);
+        check(eng_chat(eng_model_tokenizer(model), NULL, PD_CHAT(&m, 1), &ids, &n_ids, &err), &err);
     } else {
         ids = calloc(PROMPT_SIZE, sizeof(*ids));
         for (; ids && n_ids < PROMPT_SIZE; n_ids++)

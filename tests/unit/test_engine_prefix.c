@@ -4,6 +4,7 @@
 #include "tests/unit/engine_fixture.h"
 
 #include <pthread.h>
+#include <semaphore.h>
 
 #include "base/rng.h"
 #include "engine/forward.h"
@@ -442,15 +443,40 @@ static void twin_new(struct eng *e, struct twin *t, uint64_t rnd)
     t->c = fx_ctx(e, m, t->ids, t->n);
 }
 
+static void post(struct eng_req *q)
+{
+    sem_post(q->user);
+}
+
+/* Runs it, or cancels it at some point on its way. */
+static void run_or_cancel(struct eng *e, struct eng_req *q, bool cancel)
+{
+    struct pd_err err = {0};
+    sem_t over;
+
+    assert_int_equal(sem_init(&over, 0, 0), 0);
+    q->done = post;
+    q->user = &over;
+    fx_ok(eng_submit(e, &q, 1, &err), &err);
+    if (cancel)
+        eng_cancel(e, q);
+    while (sem_wait(&over) != 0)
+        ;
+    sem_destroy(&over);
+}
+
 /* One request of any kind; it may find no room, and then its context is given up. */
 static void twin_request(struct eng *e, struct twin *t, uint64_t rnd)
 {
     uint32_t at = (uint32_t)t->n - 1;
     int32_t label = 5;
-    struct eng_req q = fx_generate(t->c, 0.9f, rnd % 5, 1 + (uint32_t)(rnd >> 8) % 20), *list = &q;
-    struct pd_err err = {0};
+    struct eng_req q = fx_generate(t->c, 0.9f, rnd % 5, 1 + (uint32_t)(rnd >> 8) % 20);
 
     q.ignore_end = true;
+    q.speculate = (enum eng_speculate)((rnd >> 14) % 3);
+    q.draft = m;
+    q.draft_max = 1 + (uint32_t)(rnd >> 16) % ENG_MAX_DRAFT;
+    q.draft_always = true;
     if (rnd >> 30 & 1)
         q = (struct eng_req){.op = ENG_PREFILL, .ctx = t->c};
     else if ((rnd >> 31 & 1) && eng_ctx_n_cached(t->c) < t->n)
@@ -465,7 +491,7 @@ static void twin_request(struct eng *e, struct twin *t, uint64_t rnd)
         q.max_tokens = 1;
     if (t->n + 1 > MAX_IDS)
         return;
-    fx_ok(eng_run(e, &list, 1, &err), &err);
+    run_or_cancel(e, &q, (rnd >> 20) % 4 == 0);
     if (q.op == ENG_GENERATE) {
         memcpy(t->ids + t->n, q.tokens, q.n_tokens * sizeof(*q.tokens));
         t->n += q.n_tokens;

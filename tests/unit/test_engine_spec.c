@@ -208,6 +208,30 @@ static void test_races_do_not_guess(void **state)
     }
 }
 
+/* With a bias texts are guessed at, with penalties they are not; both are the same. */
+static void test_adjusted_logits(void **state)
+{
+    static const struct pd_bias bias[] = {{20, 2.0f}, {33, -3.0f}};
+    static const struct eng_adjust adjust[2] = {{.bias = bias, .n_bias = 2},
+                                                {.presence = 0.5f, .frequency = 0.2f}};
+
+    (void)state;
+    for (int k = 0; k < 2; k++) {
+        struct eng_req a = lane(cold, k, 0.8f, 4), b = guessed(k, 0.8f, 4, ENG_SPECULATE_DRAFT, 4);
+
+        a.adjust = b.adjust = &adjust[k];
+        a.n_top = b.n_top = 3;
+        fx_run(cold, &a, 1);
+        fx_run(e, &b, 1);
+        fx_same(&a, &b);
+        assert_memory_equal(a.top_ids, b.top_ids, a.n_tokens * 3 * sizeof(*a.top_ids));
+        assert_memory_equal(a.top_logprobs, b.top_logprobs, a.n_tokens * 3 * sizeof(float));
+        assert_int_equal(b.n_guessed > 0, k == 0);
+        done(&a);
+        done(&b);
+    }
+}
+
 static void test_refusals(void **state)
 {
     struct eng_req q = guessed(0, 0, 0, ENG_SPECULATE_DRAFT, ENG_MAX_DRAFT + 1), *list = &q;
@@ -234,17 +258,18 @@ static int32_t draw(const double *share, size_t n, uint64_t pos)
 {
     const struct eng_sampling s = {1.0f, 0, 1.0f, 0.0f};
     struct sample_scratch scratch;
-    float logits[8], logprob;
-    int32_t id = -1;
+    static const struct sample_counts none;
+    struct sample_drawn drawn = {0};
+    float logits[8];
 
     for (size_t i = 0; i < n; i++)
         logits[i] = (float)log(share[i]);
     assert_int_equal(sample_scratch_init(&scratch, n), 0);
-    assert_int_equal(
-        sample_token(eng_kernels(ENG_ISA_SCALAR), logits, n, &s, 77, pos, &scratch, &id, &logprob),
-        0);
+    assert_int_equal(sample_token(eng_kernels(ENG_ISA_SCALAR), logits, n, &s, NULL, &none, 77, pos,
+                                  &scratch, &drawn),
+                     0);
     sample_scratch_done(&scratch);
-    return id;
+    return drawn.id;
 }
 
 /* Of two laws, what their cumulative sums have in common: so often both draw the same token. */
@@ -422,6 +447,7 @@ int main(void)
         cmocka_unit_test(test_in_company),
         cmocka_unit_test(test_in_a_full_pool),
         cmocka_unit_test(test_races_do_not_guess),
+        cmocka_unit_test(test_adjusted_logits),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_law_on_three_symbols),
         cmocka_unit_test(test_rate_of_the_bundled_pair),
