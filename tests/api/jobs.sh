@@ -32,10 +32,14 @@ start_daemon() # ARGUMENTS...
         sleep 0.05
     done
 }
-stop_daemon()
+stop_daemon() # its exit code
 {
-    [ -z "$daemon" ] || { kill "$daemon" 2>/dev/null; wait "$daemon"; }
+    [ -n "$daemon" ] || return 0
+    kill "$daemon" 2>/dev/null
+    wait "$daemon"
+    code=$?
     daemon=
+    return $code
 }
 # api METHOD PATH [CURL'S ARGUMENTS...]: body in out, status in $status
 api()
@@ -301,6 +305,10 @@ point 'verbs that work on files say so' $?
 post /v1/jobs "$large" && running=$(field id)
 post /v1/jobs "$small" && waiting=$(field id)
 stop_daemon
+code=$?
+cp "$tmp/log" "$tmp/err"
+[ "$code" = 0 ]
+point 'SIGTERM: a clean end' $?
 start_daemon --max-jobs 2 --listen unix --listen http://127.0.0.1:0
 run job wait "$running" && run job wait "$waiting" && run job show --json "$running" &&
     [ "$(field digest)" = "$want" ]
@@ -312,6 +320,7 @@ PONDER_TOKEN_FILE=/dev/null run --host "http://127.0.0.1:$port" job show "$runni
 [ $? = 7 ]
 point 'without it: exit 7' $?
 stop_daemon
+point 'and again' $?
 run trace verify
 point 'the database is whole' $?
 
