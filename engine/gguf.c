@@ -980,23 +980,6 @@ int gguf_copy(const struct gguf *g, const void *place, size_t n, void *out, stru
     return 0;
 }
 
-void gguf_drop(const struct gguf *g, const void *place, size_t n)
-{
-    const struct file *f = file_of(g, place);
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), begin, end;
-
-    if (!f)
-        return;
-    /* Whole pages only: the neighbours' bytes may be in use. Failing costs memory, nothing else. */
-    begin = (size_t)((const uint8_t *)place - f->g.map);
-    end = (begin + n) / page * page;
-    if (begin < f->header_bytes)
-        begin = f->header_bytes;
-    begin = (begin + page - 1) / page * page;
-    if (begin < end)
-        (void)madvise((char *)f->place + begin, end - begin, MADV_DONTNEED);
-}
-
 const struct gguf_kv *gguf_find(const struct gguf *g, const char *key)
 {
     const struct file *f = (const struct file *)(const void *)g;

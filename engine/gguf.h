@@ -3,7 +3,7 @@
  * the file and not overlapping). Knows nothing of models.
  *
  * The file has an address range of its size, of which the header is there after opening; tensors
- * are read into their place by gguf_fetch and forgotten by gguf_drop. Nothing is mapped: a file
+ * are read into their place by gguf_fetch, or elsewhere by gguf_copy. Nothing is mapped: a file
  * that another process makes shorter is an error, not a signal. */
 #ifndef PD_ENGINE_GGUF_H
 #define PD_ENGINE_GGUF_H
@@ -75,8 +75,6 @@ size_t gguf_bytes(const struct gguf *g);        /* of memory, tensors left out *
  * thread, but not two for the same place; does nothing to borrowed bytes. */
 int gguf_fetch(const struct gguf *g, const void *place, size_t n, struct pd_err *err);
 int gguf_copy(const struct gguf *g, const void *place, size_t n, void *out, struct pd_err *err);
-/* Gives the memory of fetched bytes back, as whole pages; any range behind the header. */
-void gguf_drop(const struct gguf *g, const void *bytes, size_t n);
 const struct gguf_kv *gguf_find(const struct gguf *g, const char *key);
 const struct gguf_tensor *gguf_tensor(const struct gguf *g, const char *name);
 /* Typed reads: 1 found, 0 absent (out untouched), PD_EFORMAT wrong type or out of range. */

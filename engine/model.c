@@ -84,8 +84,22 @@ struct loader {
     struct eng_pool *pool;
     bool measure;     /* take no memory for weights, only count it */
     uint64_t n_bytes; /* taken so far, or counted */
+    uint8_t *stage;   /* a matrix as it is in the file; grows to the largest */
+    size_t stage_bytes;
     struct pd_err *err;
 };
+
+static int read_stage(struct loader *l, const uint8_t *place, size_t n)
+{
+    if (n > l->stage_bytes) {
+        free(l->stage);
+        l->stage = malloc(n);
+        l->stage_bytes = l->stage ? n : 0;
+        if (!l->stage)
+            return pd_fail(l->err, PD_ENOMEM, "out of memory for a matrix of %zu bytes", n);
+    }
+    return gguf_copy(l->g, place, n, l->stage, l->err);
+}
 
 static int load_vector(struct loader *l, const struct gguf_tensor *t, float **out)
 {
@@ -120,12 +134,11 @@ static int load_matrix(struct loader *l, const struct eng_slice *s, uint64_t e, 
     uint64_t row_bytes = t->bytes / (t->dims[1] * t->dims[2] * t->dims[3]);
     const uint8_t *src = t->data + (s->row0 + e * s->rows) * row_bytes;
     size_t bytes = (size_t)(s->rows * row_bytes);
-    int rc = l->measure ? 0 : gguf_fetch(l->g, src, bytes, l->err);
+    int rc = l->measure ? 0 : read_stage(l, src, bytes);
 
     if (rc == 0)
-        rc = load_mat(l, eng_quant_find(t->type), src, (size_t)s->rows, (size_t)t->dims[0], out);
-    if (!l->measure)
-        gguf_drop(l->g, src, bytes);
+        rc = load_mat(l, eng_quant_find(t->type), l->stage, (size_t)s->rows, (size_t)t->dims[0],
+                      out);
     return rc;
 }
 
@@ -204,12 +217,11 @@ static int load_f32(struct loader *l, const struct gguf_tensor *t, struct eng_ma
     f = malloc(rows * cols * sizeof(*f));
     if (!f)
         return pd_fail(l->err, PD_ENOMEM, "out of memory for the weights");
-    rc = gguf_fetch(l->g, t->data, (size_t)t->bytes, l->err);
+    rc = read_stage(l, t->data, (size_t)t->bytes);
     if (rc == 0) {
-        eng_quant_find(t->type)->dequant(t->data, f, rows * cols);
+        eng_quant_find(t->type)->dequant(l->stage, f, rows * cols);
         rc = load_mat(l, f32, f, rows, cols, out);
     }
-    gguf_drop(l->g, t->data, (size_t)t->bytes);
     free(f);
     return rc;
 }
@@ -399,6 +411,7 @@ static int load_data(struct eng_model *m, unsigned n_threads, struct pd_err *err
     else
         digest_main(&digest);
     eng_pool_free(l.pool);
+    free(l.stage);
     if (rc == 0 && digest.rc < 0) {
         rc = digest.rc;
         if (err)
