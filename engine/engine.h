@@ -117,11 +117,9 @@ struct eng_model_info {
 
 /* What a model takes of memory in an engine. */
 struct eng_memory {
-    uint64_t weights_bytes; /* repacked */
-    uint64_t vocab_bytes;   /* the tokenizer, and the file's other keys */
-    uint64_t
-        mapped_bytes;    /* the embedding, whose rows are read in the file: at most so much of it */
-    uint64_t work_bytes; /* of a step, however many contexts take part */
+    uint64_t weights_bytes;                 /* repacked */
+    uint64_t vocab_bytes;                   /* the tokenizer, and the file's other keys */
+    uint64_t work_bytes;                    /* of a step, however many contexts take part */
     uint64_t kv_token_bytes, kv_page_bytes; /* K and V of a position; pages are what is allocated */
 };
 /* Before loading anything but the vocabulary. */

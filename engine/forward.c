@@ -239,6 +239,7 @@ void fwd_rotate(const struct fwd *f, const struct eng_layer *w, size_t r)
 
 struct phase {
     struct fwd *f;
+    bool intact; /* the file, of which embeddings are read */
     const struct eng_layer *w;
     /* the residual: x += post_norm(h + bias) */
     bool add;
@@ -250,6 +251,24 @@ struct phase {
 static void run_rows(struct phase *p, size_t row_elems, eng_pool_fn fn)
 {
     fwd_run(p->f, p->f->n_rows, row_elems, fn, p);
+}
+
+/* A row that cannot be read any more is no number, and so is all that depends on it: the scheduler
+ * ends those requests. h is not in use yet: it takes the row as stored. */
+static void embed_row(const struct phase *p, size_t r)
+{
+    struct fwd *f = p->f;
+    const struct eng_model *m = f->model;
+    size_t n = m->info.n_embd;
+    const uint8_t *place = m->embd + (size_t)f->rows[r].token * m->embd_row_bytes;
+    float *x = f->x + r * n;
+    void *stored = f->h + r * n;
+
+    if (p->intact && gguf_copy(m->gguf, place, m->embd_row_bytes, stored, NULL) == 0)
+        m->embd_quant->dequant(stored, x, n);
+    else
+        for (size_t i = 0; i < n; i++)
+            x[i] = NAN;
 }
 
 static void embed_rows(void *arg, size_t begin, size_t end, unsigned thread)
@@ -264,7 +283,7 @@ static void embed_rows(void *arg, size_t begin, size_t end, unsigned thread)
         const struct fwd_row *row = &f->rows[r];
         float *x = f->x + r * n;
 
-        m->embd_quant->dequant(m->embd + (size_t)row->token * m->embd_row_bytes, x, n);
+        embed_row(p, r);
         if (m->embd_scale != 1) {
             for (size_t i = 0; i < n; i++)
                 x[i] *= m->embd_scale;
@@ -349,7 +368,7 @@ void fwd_step(struct fwd *f, const struct fwd_row *rows, size_t n)
     const struct eng_model *m = f->model;
     const struct eng_model_info *i = &m->info;
     size_t n_q = (size_t)i->n_head * i->head_dim;
-    struct phase p = {.f = f};
+    struct phase p = {.f = f, .intact = gguf_unchanged(m->gguf, NULL) == 0};
 
     f->rows = rows;
     f->n_rows = n;

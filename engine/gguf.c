@@ -1,9 +1,6 @@
 /* GGUF container: one pass over the header checks everything, then sorted indexes make look-ups and
- * the search for duplicates cheap. Nothing of the file is copied; strings and tensors point into
- * the mapping. Any thread may read an open gguf; open and close are the owner's.
- *
- * A file that another process truncates while it is mapped ends this process (SIGBUS), as with
- * every mapped file: model files are replaced by rename, not rewritten.
+ * the search for duplicates cheap. Strings and tensors point into the file's address range. Any
+ * thread may read an open gguf; open and close are the owner's.
  *
  * A split model is several files: the first has all keys, each some tensors and split.no,
  * split.count and split.tensors.count. */
@@ -31,19 +28,22 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "GGUF values are read 
 #define ALIGNMENT_MAX     (1u << 20) /* beyond, padding would be all the file */
 #define KV_MIN_BYTES      14u        /* key length, one byte of key, type, one byte of value */
 #define TENSOR_MIN_BYTES  33u /* name length, one byte of name, n_dims, one extent, type, offset */
+#define READ_AHEAD        ((size_t)16 << 10) /* of the header */
 #define SHOW_BYTES        100u
 #define SHOW_BUF          (4 * SHOW_BYTES + 4)
 
 struct file { /* what gguf_open hands out is its first member */
     struct gguf g;
-    void *mapping;    /* NULL: borrowed bytes */
-    int fd;           /* of the mapping */
-    struct stat stat; /* when it was opened */
+    void *place;         /* anonymous memory, reserved; NULL: borrowed bytes */
+    size_t header_bytes; /* that are there, those read ahead too */
+    int fd;              /* -1: borrowed bytes */
+    struct stat stat;    /* when it was opened */
     const struct gguf_kv **kv_index;
     const struct gguf_tensor **tensor_index;
 };
 
 struct reader {
+    struct file *f;
     const uint8_t *bytes;
     size_t n, at;
 };
@@ -104,10 +104,55 @@ static size_t left(const struct reader *r)
     return r->n - r->at;
 }
 
+/* Reads into dst[n] what lies at g->map + at. */
+static int read_file(const struct file *f, size_t at, void *dst, size_t n, struct pd_err *err)
+{
+    char *to = dst;
+
+    while (n > 0) {
+        ssize_t k = pread(f->fd, to, n, (off_t)at);
+
+        if (k < 0 && errno == EINTR)
+            continue;
+        if (k < 0)
+            return pd_fail_errno(err, errno, "cannot read '%s'", f->g.path);
+        if (k == 0)
+            return pd_fail(err, PD_EIO,
+                           "the file became shorter while it was read (nothing at byte %zu); put a "
+                           "new model in place by renaming it, and try again",
+                           at);
+        at += (size_t)k;
+        to += k;
+        n -= (size_t)k;
+    }
+    return 0;
+}
+
+/* The next n bytes are in the file, and there. */
+static int need(struct reader *r, size_t n, const char *what, struct pd_err *err)
+{
+    struct file *f = r->f;
+    size_t want;
+    int rc;
+
+    if (n > left(r))
+        return truncated(r, what, err);
+    if (!f->place || r->at + n <= f->header_bytes)
+        return 0;
+    want = r->n - r->at - n < READ_AHEAD ? r->n : r->at + n + READ_AHEAD;
+    rc = read_file(f, f->header_bytes, (char *)f->place + f->header_bytes, want - f->header_bytes,
+                   err);
+    if (rc == 0)
+        f->header_bytes = want;
+    return rc;
+}
+
 static int read_u32(struct reader *r, const char *what, uint32_t *out, struct pd_err *err)
 {
-    if (left(r) < 4)
-        return truncated(r, what, err);
+    int rc = need(r, 4, what, err);
+
+    if (rc < 0)
+        return rc;
     memcpy(out, r->bytes + r->at, 4);
     r->at += 4;
     return 0;
@@ -115,8 +160,10 @@ static int read_u32(struct reader *r, const char *what, uint32_t *out, struct pd
 
 static int read_u64(struct reader *r, const char *what, uint64_t *out, struct pd_err *err)
 {
-    if (left(r) < 8)
-        return truncated(r, what, err);
+    int rc = need(r, 8, what, err);
+
+    if (rc < 0)
+        return rc;
     memcpy(out, r->bytes + r->at, 8);
     r->at += 8;
     return 0;
@@ -131,6 +178,9 @@ static int read_str(struct reader *r, const char *what, struct pd_str *out, stru
         return rc;
     if (n > left(r))
         return truncated(r, what, err);
+    rc = need(r, (size_t)n, what, err);
+    if (rc < 0)
+        return rc;
     *out = (struct pd_str){(const char *)r->bytes + r->at, (size_t)n};
     r->at += (size_t)n;
     return 0;
@@ -202,6 +252,9 @@ static int read_array(struct reader *r, struct gguf_kv *kv, struct pd_err *err)
                            "is truncated or damaged",
                            show(kv->key, shown), at, (unsigned long long)kv->n, types[elem].name,
                            left(r));
+        rc = need(r, (size_t)kv->n * types[elem].bytes, "an array", err);
+        if (rc < 0)
+            return rc;
         r->at += (size_t)kv->n * types[elem].bytes;
         return elem == GGUF_BOOL ? check_bools(kv->data, kv->n, kv->key, at, err) : 0;
     }
@@ -256,8 +309,8 @@ static int read_kv(struct reader *r, size_t i, struct gguf_kv *kv, struct pd_err
             kv->data = (const uint8_t *)kv->str.ptr;
         return rc;
     }
-    if (left(r) < types[type].bytes) {
-        rc = truncated(r, "a value", err);
+    rc = need(r, types[type].bytes, "a value", err);
+    if (rc < 0) {
         pd_err_context(err, "key '%s'", show(kv->key, shown));
         return rc;
     }
@@ -473,8 +526,10 @@ static int place_tensors(struct file *f, const uint64_t *offsets, size_t header_
 static int read_header(struct reader *r, struct gguf *g, uint64_t *out_n_tensors,
                        uint64_t *out_n_kvs, struct pd_err *err)
 {
-    int rc;
+    int rc = r->n < 4 ? 0 : need(r, 4, "the header", err);
 
+    if (rc < 0)
+        return rc;
     if (r->n < 4 || memcmp(r->bytes, "GGUF", 4) != 0)
         return pd_fail(err, PD_EFORMAT,
                        "not a GGUF file (it does not begin with 'GGUF'); give a GGUF model");
@@ -510,7 +565,7 @@ static int read_header(struct reader *r, struct gguf *g, uint64_t *out_n_tensors
 static int parse(struct file *f, struct pd_err *err)
 {
     struct gguf *g = &f->g;
-    struct reader r = {g->map, g->map_bytes, 0};
+    struct reader r = {f, g->map, g->map_bytes, 0};
     uint64_t n_tensors = 0, n_kvs = 0, *offsets = NULL;
     int rc;
 
@@ -556,8 +611,8 @@ out:
     return rc;
 }
 
-/* Takes the mapping (unless NULL) also when it fails, its descriptor only when not. */
-static int open_common(const char *path, void *mapping, int fd, const void *bytes, size_t n,
+/* Takes the place (unless NULL) also when it fails, its descriptor only when not. */
+static int open_common(const char *path, void *place, int fd, const void *bytes, size_t n,
                        struct gguf **out, struct pd_err *err)
 {
     struct file *f = calloc(1, sizeof(*f));
@@ -565,21 +620,21 @@ static int open_common(const char *path, void *mapping, int fd, const void *byte
 
     if (!f || !(f->g.path = pd_str_dup(pd_str_of(path)))) {
         free(f);
-        if (mapping)
-            munmap(mapping, n);
+        if (place)
+            munmap(place, n);
         return pd_fail(err, PD_ENOMEM, "out of memory for '%s'", path);
     }
-    f->mapping = mapping;
-    f->fd = -1;
+    f->place = place;
+    f->fd = fd;
     f->g.map = bytes;
     f->g.map_bytes = n;
     rc = parse(f, err);
     if (rc < 0) {
         pd_err_context(err, "'%s'", path);
+        f->fd = -1;
         gguf_close(&f->g);
         return rc;
     }
-    f->fd = fd;
     *out = &f->g;
     return 0;
 }
@@ -587,7 +642,7 @@ static int open_common(const char *path, void *mapping, int fd, const void *byte
 static int open_file(const char *path, struct gguf **out, struct pd_err *err)
 {
     struct stat st;
-    void *mapping;
+    void *place;
     int fd, rc;
 
     fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not block us */
@@ -610,12 +665,14 @@ static int open_file(const char *path, struct gguf **out, struct pd_err *err)
         rc = pd_fail(err, PD_EFORMAT, "'%s' is empty; give the path of a GGUF file", path);
         goto out;
     }
-    mapping = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (mapping == MAP_FAILED) {
-        rc = pd_fail_errno(err, errno, "cannot map '%s'", path);
+    place = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (place == MAP_FAILED) {
+        rc = pd_fail_errno(err, errno, "no room for the %lld bytes of '%s'", (long long)st.st_size,
+                           path);
         goto out;
     }
-    rc = open_common(path, mapping, fd, mapping, (size_t)st.st_size, out, err);
+    rc = open_common(path, place, fd, place, (size_t)st.st_size, out, err);
     if (rc == 0) {
         ((struct file *)(void *)*out)->stat = st;
         return 0;
@@ -860,8 +917,8 @@ void gguf_close(struct gguf *g)
         free(g->path);
         free(f->kv_index);
         free(f->tensor_index);
-        if (f->mapping)
-            munmap(f->mapping, g->map_bytes);
+        if (f->place)
+            munmap(f->place, g->map_bytes);
         if (f->fd >= 0)
             close(f->fd);
         free(f);
@@ -883,7 +940,9 @@ size_t gguf_bytes(const struct gguf *g)
     size_t n = 0;
 
     for (; g; g = g->next) {
-        n += sizeof(struct file) + g->n_kvs * (sizeof(*g->kvs) + sizeof(void *)) +
+        const struct file *f = (const struct file *)(const void *)g;
+
+        n += sizeof(*f) + f->header_bytes + g->n_kvs * (sizeof(*g->kvs) + sizeof(void *)) +
              g->n_tensors * (sizeof(*g->tensors) + sizeof(void *));
         for (size_t i = 0; i < g->n_kvs; i++)
             n += g->kvs[i].strs ? (size_t)g->kvs[i].n * sizeof(*g->kvs[i].strs) : 0;
@@ -891,22 +950,34 @@ size_t gguf_bytes(const struct gguf *g)
     return n;
 }
 
-void gguf_drop(const struct gguf *g, const void *bytes, size_t n)
+/* The part that they are in; NULL: borrowed bytes, or none of ours. */
+static const struct file *file_of(const struct gguf *g, const void *place)
 {
     const struct file *f;
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), begin, end;
 
     while (g &&
-           ((const uint8_t *)bytes < g->map || (const uint8_t *)bytes >= g->map + g->map_bytes))
-        g = g->next; /* the part that they are in */
+           ((const uint8_t *)place < g->map || (const uint8_t *)place >= g->map + g->map_bytes))
+        g = g->next;
     f = (const struct file *)(const void *)g;
-    if (!f || !f->mapping)
-        return;
-    /* Whole pages only: the neighbours' bytes may be in use. Failing costs memory, nothing else. */
-    begin = ((size_t)((const uint8_t *)bytes - g->map) + page - 1) / page * page;
-    end = ((size_t)((const uint8_t *)bytes - g->map) + n) / page * page;
-    if (begin < end)
-        (void)madvise((char *)f->mapping + begin, end - begin, MADV_DONTNEED);
+    return f && f->place ? f : NULL;
+}
+
+int gguf_fetch(const struct gguf *g, const void *place, size_t n, struct pd_err *err)
+{
+    const struct file *f = file_of(g, place);
+    size_t at = f ? (size_t)((const uint8_t *)place - f->g.map) : 0;
+
+    return f ? read_file(f, at, (char *)f->place + at, n, err) : 0;
+}
+
+int gguf_copy(const struct gguf *g, const void *place, size_t n, void *out, struct pd_err *err)
+{
+    const struct file *f = file_of(g, place);
+
+    if (f)
+        return read_file(f, (size_t)((const uint8_t *)place - f->g.map), out, n, err);
+    memcpy(out, place, n);
+    return 0;
 }
 
 const struct gguf_kv *gguf_find(const struct gguf *g, const char *key)

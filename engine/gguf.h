@@ -1,6 +1,10 @@
-/* GGUF v2/v3 container: header, metadata, tensor directory; mapped read-only and validated in full
- * before anything is handed out (counts, offsets, overflows, alignment, types, string and array
- * bounds, tensors inside the file and not overlapping). Knows nothing of models. */
+/* GGUF v2/v3 container: header, metadata, tensor directory; validated in full before anything is
+ * handed out (counts, offsets, overflows, alignment, types, string and array bounds, tensors inside
+ * the file and not overlapping). Knows nothing of models.
+ *
+ * The file has an address range of its size, of which the header is there after opening; tensors
+ * are read into their place by gguf_fetch, or elsewhere by gguf_copy. Nothing is mapped: a file
+ * that another process makes shorter is an error, not a signal. */
 #ifndef PD_ENGINE_GGUF_H
 #define PD_ENGINE_GGUF_H
 
@@ -41,7 +45,7 @@ struct gguf_tensor {
     uint32_t n_dims;
     uint64_t dims[4]; /* dims[0] is the contiguous one; absent dims are 1 */
     uint32_t type;
-    const uint8_t *data;
+    const uint8_t *data; /* its place: see gguf_fetch */
     uint64_t bytes;
 };
 
@@ -66,10 +70,11 @@ int gguf_open_bytes(const void *bytes, size_t n, struct gguf **out,
 int gguf_unchanged(const struct gguf *g, struct pd_err *err);
 void gguf_close(struct gguf *g);
 uint64_t gguf_file_bytes(const struct gguf *g); /* all parts */
-size_t gguf_bytes(const struct gguf *g);        /* of memory beside the mapping */
-/* Bytes of the mapping that are not wanted soon: their pages need no memory until they are touched
- * again. Any thread; any range. Does nothing to borrowed bytes. */
-void gguf_drop(const struct gguf *g, const void *bytes, size_t n);
+size_t gguf_bytes(const struct gguf *g);        /* of memory, tensors left out */
+/* Reads bytes of the file into their place, or elsewhere. PD_EIO: they are no more there. Any
+ * thread, but not two for the same place; does nothing to borrowed bytes. */
+int gguf_fetch(const struct gguf *g, const void *place, size_t n, struct pd_err *err);
+int gguf_copy(const struct gguf *g, const void *place, size_t n, void *out, struct pd_err *err);
 const struct gguf_kv *gguf_find(const struct gguf *g, const char *key);
 const struct gguf_tensor *gguf_tensor(const struct gguf *g, const char *name);
 /* Typed reads: 1 found, 0 absent (out untouched), PD_EFORMAT wrong type or out of range. */

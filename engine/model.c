@@ -13,7 +13,7 @@
 #include "engine/shape.h"
 
 #define MAX_FREQ     0x1p30f /* a base above 1 gives 1 at most; an angle must stay in 64 bits */
-#define DIGEST_CHUNK ((size_t)8 << 20) /* mapped pages that the digest holds at a time */
+#define DIGEST_CHUNK ((size_t)1 << 20) /* of the file that the digest holds at a time */
 
 static void layer_done(struct eng_layer *y, uint32_t n_expert)
 {
@@ -84,8 +84,22 @@ struct loader {
     struct eng_pool *pool;
     bool measure;     /* take no memory for weights, only count it */
     uint64_t n_bytes; /* taken so far, or counted */
+    uint8_t *stage;   /* a matrix as it is in the file; grows to the largest */
+    size_t stage_bytes;
     struct pd_err *err;
 };
+
+static int read_stage(struct loader *l, const uint8_t *place, size_t n)
+{
+    if (n > l->stage_bytes) {
+        free(l->stage);
+        l->stage = malloc(n);
+        l->stage_bytes = l->stage ? n : 0;
+        if (!l->stage)
+            return pd_fail(l->err, PD_ENOMEM, "out of memory for a matrix of %zu bytes", n);
+    }
+    return gguf_copy(l->g, place, n, l->stage, l->err);
+}
 
 static int load_vector(struct loader *l, const struct gguf_tensor *t, float **out)
 {
@@ -98,9 +112,8 @@ static int load_vector(struct loader *l, const struct gguf_tensor *t, float **ou
     v = aligned_alloc(64, bytes);
     if (!v)
         return pd_fail(l->err, PD_ENOMEM, "out of memory for the weights");
-    memcpy(v, t->data, (size_t)t->bytes);
     *out = v;
-    return 0;
+    return gguf_copy(l->g, t->data, (size_t)t->bytes, v, l->err);
 }
 
 /* rows × cols of src (not read when it is measured). */
@@ -114,16 +127,18 @@ static int load_mat(struct loader *l, const struct eng_quant *q, const void *src
     return rc;
 }
 
-/* The rows of s, or of the e-th of its experts. The file's copy is dropped. */
+/* The rows of s, or of the e-th of its experts. */
 static int load_matrix(struct loader *l, const struct eng_slice *s, uint64_t e, struct eng_mat *out)
 {
     const struct gguf_tensor *t = s->t;
     uint64_t row_bytes = t->bytes / (t->dims[1] * t->dims[2] * t->dims[3]);
     const uint8_t *src = t->data + (s->row0 + e * s->rows) * row_bytes;
-    int rc = load_mat(l, eng_quant_find(t->type), src, (size_t)s->rows, (size_t)t->dims[0], out);
+    size_t bytes = (size_t)(s->rows * row_bytes);
+    int rc = l->measure ? 0 : read_stage(l, src, bytes);
 
-    if (!l->measure)
-        gguf_drop(l->g, src, (size_t)(s->rows * row_bytes));
+    if (rc == 0)
+        rc = load_mat(l, eng_quant_find(t->type), l->stage, (size_t)s->rows, (size_t)t->dims[0],
+                      out);
     return rc;
 }
 
@@ -202,8 +217,11 @@ static int load_f32(struct loader *l, const struct gguf_tensor *t, struct eng_ma
     f = malloc(rows * cols * sizeof(*f));
     if (!f)
         return pd_fail(l->err, PD_ENOMEM, "out of memory for the weights");
-    eng_quant_find(t->type)->dequant(t->data, f, rows * cols);
-    rc = load_mat(l, f32, f, rows, cols, out);
+    rc = read_stage(l, t->data, (size_t)t->bytes);
+    if (rc == 0) {
+        eng_quant_find(t->type)->dequant(l->stage, f, rows * cols);
+        rc = load_mat(l, f32, f, rows, cols, out);
+    }
     free(f);
     return rc;
 }
@@ -343,48 +361,62 @@ static int load_weights(struct loader *l, struct eng_model *m)
     return rc;
 }
 
-/* Of the bytes that are used, whatever happens to the path meanwhile. NULL: out of memory. */
+struct digest {
+    struct eng_model *m;
+    int rc;
+    struct pd_err err;
+};
+
+/* Of the file that is used, whatever happens to the path meanwhile. */
 static void *digest_main(void *arg)
 {
-    struct eng_model *m = arg;
+    struct digest *d = arg;
     struct pd_sha256 *h = pd_sha256_new();
+    uint8_t *chunk = malloc(DIGEST_CHUNK);
 
-    for (const struct gguf *g = m->gguf; h && g; g = g->next)
-        for (size_t at = 0, n; at < g->map_bytes; at += n) {
+    if (!h || !chunk)
+        d->rc = pd_fail(&d->err, PD_ENOMEM, "out of memory for the file's digest");
+    for (const struct gguf *g = d->m->gguf; d->rc == 0 && g; g = g->next)
+        for (size_t at = 0, n; d->rc == 0 && at < g->map_bytes; at += n) {
             n = g->map_bytes - at < DIGEST_CHUNK ? g->map_bytes - at : DIGEST_CHUNK;
-            pd_sha256_add(h, g->map + at, n);
-            gguf_drop(g, g->map + at, n);
+            d->rc = gguf_copy(g, g->map + at, n, chunk, &d->err);
+            if (d->rc == 0)
+                pd_sha256_add(h, chunk, n);
         }
-    if (!h)
-        return NULL;
-    pd_sha256_end(h, m->info.sha256);
+    if (d->rc == 0)
+        pd_sha256_end(h, d->m->info.sha256);
     pd_sha256_free(h);
-    return m;
+    free(chunk);
+    return NULL;
 }
 
 /* The digest depends on nothing else, so it runs beside the repacking. */
 static int load_data(struct eng_model *m, unsigned n_threads, struct pd_err *err)
 {
     struct loader l = {.g = m->gguf, .err = err};
+    struct digest digest = {.m = m};
     sigset_t all, old;
     pthread_t thread;
-    void *hashed;
     int rc = eng_pool_new(n_threads, &l.pool, err), failed;
 
     if (rc < 0)
         return rc;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &old); /* signals are not for this thread */
-    failed = pthread_create(&thread, NULL, digest_main, m);
+    failed = pthread_create(&thread, NULL, digest_main, &digest);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     rc = load_weights(&l, m);
     if (failed == 0)
-        pthread_join(thread, &hashed);
+        pthread_join(thread, NULL);
     else
-        hashed = digest_main(m);
+        digest_main(&digest);
     eng_pool_free(l.pool);
-    if (rc == 0 && !hashed)
-        rc = pd_fail(err, PD_ENOMEM, "out of memory for the file's digest");
+    free(l.stage);
+    if (rc == 0 && digest.rc < 0) {
+        rc = digest.rc;
+        if (err)
+            *err = digest.err;
+    }
     return rc;
 }
 
@@ -436,8 +468,7 @@ int eng_model_begin(const char *path, struct eng_model **out, struct eng_memory 
     }
     *out_memory =
         (struct eng_memory){.weights_bytes = l.n_bytes,
-                            .vocab_bytes = eng_tokenizer_bytes(m->tok) + gguf_bytes(m->gguf),
-                            .mapped_bytes = m->shape->embd->bytes};
+                            .vocab_bytes = eng_tokenizer_bytes(m->tok) + gguf_bytes(m->gguf)};
     *out = m;
     return 0;
 }

@@ -50,10 +50,10 @@ struct eng_model {
     uint64_t reserved_bytes;
     struct eng_shape *shape; /* of a model that is not loaded yet */
     struct eng_model_info info;
-    struct gguf *gguf; /* kept mapped: embedding rows are read from it */
+    struct gguf *gguf; /* kept open: embedding rows are read from it */
     struct eng_tokenizer *tok;
     struct eng_layer *layers; /* [n_layer] */
-    const uint8_t *embd;      /* [n_vocab][n_embd] as stored */
+    const uint8_t *embd;      /* [n_vocab][n_embd] as stored: a place for gguf_copy */
     const struct eng_quant *embd_quant;
     size_t embd_row_bytes;
     struct eng_mat output; /* [n_vocab, n_embd]; repacked from token_embd when tied */

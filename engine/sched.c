@@ -305,7 +305,7 @@ int eng_model_estimate(struct eng *e, const char *path, struct eng_memory *out, 
 
 uint64_t eng_memory_fixed(const struct eng_memory *m)
 {
-    return m->weights_bytes + m->vocab_bytes + m->mapped_bytes + m->work_bytes;
+    return m->weights_bytes + m->vocab_bytes + m->work_bytes;
 }
 
 /* A branch begins on the page that the shared part ends in: it has its own copy of that. */
@@ -337,13 +337,12 @@ static int reserve(struct eng *e, struct eng_model *m, struct eng_memory *memory
     if (!kv_pool_reserve(&e->kv, need, &left))
         return pd_fail(
             err, PD_ENOMEM,
-            "loading '%s' takes %.1f MB (weights %.1f, vocabulary %.1f, embedding %.1f, working "
-            "space %.1f), and %.1f kB for each token of a context, but of the memory limit of %.1f "
+            "loading '%s' takes %.1f MB (weights %.1f, vocabulary %.1f, working space %.1f), and "
+            "%.1f kB for each token of a context, but of the memory limit of %.1f "
             "MB %.1f MB are left: raise the limit or take a smaller model",
             m->info.path, megabytes(need), megabytes(memory->weights_bytes),
-            megabytes(memory->vocab_bytes), megabytes(memory->mapped_bytes),
-            megabytes(memory->work_bytes), (double)memory->kv_token_bytes / 1e3,
-            megabytes(e->kv.all_bytes), megabytes(left));
+            megabytes(memory->vocab_bytes), megabytes(memory->work_bytes),
+            (double)memory->kv_token_bytes / 1e3, megabytes(e->kv.all_bytes), megabytes(left));
     m->reserved_in = &e->kv;
     m->reserved_bytes = need;
     return 0;
@@ -821,7 +820,8 @@ static void finish_bad(struct run *r)
     const struct eng_model_info *info = &r->fwd->model->info;
 
     pd_fail(&r->req->err, PD_EFORMAT,
-            "model '%s' computed logits that are not numbers: its weights are damaged",
+            "model '%s' computed logits that are not numbers: its weights are damaged, "
+            "or its file was written to while it was in use",
             info->path ? info->path : "?");
     finish(r, ENG_FINISH_ERROR);
 }

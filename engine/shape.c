@@ -503,14 +503,20 @@ struct claims {
     struct pd_err *err;
 };
 
-static int check_vector(const struct gguf_tensor *t, const char *name, struct pd_err *err)
+static int check_vector(const struct gguf *g, const struct gguf_tensor *t, const char *name,
+                        struct pd_err *err)
 {
+    int rc;
+
     if (t->type != GGML_F32) {
         const struct eng_quant *q = eng_quant_find(t->type);
 
         return pd_fail(err, PD_EFORMAT, "tensor '%s' has type %s where F32 is needed", name,
                        q ? q->name : "unknown");
     }
+    rc = gguf_fetch(g, t->data, (size_t)t->bytes, err);
+    if (rc < 0)
+        return rc;
     for (uint64_t i = 0; i < t->dims[0]; i++) {
         float v;
 
@@ -556,7 +562,7 @@ static const struct gguf_tensor *claim(struct claims *c, const char *name, uint6
         return NULL;
     }
     if (!rows) {
-        *io_rc = check_vector(t, name, c->err);
+        *io_rc = check_vector(c->g, t, name, c->err);
         if (*io_rc < 0)
             return NULL;
     }

@@ -335,7 +335,6 @@ static void estimate_text(const struct eng *e, const struct model *o, const char
     } parts[] = {
         {"weights", m->weights_bytes, "repacked for the kernels"},
         {"vocabulary", m->vocab_bytes, "tokenizer and keys"},
-        {"embedding", m->mapped_bytes, "rows are read in the file: at most so much"},
         {"work", m->work_bytes, "of a step, whatever takes part in it"},
         {"program", o->program_bytes, "itself; not under --memory-limit"},
     };
@@ -371,7 +370,6 @@ static int estimate_json(const struct eng *e, const struct model *o, const char 
     put_uint(&w, "threads", eng_n_threads(e));
     put_uint(&w, "weights_bytes", m->weights_bytes);
     put_uint(&w, "vocab_bytes", m->vocab_bytes);
-    put_uint(&w, "embedding_bytes", m->mapped_bytes);
     put_uint(&w, "work_bytes", m->work_bytes);
     put_uint(&w, "program_bytes", o->program_bytes);
     put_text(&w, "kv_type", eng_kv_type_name(e));

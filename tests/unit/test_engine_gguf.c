@@ -453,6 +453,7 @@ static void test_files(void **state)
     assert_int_equal(gguf_open(path, &g, &err), 0);
     assert_string_equal(g->path, path);
     assert_int_equal(g->map_bytes, n);
+    assert_int_equal(gguf_fetch(g, g->map, n, &err), 0);
     assert_memory_equal(g->map, bytes, n);
     gguf_close(g);
     drop_file(path);

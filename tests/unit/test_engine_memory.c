@@ -1,11 +1,15 @@
-/* What an estimate says before loading is what loading and running then take, and what does not fit
- * below the ceiling is refused with the numbers. */
+/* What an estimate says before loading is what loading and running then take, what does not fit
+ * below the ceiling is refused with the numbers, and a file that is spoilt meanwhile is an error.
+ */
 #include "tests/unit/engine_fixture.h"
 
+#include <fcntl.h>
 #include <malloc.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/kernels.h"
+#include "engine/model.h"
 #include "tests/support/random_model.h"
 
 #define CONTEXT 100 /* not a multiple of a page */
@@ -185,10 +189,111 @@ static void test_ceiling(void **state)
     eng_close(e);
 }
 
+/* ---- a file that changes
+ * ------------------------------------------------------------------------ */
+
+/* A copy of the model; the path is static. */
+static const char *copy_model(const char *name)
+{
+    static char path[64];
+    struct pd_buf bytes = PD_BUF_INIT(1u << 26);
+    struct pd_err err = {0};
+    FILE *f;
+
+    snprintf(path, sizeof(path), "/tmp/ponder-memory-%d.gguf", (int)getpid());
+    fx_ok(pd_read_file(fx_path(name), &bytes, &err), &err);
+    f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(bytes.data, 1, bytes.len, f), bytes.len);
+    assert_int_equal(fclose(f), 0);
+    pd_buf_done(&bytes);
+    return path;
+}
+
+/* Shorter between opening and loading, by whatever: an error, and no signal. */
+static void test_shorter(void **state)
+{
+    static const char *const models[] = {"tiny-base-Q8_0.gguf", "tiny-prm-Q8_0.gguf"};
+    const off_t kept[] = {0, 4096, 300000, 1000000};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(models) / sizeof(*models); i++)
+        for (size_t k = 0; k < sizeof(kept) / sizeof(*kept); k++) {
+            const char *path = copy_model(models[i]);
+            struct eng_model *m;
+            struct eng_memory memory;
+            struct pd_err err = {0};
+
+            fx_ok(eng_model_begin(path, &m, &memory, &err), &err);
+            assert_int_equal(truncate(path, kept[k]), 0);
+            assert_int_equal(eng_model_finish(m, 2, &err), PD_EIO);
+            assert_non_null(strstr(err.text, "became shorter while it was read"));
+            assert_non_null(strstr(err.text, path));
+            eng_model_unref(m);
+            unlink(path);
+        }
+}
+
+/* The embedding is read from the file as tokens come. */
+static void check_running(void (*spoil)(const char *path))
+{
+    const char *path = copy_model("tiny-draft-Q8_0.gguf");
+    struct eng *e = fx_eng(NULL, 2, 0, 0);
+    struct eng_req req = {.op = ENG_GENERATE,
+                          .sampling = {.temperature = 1, .top_p = 1},
+                          .max_tokens = 4,
+                          .ignore_end = true},
+                   *reqs[] = {&req};
+    struct eng_model *m;
+    int32_t ids[3] = {1, 2, 3};
+    struct pd_err err = {0};
+
+    fx_ok(eng_model_open(e, path, &m, &err), &err);
+    req.ctx = fx_ctx(e, m, ids, 3);
+    fx_ok(eng_run(e, reqs, 1, &err), &err);
+    assert_int_equal(req.finish, ENG_FINISH_LENGTH);
+    eng_req_done(&req);
+    spoil(path);
+    fx_ok(eng_run(e, reqs, 1, &err), &err);
+    assert_int_equal(req.finish, ENG_FINISH_ERROR);
+    assert_int_equal(req.err.code, PD_EFORMAT);
+    assert_non_null(strstr(req.err.text, "written to while it was in use"));
+    eng_req_done(&req);
+    eng_ctx_free(req.ctx);
+    eng_model_unref(m);
+    eng_close(e);
+    unlink(path);
+}
+
+static void cut(const char *path)
+{
+    assert_int_equal(truncate(path, 1000), 0);
+}
+
+static void overwrite(const char *path)
+{
+    struct timespec long_ago[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = 1}};
+    FILE *f = fopen(path, "r+b");
+
+    assert_non_null(f);
+    assert_int_equal(fseek(f, -1, SEEK_END), 0);
+    assert_int_equal(fputc(7, f), 7);
+    assert_int_equal(fclose(f), 0);
+    assert_int_equal(utimensat(AT_FDCWD, path, long_ago, 0), 0); /* clocks of files are coarse */
+}
+
+static void test_running(void **state)
+{
+    (void)state;
+    check_running(cut);
+    check_running(overwrite);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_estimate), cmocka_unit_test(test_kv),
-                                       cmocka_unit_test(test_ceiling)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_estimate), cmocka_unit_test(test_kv), cmocka_unit_test(test_ceiling),
+        cmocka_unit_test(test_shorter), cmocka_unit_test(test_running)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,6 +14,7 @@ static void exact_mat(const struct eng_model *m, struct eng_mat *w, const char *
     struct pd_err err = {0};
 
     assert_non_null(t);
+    fx_ok(gguf_fetch(m->gguf, t->data, (size_t)t->bytes, &err), &err);
     eng_quant_find(t->type)->dequant(t->data, f, rows * cols);
     eng_mat_done(w);
     fx_ok(eng_mat_init(w, eng_quant_find(GGML_F32), f, rows, cols, NULL, &err), &err);

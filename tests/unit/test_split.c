@@ -88,6 +88,7 @@ static void write_part(const struct gguf *g, const char *path, unsigned no, uint
         pd_buf_add(&head, t->dims, t->n_dims * sizeof(*t->dims));
         pd_buf_add(&head, &t->type, sizeof(t->type));
         pd_buf_add(&head, &offset, sizeof(offset));
+        assert_int_equal(gguf_fetch(g, t->data, (size_t)t->bytes, NULL), 0);
         pd_buf_add(&data, t->data, (size_t)t->bytes);
         pad(&data);
     }
@@ -144,6 +145,8 @@ static void test_open(void **state)
         u = gguf_tensor(split, name);
         assert_non_null(u);
         assert_int_equal(u->bytes, t->bytes);
+        assert_int_equal(gguf_fetch(whole, t->data, (size_t)t->bytes, NULL), 0);
+        assert_int_equal(gguf_fetch(split, u->data, (size_t)u->bytes, NULL), 0);
         assert_memory_equal(u->data, t->data, t->bytes);
         free(name);
     }
