@@ -101,15 +101,16 @@ static int check_named(const char *source, const char *name, const char *what, s
                          what);
 }
 
+/* *out is to be freed also when it fails. */
 static int parse(const char *json, const char *what, bool (*is)(const struct pd_json *),
                  struct pd_json **out, struct pd_err *err)
 {
-    int rc = pd_json_parse(pd_str_of(json), out, err);
+    int rc;
 
-    if (rc == 0 && !is(*out)) {
-        pd_json_free(*out);
+    *out = NULL;
+    rc = pd_json_parse(pd_str_of(json), out, err);
+    if (rc == 0 && !is(*out))
         rc = pd_fail(err, PD_EINVAL, "not an %s", is == pd_json_is_array ? "array" : "object");
-    }
     if (rc < 0)
         pd_err_context(err, "in %s", what);
     return rc;
@@ -140,13 +141,11 @@ static int put_tool_calls(struct jinja *j, struct jinja_value message, const cha
     struct pd_json *calls;
     int rc = parse(json, "tool_calls", pd_json_is_array, &calls, err);
 
-    if (rc < 0)
-        return rc;
-    for (const struct pd_json *c = pd_json_first(calls); c; c = pd_json_next(c))
+    for (const struct pd_json *c = pd_json_first(calls); c && rc == 0; c = pd_json_next(c))
         jinja_append(j, list, tool_call(j, c));
     jinja_put(j, message, "tool_calls", list);
     pd_json_free(calls);
-    return 0;
+    return rc;
 }
 
 static void put_text(struct jinja *j, struct jinja_value message, const char *key, const char *text)
@@ -197,15 +196,14 @@ static int set_messages(struct jinja *j, const char *source, const struct pd_mes
 
 static int set_tools(struct jinja *j, const char *source, const char *json, struct pd_err *err)
 {
-    struct pd_json *tools = NULL;
+    struct pd_json *tools;
     int rc = parse(json, "the tools", pd_json_is_array, &tools, err);
 
     if (rc == 0 && pd_json_size(tools)) {
         rc = check_named(source, "tools", "tools", err);
         jinja_set(j, "tools", jinja_of_json(j, tools, JINJA_DATA));
     }
-    if (rc == 0)
-        pd_json_free(tools);
+    pd_json_free(tools);
     return rc;
 }
 
@@ -217,8 +215,6 @@ static int set_variables(struct jinja *j, const char *json, struct pd_err *err)
     struct pd_json *all;
     int rc = parse(json, "the template's variables", pd_json_is_object, &all, err);
 
-    if (rc < 0)
-        return rc;
     for (const struct pd_json *v = pd_json_first(all); v && rc == 0; v = pd_json_next(v)) {
         for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
             if (strcmp(pd_json_key(v), ours[i]) == 0)

@@ -227,6 +227,7 @@ static void another_question_is_asked_in_the_same_conversation(void **state)
     (void)state;
     run(ask_others, "", lines);
     key = trial_node(&t, 1)->seed;
+    trial_done(&t);
     prepare(ask_others, "", lines);
     t.job.chat = &chat; /* the lanes are those of the question, whatever came before it */
     assert_int_equal(trial_run(&t), 0);
