@@ -4,7 +4,6 @@
  * same token. */
 #include "engine/spec.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -265,16 +264,6 @@ void spec_guess(struct spec *const *lanes, size_t n, struct fwd_row *rows, size_
 
 /* ---- the life of a request
  * ---------------------------------------------------------------------------------------- */
-
-/* Not in a race, which counts steps; nor where the logits of a token depend on those drawn before
- * it (penalties), or more is told of each token than which it is. */
-static bool speculates(const struct eng_req *req)
-{
-    const struct eng_adjust *a = req->adjust;
-    bool penalties = a && (fabsf(a->presence) > 0 || fabsf(a->frequency) > 0);
-
-    return !req->race && !req->n_top && !penalties;
-}
 
 int spec_init(struct spec *s, const struct eng_req *req, struct pd_err *err)
 {
