@@ -163,6 +163,9 @@ int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct 
                    struct pd_err *err);
 /* Before it is started; l lives as long as the job. */
 void app_job_listen(struct app_job *j, const struct pd_listener *l);
+bool app_job_is_done(const struct app_job *j); /* of a stored one: by its row */
+/* For a recorded job: its result tells the tokens of each step if its model is loaded. */
+int app_job_take_tokenizer(struct app_job *j, struct pd_err *err);
 /* ended(user) on the job's thread, as the last that it does. Before the start. */
 void app_job_on_end(struct app_job *j, void (*ended)(void *user), void *user);
 /* Runs it on a thread of its own; app_job_wait returns its result. The row of a stored job that

@@ -902,6 +902,31 @@ out:
     return 0;
 }
 
+bool app_job_is_done(const struct app_job *j)
+{
+    return j->stored && strcmp(j->stored->job.status, "done") == 0;
+}
+
+int app_job_take_tokenizer(struct app_job *j, struct pd_err *err)
+{
+    struct pd_json *q = NULL;
+    const struct pd_json *m;
+    const char *file;
+    int rc = pd_json_parse(pd_str_of(j->core.request), &q, err);
+
+    m = pd_json_get(q, model_keys[MODEL_BASE]);
+    file = pd_json_string(pd_json_get(m, "file"));
+    for (size_t i = 0; i < j->app->n_models && rc == 0 && file && !j->core.gen; i++) {
+        struct app_model *loaded = &j->app->models[i];
+
+        if (strcmp(loaded->path, file) == 0 && check_model(m, loaded->model, NULL) == 0)
+            rc = app_generator_new(j->app->eng, loaded->model, j->core.model, NULL, &j->core.gen,
+                                   err);
+    }
+    pd_json_free(q);
+    return rc;
+}
+
 /* ---- running
  * -------------------------------------------------------------------------------------- */
 

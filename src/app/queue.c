@@ -75,8 +75,10 @@ struct running {
 struct queue {
     struct queue_config c;
     struct store *store;
-    struct pd_queue inbox;
-    bool inbox_ready, thread_runs;
+    struct pd_queue inbox,
+        over; /* over: the dispatcher's farewell, for who waits with a deadline */
+    struct pd_link farewell;
+    bool queues_ready;
     pthread_t thread;
     int lock_fd;
     atomic_bool closing;
@@ -672,6 +674,7 @@ static void *dispatcher(void *arg)
         }
         settle(q);
     }
+    pd_queue_push(&q->over, &q->farewell);
     return NULL;
 }
 
@@ -721,8 +724,10 @@ static void free_queue(struct queue *q)
         }
         free(c);
     }
-    if (q->inbox_ready)
+    if (q->queues_ready) {
         pd_queue_done(&q->inbox);
+        pd_queue_done(&q->over);
+    }
     if (q->lock_fd >= 0)
         close(q->lock_fd);
     free(q);
@@ -744,9 +749,15 @@ int queue_open(const struct queue_config *c, struct queue **out, struct pd_err *
     if (rc == PD_EBUSY)
         pd_fail(err, PD_EBUSY, "another daemon works on the jobs of database '%s'",
                 store_path(q->store));
-    if (rc == 0 && pd_queue_init(&q->inbox, INBOX_MAX) < 0)
-        rc = pd_fail(err, PD_ENOMEM, "out of memory");
-    q->inbox_ready = rc == 0;
+    if (rc == 0) {
+        bool has_inbox = pd_queue_init(&q->inbox, INBOX_MAX) == 0;
+
+        q->queues_ready = has_inbox && pd_queue_init(&q->over, 1) == 0;
+        if (has_inbox && !q->queues_ready)
+            pd_queue_done(&q->inbox);
+        if (!q->queues_ready)
+            rc = pd_fail(err, PD_ENOMEM, "out of memory");
+    }
     if (rc == 0)
         rc = recover(q, err);
     if (rc == 0) {
@@ -780,9 +791,8 @@ static int push(struct queue *q, struct msg *m, struct pd_err *err)
 int queue_close(struct queue *q, int64_t timeout_ns, struct pd_err *err)
 {
     int64_t deadline_ns = pd_clock_now_ns() + timeout_ns;
-    struct timespec at = {deadline_ns / PD_NS_PER_S, deadline_ns % PD_NS_PER_S};
+    struct pd_link *farewell;
     struct msg *m;
-    int e;
 
     if (!q)
         return 0;
@@ -792,9 +802,9 @@ int queue_close(struct queue *q, int64_t timeout_ns, struct pd_err *err)
     m->kind = MSG_CLOSE;
     atomic_store(&q->closing, true);
     pd_queue_push_wait(&q->inbox, &m->link);
-    e = pthread_clockjoin_np(q->thread, NULL, CLOCK_MONOTONIC, &at);
-    if (e)
+    if (pd_queue_pop_wait(&q->over, deadline_ns, &farewell) < 0)
         return pd_fail(err, PD_ETIMEOUT, "jobs did not stop in time; they go on at the next start");
+    pthread_join(q->thread, NULL);
     for (struct pd_link *l = pd_queue_pop(&q->inbox); l; l = pd_queue_pop(&q->inbox))
         take(q, pd_container_of(l, struct msg, link)); /* came beside the last of all: refused */
     settle(q);

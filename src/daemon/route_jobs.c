@@ -35,6 +35,8 @@ struct asking {
     char *status, *run, *cursor; /* of list */
     size_t depth, max;
     bool flat;
+    struct app_job *job; /* of a result */
+    int job_rc;
     struct pd_buf body;
     unsigned status_code;
     int rc;
@@ -43,6 +45,7 @@ struct asking {
 
 static void asking_free(struct asking *a)
 {
+    app_job_free(a->job);
     pd_buf_done(&a->body);
     free(a->status);
     free(a->run);
@@ -315,37 +318,27 @@ static int read_answer(struct asking *a, struct pd_jw *w, struct pd_err *err)
     return 0;
 }
 
-/* The whole result, as `ponder solve --json` prints it, from the record: no model is needed, and
- * nothing of the app but its store. */
+/* The whole result, as `ponder solve --json` prints it, from the record. */
 static int read_result(struct asking *a, struct pd_jw *w, struct pd_err *err)
 {
     const struct pd_result *r = NULL;
     struct store_job_row *rows = NULL;
-    struct app_job *j = NULL;
     size_t n = 0;
-    int rc = store_job_list(app_store(a->d->app),
-                            &(struct store_job_query){.id = a->id, .limit = 1}, &rows, &n, err);
+    int rc = a->job_rc < 0 ? a->job_rc : app_job_start(a->job, err);
 
-    if (rc == 0 && n == 0)
-        rc = PD_ENOENT;
-    if (rc == 0 && strcmp(rows[0].status, "done") != 0)
-        rc = pd_fail(err, PD_EBUSY, "job %s is %s: only a job that is done has a result", a->id,
-                     rows[0].status);
     if (rc == 0)
-        rc = app_job_stored(a->d->app, a->id, PD_JOB_RECORDED, &j, err);
+        rc = app_job_wait(a->job, PD_NEVER_NS, &r, err);
     if (rc == 0)
-        rc = app_job_start(j, err);
-    if (rc == 0)
-        rc = app_job_wait(j, PD_NEVER_NS, &r, err);
-    if (rc == 0) {
+        rc = store_job_list(app_store(a->d->app),
+                            &(struct store_job_query){.id = a->id, .limit = 1}, &rows, &n, err);
+    if (rc == 0 && n) {
         struct pd_result told = *r; /* borrowed, with the time of the run and not of this reading */
 
         told.elapsed_ns = (rows[0].finished_ms - rows[0].started_ms) * PD_NS_PER_MS;
         pd_jw_object(w);
-        app_result_json(w, app_job_core(j), &told, true);
+        app_result_json(w, app_job_core(a->job), &told, true);
         pd_jw_end_object(w);
     }
-    app_job_free(j);
     store_job_list_free(rows, n);
     return rc;
 }
@@ -586,12 +579,44 @@ static void answer(struct daemon *d, struct http_request *r, const struct route_
         ask_later(a);
 }
 
+static void on_result_made(struct daemon *d, void *arg)
+{
+    struct asking *a = arg;
+
+    (void)d;
+    if (a->r)
+        ask_later(a);
+    else
+        asking_free(a);
+}
+
+/* On the dispatcher's thread: only there is it known which models are loaded. */
+static void make_result(struct app *app, void *arg)
+{
+    struct asking *a = arg;
+
+    a->job_rc = strlen(a->id) < 30 ? PD_ENOENT /* a prefix names no job here */
+                                   : app_job_stored(app, a->id, PD_JOB_RECORDED, &a->job, &a->err);
+    if (a->job_rc == 0 && !app_job_is_done(a->job))
+        a->job_rc = pd_fail(&a->err, PD_EBUSY, "job %s has no result yet", a->id);
+    if (a->job_rc == 0)
+        a->job_rc = app_job_take_tokenizer(a->job, &a->err);
+    daemon_post(a->d, on_result_made, a);
+}
+
 static void result(struct daemon *d, struct http_request *r, const struct route_args *args)
 {
     struct asking *a = new_asking(d, r, args->v[0], read_result);
+    struct pd_err err;
 
-    if (a)
-        ask_later(a);
+    if (!a)
+        return;
+    if (queue_call(d->queue, make_result, a, &err) < 0) {
+        api_fail(r, &err);
+        asking_free(a);
+        return;
+    }
+    http_on_close(r, asker_left, a);
 }
 
 static void calls(struct daemon *d, struct http_request *r, const struct route_args *args)
