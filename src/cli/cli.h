@@ -114,6 +114,13 @@ void cli_block_signals(void); /* before the first thread starts */
 int cli_run_job(const struct cli *cli, struct app_job *job, const struct pd_result **out_result,
                 int *out_signal, struct pd_err *err);
 
+/* ---- perplexity.c: bench --perplexity ----------------------------------------------------------
+ */
+
+/* Of the text in file ("-": standard input), in chunks of n_ctx tokens: printed. */
+int cli_perplexity(const struct cli *cli, const struct eng_config *config, const char *model,
+                   const char *file, uint64_t n_ctx, struct pd_err *err);
+
 /* ---- show.c, tree.c ----------------------------------------------------------------------------
  */
 

@@ -7,6 +7,7 @@ ponder_SOURCES = \
 	src/cli/main.c \
 	src/cli/model.c \
 	src/cli/options.c \
+	src/cli/perplexity.c \
 	src/cli/replay.c \
 	src/cli/run.c \
 	src/cli/show.c \
