@@ -183,8 +183,9 @@ int eng_detokenize(const struct eng_tokenizer *t, const int32_t *ids, size_t n, 
 int eng_detokenize_whole(const struct eng_tokenizer *t, const int32_t *ids, size_t n, bool special,
                          struct pd_buf *out, struct pd_err *err);
 int32_t eng_token_find(const struct eng_tokenizer *t,
-                       struct pd_str text);           /* the id whose exact text it is, -1 */
-int32_t eng_token_bos(const struct eng_tokenizer *t); /* begins a text, -1 */
+                       struct pd_str text);             /* the id whose exact text it is, -1 */
+int32_t eng_token_bos(const struct eng_tokenizer *t);   /* begins a text, -1 */
+bool eng_token_adds_bos(const struct eng_tokenizer *t); /* whether a text wants it */
 bool eng_token_is_end(const struct eng_tokenizer *t, int32_t id); /* ends a text or a turn */
 bool eng_token_is_control(const struct eng_tokenizer *t, int32_t id);
 uint32_t eng_n_vocab(const struct eng_tokenizer *t);

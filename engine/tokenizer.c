@@ -492,6 +492,11 @@ int32_t eng_token_bos(const struct eng_tokenizer *t)
     return t->bos;
 }
 
+bool eng_token_adds_bos(const struct eng_tokenizer *t)
+{
+    return t->add_bos;
+}
+
 bool eng_token_is_end(const struct eng_tokenizer *t, int32_t id)
 {
     return id >= 0 && (uint32_t)id < t->n_vocab && t->ends[id];

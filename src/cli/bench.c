@@ -1,5 +1,5 @@
 /* `ponder bench`: how fast the engine runs a model here, and how much of what the machine can do
- * that is.
+ * that is. (With --perplexity, how well: perplexity.c.)
  *
  * Everything is measured once in each round, the machine's own limits too, so that whatever else
  * the machine is doing meanwhile hits all figures alike; medians of the rounds are shown.
@@ -44,7 +44,8 @@ struct point {
 struct bench {
     const struct cli *cli;
     uint64_t n_threads, n_rounds, n_gen;
-    const char *model_name, *kv_type;
+    const char *model_name, *kv_type, *perplexity;
+    uint64_t ctx; /* of --perplexity */
     struct cli_numbers prefill, branches, prompts;
     struct eng *eng;
     struct eng_model *model;
@@ -518,9 +519,13 @@ static int run(struct bench *b, struct pd_err *err)
                                       .kv_type = b->kv_type,
                                       .kv_bytes = NO_CEILING,
                                       .no_prefix_cache = true};
+    const char *model = b->model_name ? b->model_name : app_default_model;
     char *path = NULL;
-    int rc = app_find_model(b->model_name ? b->model_name : app_default_model, &path, err);
+    int rc;
 
+    if (b->perplexity)
+        return cli_perplexity(b->cli, &config, model, b->perplexity, b->ctx, err);
+    rc = app_find_model(model, &path, err);
     if (rc == 0)
         rc = eng_open(&config, &b->eng, err);
     if (rc == 0)
@@ -569,6 +574,7 @@ int cli_bench(struct cli *cli, int argc, char **argv, struct pd_err *err)
     b->cli = cli;
     b->n_rounds = 3;
     b->n_gen = 32;
+    b->ctx = 512;
     b->prefill = (struct cli_numbers){{512}, 1};
     b->prompts = (struct cli_numbers){{256}, 1};
     b->branches = (struct cli_numbers){{1, 2, 4, 8, 16, 32, 64}, 7};
@@ -585,6 +591,11 @@ int cli_bench(struct cli *cli, int argc, char **argv, struct pd_err *err)
         {"prompt", 0, CLI_NUMBERS, &b->prompts, "N,…", "lengths of the prompt they share", 1,
          1u << 24, false, false},
         {"gen", 0, CLI_NUMBER, &b->n_gen, "N", "tokens that each branch evaluates", 1, 1u << 24,
+         false, false},
+        {"perplexity", 0, CLI_TEXT, &b->perplexity, "FILE",
+         "measure no speed: how well the model foretells this text (- is standard input)", 0, 0,
+         false, false},
+        {"ctx", 0, CLI_NUMBER, &b->ctx, "N", "--perplexity: tokens of a chunk (512)", 4, 1u << 24,
          false, false},
         {"reps", 0, CLI_NUMBER, &b->n_rounds, "N", "rounds; medians of them are shown", 1,
          MAX_ROUNDS, false, false},

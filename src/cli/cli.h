@@ -141,6 +141,13 @@ struct cli_remote { /* of `solve`: what is asked and what is to be seen */
 /* Returns as cli_solve does. */
 int cli_solve_remote(struct cli *cli, const struct cli_remote *s, struct pd_err *err);
 
+/* ---- perplexity.c: bench --perplexity ----------------------------------------------------------
+ */
+
+/* Of the text in file ("-": standard input), in chunks of n_ctx tokens: printed. */
+int cli_perplexity(const struct cli *cli, const struct eng_config *config, const char *model,
+                   const char *file, uint64_t n_ctx, struct pd_err *err);
+
 /* ---- show.c, tree.c ----------------------------------------------------------------------------
  */
 

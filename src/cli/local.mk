@@ -11,6 +11,7 @@ ponder_SOURCES = \
 	src/cli/mcp.c \
 	src/cli/model.c \
 	src/cli/options.c \
+	src/cli/perplexity.c \
 	src/cli/replay.c \
 	src/cli/remote.c \
 	src/cli/run.c \

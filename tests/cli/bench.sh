@@ -63,6 +63,36 @@ tr '{' '\n' <"$tmp/out" | sed -n 's/^"what":"decode","branches":\([0-9]*\).*"kv_
 awk '{ kv[$1] = $2 } END { exit !(kv[1] > 0 && kv[2] * 2 == kv[1] * 3) }' "$tmp/kv"
 point 'branches share the pages of the prompt' $?
 
+# Perplexity, beside double precision:
+# tests/reference/forward.py --perplexity 64 MODEL $(ponder tokenize -m MODEL -f text)
+cat >"$tmp/text" <<'END'
+Omar has 18 + 4 = 22 cups.
+Paul has 22 + 3 = 25 cups.
+Noah has 25 - 16 = 9 cups.
+Sam and Paul have 22 + 25 = 47 cups.
+Sam and Paul and Noah have 47 + 9 = 56 cups.
+Nina now has 100 * 2 = 200 apples.
+Nina now has 200 + 126 = 326 apples.
+Paul now has 778 - 41 = 737 apples.
+The friends get 5 * 11 = 55 apples.
+Zoe now has 9 / 3 = 3 stamps.
+END
+for reference in tiny-base-F16:60.64935 tiny-base-Q8_0:59.27102; do
+    run bench -m "${reference%:*}" --perplexity "$tmp/text" --ctx 64 --json
+    sed 's/.*"chunks":\([0-9]*\),"tokens":\([0-9]*\),.*"perplexity":\([0-9.]*\),.*/\1 \2 \3/' "$tmp/out" |
+        awk -v want="${reference#*:}" '{ off = $3 / want - 1
+            exit !($1 == 2 && $2 == 62 && off < 0.005 && off > -0.005) }'
+    point "perplexity of ${reference%:*}" $?
+done
+run bench --perplexity "$tmp/text" --ctx 64 && grep -q '^perplexity 59\.[0-9]* ± [0-9.]*, of 62 tokens in 2 chunks of 64$' "$tmp/out"
+point 'perplexity as text' $?
+run bench --perplexity "$tmp/text" --ctx 256 && status=1 || status=$?
+[ "$status" -eq 2 ] && grep -q 'fewer than one chunk of 256' "$tmp/err"
+point 'a text shorter than a chunk' $?
+run bench --perplexity "$tmp/text" --ctx 513 && status=1 || status=$?
+[ "$status" -eq 2 ] && grep -q 'more than the 512 of this model' "$tmp/err"
+point 'a chunk longer than the context' $?
+
 # What is asked for and cannot be is refused.
 run bench --prefill 100000 && status=1 || status=$?
 [ "$status" -eq 2 ] && grep -q 'more than the 512 of this model' "$tmp/err"

@@ -11,9 +11,10 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes);
 
 static const char *const families[] = {
-    "gpt-2",          "qwen2",  "llama-bpe", "dbrx",   "starcoder", "falcon", "deepseek-llm",
-    "deepseek-coder", "tekken", "gpt-4o",    "llama2", "gemma",     "phi3",   "unknown"};
-enum { N_FAMILIES = sizeof(families) / sizeof(families[0]), N_BPE = 10 };
+    "gpt-2",        "qwen2",          "llama-bpe",        "dbrx",   "starcoder", "falcon",
+    "deepseek-llm", "deepseek-coder", "tekken",           "gpt-4o", "llama2",    "gemma",
+    "phi3",         "unknown",        "deepseek-r1-qwen", "refact", "mpt",       "smollm"};
+enum { N_FAMILIES = sizeof(families) / sizeof(families[0]), FIRST_SPM = 10, LAST_SPM = 13 };
 enum { WORDS_MAX = 16, WORD_MAX = 15 };
 
 static bool has(struct pd_str text, const char *what)
@@ -110,7 +111,8 @@ static void add_word(struct vocabulary *v, bool bpe, struct pd_str word, int32_t
 
 static void try_vocabulary(unsigned family, const uint8_t *data, size_t n_bytes)
 {
-    bool bpe = family < N_BPE, prefix = family != 11, bytes = family != 13, user = false;
+    bool bpe = family < FIRST_SPM || family > LAST_SPM, prefix = family != 11, bytes = family != 13,
+         user = false;
     struct pd_str text = {(const char *)data, n_bytes};
     struct vocabulary v;
     struct eng_tokenizer *t = NULL;

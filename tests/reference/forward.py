@@ -8,6 +8,9 @@ tiny shapes of tests/support/random_model.c.
                                            and rewrites the JSON files of this folder
     tests/reference/forward.py MODEL.gguf [ID...]
                                            the five largest logits after these token ids
+    tests/reference/forward.py --perplexity N MODEL.gguf ID...
+                                           of these ids as `ponder bench --perplexity --ctx N` counts
+                                           (of a vocabulary that wants no BOS)
 
 A JSON file is one shape:
     prompt     token ids
@@ -401,6 +404,15 @@ def logprobs(rows, ids):
     return [float(np.log(softmax(rows[i]))[t]) for i, t in enumerate(ids[1:])]
 
 
+def perplexity(model, n_ctx, ids):
+    scored = []
+    for at in range(0, len(ids) - n_ctx + 1, n_ctx):
+        chunk = ids[at:at + n_ctx]
+        model.forget()
+        scored += logprobs(model.logits(chunk), chunk)[n_ctx // 2:]
+    return np.exp(-np.mean(scored))
+
+
 def some_ids(model, n):
     n_vocab = len(model.file.keys["tokenizer.ggml.tokens"])
     return [300 + i * i * 37 % (n_vocab - 310) for i in range(n)]  # no control tokens
@@ -448,6 +460,8 @@ def regenerate(build):
 def main():
     if len(sys.argv) == 2 and os.path.isdir(sys.argv[1]):
         regenerate(sys.argv[1])
+    elif len(sys.argv) > 4 and sys.argv[1] == "--perplexity":
+        print(perplexity(Model(sys.argv[3]), int(sys.argv[2]), [int(a) for a in sys.argv[4:]]))
     elif len(sys.argv) > 2:
         print(*five_largest(Model(sys.argv[1]).logits([int(a) for a in sys.argv[2:]])[-1]))
     else:
