@@ -273,7 +273,7 @@ run job fly
 point 'no such verb: exit 2' $?
 
 # ---- solve --host: what an embedded run prints
-same() # ARGUMENTS...: standard output but for times and ids
+same() # ARGUMENTS...: standard output but for times, ids and what the daemon's cache had already
 {
     PONDER_DATA_DIR="$tmp/alone" "$ponder" solve "$@" 2>/dev/null >"$tmp/embedded"
     code=$?
@@ -284,7 +284,9 @@ same() # ARGUMENTS...: standard output but for times and ids
 }
 clean()
 {
-    sed 's/job_[0-9A-Z]*/ID/g; s/^time .*//; s/"elapsed_ms":[0-9]*/T/'
+    sed 's/job_[0-9A-Z]*/ID/g; s/^time .*//; s/"elapsed_ms":[0-9]*/T/
+        s/[0-9]* prefilled, [0-9]* cached, [0-9]* scored/C/; s/([0-9]* cached)/C/
+        s/"prefilled":[0-9]*,"cached":[0-9]*,"scored":[0-9]*/C/'
 }
 same -p dev-0003 -o samples=4
 same -p dev-0003 -o samples=4 --json
