@@ -273,7 +273,7 @@ run job fly
 point 'no such verb: exit 2' $?
 
 # ---- solve --host: what an embedded run prints
-same() # ARGUMENTS...: standard output but for times, ids and what the daemon had evaluated before
+same() # ARGUMENTS...: standard output but for times, ids and what the daemon's cache had already
 {
     PONDER_DATA_DIR="$tmp/alone" "$ponder" solve "$@" 2>/dev/null >"$tmp/embedded"
     code=$?
@@ -285,8 +285,8 @@ same() # ARGUMENTS...: standard output but for times, ids and what the daemon ha
 clean()
 {
     sed 's/job_[0-9A-Z]*/ID/g; s/^time .*//; s/"elapsed_ms":[0-9]*/T/
-        s/[0-9]* prefilled, [0-9]* cached, [0-9]* scored/WORK/
-        s/"prefilled":[0-9]*,"cached":[0-9]*,"scored":[0-9]*/WORK/'
+        s/[0-9]* prefilled, [0-9]* cached, [0-9]* scored/C/; s/([0-9]* cached)/C/
+        s/"prefilled":[0-9]*,"cached":[0-9]*,"scored":[0-9]*/C/'
 }
 same -p dev-0003 -o samples=4
 same -p dev-0003 -o samples=4 --json
