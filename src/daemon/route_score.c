@@ -15,8 +15,8 @@
 struct scoring {
     struct daemon *d;
     struct http_request *r; /* NULL: the client has left */
-    struct app_job *job;    /* dispatcher; the loop's from on_started on */
-    struct app_job *running;
+    struct app_job *job;    /* the dispatcher's until `started` */
+    bool started, over;     /* loop: both have been heard, in whatever order, and it is done */
     struct pd_arena arena;
     bool rerank;
     const char *model, *problem;
@@ -42,8 +42,8 @@ static void client_left(void *user)
     struct scoring *s = user;
 
     s->r = NULL;
-    if (s->running)
-        app_job_cancel(s->running);
+    if (s->started)
+        app_job_cancel(s->job);
 }
 
 /* ---- answers -------------------------------------------------------------------------------- */
@@ -186,13 +186,12 @@ static void reply(struct scoring *s, const struct pd_result *r)
 
 /* ---- the way of a request ------------------------------------------------------------------- */
 
-static void on_over(struct daemon *d, void *arg)
+static void finish(struct scoring *s)
 {
-    struct scoring *s = arg;
     const struct pd_result *r = NULL;
     int rc = s->err.code;
 
-    d->n_scoring--;
+    s->d->n_scoring--;
     if (rc == PD_OK)
         rc = app_job_wait(s->job, PD_NEVER_NS, &r, &s->err);
     if (s->r && rc < 0)
@@ -202,12 +201,14 @@ static void on_over(struct daemon *d, void *arg)
     scoring_free(s);
 }
 
-/* On the job's thread, or the dispatcher's where there is none. */
-static void is_over(void *user)
+static void on_over(struct daemon *d, void *arg)
 {
-    struct scoring *s = user;
+    struct scoring *s = arg;
 
-    (void)daemon_post(s->d, on_over, s); /* the daemon does not end before */
+    (void)d;
+    s->over = true;
+    if (s->started)
+        finish(s);
 }
 
 static void on_started(struct daemon *d, void *arg)
@@ -215,23 +216,32 @@ static void on_started(struct daemon *d, void *arg)
     struct scoring *s = arg;
 
     (void)d;
-    s->running = s->job;
-    if (!s->r)
+    s->started = true;
+    if (s->over || s->err.code != PD_OK) /* it has ended, or never ran */
+        finish(s);
+    else if (!s->r)
         app_job_cancel(s->job);
 }
 
-static void start(struct app *a, void *user)
+/* On the job's thread. */
+static void is_over(void *user)
 {
     struct scoring *s = user;
 
-    if (app_job_score(a, s->model, s->problem, s->texts, s->n, &s->job, &s->err) < 0) {
-        is_over(s);
-        return;
+    (void)daemon_post(s->d, on_over, s); /* the daemon does not end before */
+}
+
+/* On the dispatcher's. */
+static void start(struct app *a, void *user)
+{
+    struct scoring *s = user;
+    int rc = app_job_score(a, s->model, s->problem, s->texts, s->n, &s->job, &s->err);
+
+    if (rc == 0) {
+        app_job_on_end(s->job, is_over, s);
+        (void)app_job_start(s->job, &s->err);
     }
-    app_job_on_end(s->job, is_over, s);
     (void)daemon_post(s->d, on_started, s);
-    if (app_job_start(s->job, &s->err) < 0)
-        is_over(s);
 }
 
 /* ---- requests ------------------------------------------------------------------------------- */
