@@ -132,7 +132,7 @@ LDADD += $(CMOCKA_LIBS)
 tests_unit_test_strategies_smc_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=search_random
 # which fails any of them
 tests_unit_test_engine_oom_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=malloc -Wl,--wrap=calloc \
-	-Wl,--wrap=realloc -Wl,--wrap=aligned_alloc
+	-Wl,--wrap=realloc -Wl,--wrap=aligned_alloc -Wl,--wrap=posix_memalign
 check_PROGRAMS += $(UNIT_TESTS) $(PROP_TESTS)
 TESTS += $(UNIT_TESTS) $(PROP_TESTS)
 else

@@ -2,16 +2,19 @@
  * error that says so and nothing left behind (the sanitizers look), or the result as ever. */
 #include "tests/unit/engine_fixture.h"
 
+#include <errno.h>
 #include <stdatomic.h>
 
 void *__real_malloc(size_t n);
 void *__real_calloc(size_t n, size_t elem);
 void *__real_realloc(void *p, size_t n);
 void *__real_aligned_alloc(size_t align, size_t n);
+int __real_posix_memalign(void **out, size_t align, size_t n);
 void *__wrap_malloc(size_t n);
 void *__wrap_calloc(size_t n, size_t elem);
 void *__wrap_realloc(void *p, size_t n);
 void *__wrap_aligned_alloc(size_t align, size_t n);
+int __wrap_posix_memalign(void **out, size_t align, size_t n);
 
 static atomic_long countdown = -1; /* allocations until one fails, on any thread; below 0: none */
 
@@ -38,6 +41,11 @@ void *__wrap_realloc(void *p, size_t n)
 void *__wrap_aligned_alloc(size_t align, size_t n)
 {
     return fails() ? NULL : __real_aligned_alloc(align, n);
+}
+
+int __wrap_posix_memalign(void **out, size_t align, size_t n)
+{
+    return fails() ? ENOMEM : __real_posix_memalign(out, align, n);
 }
 
 /* Draws two tokens on each of two branches; 0 or an error. */
