@@ -38,7 +38,7 @@ UNIT_TESTS = \
 	tests/unit/test_engine_kernels \
 	tests/unit/test_engine_memory \
 	tests/unit/test_engine_models \
-	tests/unit/test_engine_quants \
+	tests/unit/test_engine_oom \
 	tests/unit/test_engine_pool \
 	tests/unit/test_engine_prefix \
 	tests/unit/test_engine_quants \
@@ -152,6 +152,9 @@ tests_support_libsupport_a_SOURCES = \
 LDADD += $(CMOCKA_LIBS)
 # which draws in a search's place
 tests_unit_test_strategies_smc_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=search_random
+# which fails any of them
+tests_unit_test_engine_oom_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=malloc -Wl,--wrap=calloc \
+	-Wl,--wrap=realloc -Wl,--wrap=aligned_alloc -Wl,--wrap=posix_memalign
 check_PROGRAMS += $(UNIT_TESTS) $(PROP_TESTS)
 TESTS += $(UNIT_TESTS) $(PROP_TESTS)
 else
