@@ -78,6 +78,7 @@ FUZZ_TESTS = \
 SCRIPT_TESTS = \
 	tests/api/jobs.sh \
 	tests/api/kill9.sh \
+	tests/api/mcp.sh \
 	tests/api/openai.sh \
 	tests/cli/bench.sh \
 	tests/cli/errors.sh \

@@ -44,12 +44,12 @@ struct call {
 static int put_line(void *user, const struct client_event *e)
 {
     struct bridge *b = user;
+    struct pd_str text = pd_str_trim(e->data);
     int rc;
 
     pthread_mutex_lock(&b->out);
-    for (size_t i = 0; i < e->data.len;
-         i++) /* the message may be spread over lines: blanks of JSON */
-        putchar(e->data.ptr[i] == '\n' ? ' ' : e->data.ptr[i]);
+    for (size_t i = 0; i < text.len; i++) /* line ends are blanks in JSON, and not allowed here */
+        putchar(text.ptr[i] == '\n' ? ' ' : text.ptr[i]);
     putchar('\n');
     rc = fflush(stdout) == 0 ? 0 : PD_EIO;
     pthread_mutex_unlock(&b->out);
@@ -243,8 +243,10 @@ int cli_mcp(struct cli *cli, int argc, char **argv, struct pd_err *err)
     char *line = NULL;
     size_t cap = 0;
     ssize_t n;
-    int rc = cli_options(cli, argc, argv, table, &usage_text, err);
+    int rc;
 
+    cli->remote = true;
+    rc = cli_options(cli, argc, argv, table, &usage_text, err);
     if (rc < 0 || cli->help)
         return rc < 0 ? rc : CLI_EXIT_OK;
     if (rc > 0)
