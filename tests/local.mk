@@ -112,6 +112,8 @@ EXTRA_DIST += tests/gguf_builder.h tests/vocabulary.h tests/unit/engine_fixture.
 	tests/unit/engine_tolerance.h
 EXTRA_DIST += tests/api/openai.py \
 	tests/clients/README.md \
+	tests/clients/load.py \
+	tests/clients/mcp.mjs \
 	tests/clients/openai.mjs \
 	tests/clients/openai.sh \
 	tests/recipes/problems.py \

@@ -56,8 +56,13 @@ int app_start_engine(struct app *a, const char *kv_type, struct pd_err *err)
     struct eng_config c = a->config;
 
     c.kv_type = kv_type ? kv_type : "f16";
-    if (!a->eng)
-        return eng_open(&c, &a->eng, err);
+    if (!a->eng) {
+        struct eng *eng = NULL;
+        int rc = eng_open(&c, &eng, err);
+
+        a->eng = eng;
+        return rc;
+    }
     if (strcmp(eng_kv_type_name(a->eng), c.kv_type) != 0)
         return pd_fail(err, PD_EINVAL,
                        "a job wants the KV cache type %s, but the engine runs with %s", c.kv_type,

@@ -142,7 +142,7 @@ struct app_config {
 int app_open(const struct app_config *c, struct app **out, struct pd_err *err);
 void app_close(struct app *a);
 struct store *app_store(const struct app *a); /* NULL with no_trace */
-struct eng *app_engine(const struct app *a);  /* NULL: no job has needed one */
+struct eng *app_engine(const struct app *a);  /* NULL: no job has needed one; any thread */
 
 struct app_job;
 /* Parses, validates, loads the models, stores the job (durable on return). */

@@ -10,8 +10,8 @@ struct app_model {
 };
 
 struct app {
-    struct eng_config config; /* of the engine, but for kv_type */
-    struct eng *eng;          /* NULL: not needed so far */
+    struct eng_config config;  /* of the engine, but for kv_type */
+    _Atomic(struct eng *) eng; /* NULL: not needed so far; app_engine is anyone's */
     struct store *store;
     struct app_model *models; /* loaded, one reference each */
     size_t n_models;

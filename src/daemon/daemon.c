@@ -1,7 +1,7 @@
 /* The life of the daemon: the loop, its worker threads, signals, the end.
  *
  *   start   listen, READY=1
- *   serve   until SIGTERM or SIGINT; SIGHUP opens the log's rules again (nothing else is read yet)
+ *   serve   until SIGTERM or SIGINT; SIGHUP does nothing yet but say so
  *   drain   no new connections; running jobs are paused, so that they go on at the next start;
  *           what is being answered has drain_s to end; a second signal ends at once
  *

@@ -158,6 +158,34 @@ static void put_jobs(const struct daemon *d, struct pd_buf *out)
     pthread_mutex_unlock(&m->lock);
 }
 
+static void put_number(struct pd_buf *out, const char *name, const char *type, const char *help,
+                       double value)
+{
+    head(out, name, type, help);
+    pd_buf_printf(out, "ponder_%s %.17g\n", name, value);
+}
+
+static void put_engine(const struct daemon *d, struct pd_buf *out)
+{
+    const struct eng *engine = app_engine(d->app);
+    struct eng_stats s = {0}; /* no job has needed an engine: nothing was done */
+
+    if (engine)
+        eng_stats(engine, &s);
+    put_number(out, "kv_bytes", "gauge", "KV pages that contexts hold.",
+               (double)s.kv_page_bytes_used);
+    put_number(out, "kv_pages_cached", "gauge", "KV pages kept for prompts that come again.",
+               (double)s.kv_pages_cached);
+    put_number(out, "kv_shared_ratio", "gauge", "Contexts that hold a page, on average.",
+               s.kv_pages_used ? (double)s.kv_pages_seen / (double)s.kv_pages_used : 0);
+    put_number(out, "prefix_hit_tokens_total", "counter", "Prompt tokens found evaluated already.",
+               (double)s.prefix_hit_tokens);
+    put_number(out, "prefix_evictions_total", "counter", "Cached KV pages given up.",
+               (double)s.prefix_evictions);
+    put_number(out, "engine_steps_total", "counter", "Batches computed.", (double)s.steps);
+    put_number(out, "engine_rows_total", "counter", "Tokens in them.", (double)s.rows);
+}
+
 static unsigned long resident_pages(void)
 {
     unsigned long total = 0, resident = 0;
@@ -183,6 +211,7 @@ void metrics_write(const struct daemon *d, struct pd_buf *out)
 {
     put_requests(d->metrics, out);
     put_jobs(d, out);
+    put_engine(d, out);
     head(out, "http_connections", "gauge", "Open connections.");
     pd_buf_printf(out, "ponder_http_connections %u\n", http_server_connections(d->http));
     head(out, "http_streams", "gauge", "Answers being streamed.");
