@@ -35,6 +35,21 @@ static const char *id_of(const struct http_request *r)
     return seen ? seen->id : "";
 }
 
+void api_put_text(struct pd_jw *w, const char *key, const char *text)
+{
+    pd_jw_key(w, key);
+    if (text)
+        pd_jw_strz(w, text);
+    else
+        pd_jw_null(w);
+}
+
+void api_put_count(struct pd_jw *w, const char *key, uint64_t n)
+{
+    pd_jw_key(w, key);
+    pd_jw_uint(w, n);
+}
+
 void api_error_json(struct pd_jw *w, const char *message, const char *type, const char *code,
                     const char *param, const char *request_id)
 {

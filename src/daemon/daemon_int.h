@@ -76,6 +76,9 @@ void api_error_json(struct pd_jw *w, const char *message, const char *type, cons
                     const char *param, const char *request_id);
 /* The error of a pd_code that has no more special meaning to the route. */
 void api_fail(struct http_request *r, const struct pd_err *err);
+/* A member of an open object; text NULL: null. */
+void api_put_text(struct pd_jw *w, const char *key, const char *text);
+void api_put_count(struct pd_jw *w, const char *key, uint64_t n);
 /* Replies with b (or 500 when it could not hold its text), and empties it. */
 void api_json(struct http_request *r, unsigned status, struct pd_buf *b);
 /* What request_parse found wrong. */

@@ -81,22 +81,6 @@ static void solve_free(struct solve *s)
     free(s);
 }
 
-/* Every member is written, null where there is nothing. */
-static void put_text(struct pd_jw *w, const char *key, const char *text)
-{
-    pd_jw_key(w, key);
-    if (text)
-        pd_jw_strz(w, text);
-    else
-        pd_jw_null(w);
-}
-
-static void put_count(struct pd_jw *w, const char *key, uint64_t n)
-{
-    pd_jw_key(w, key);
-    pd_jw_uint(w, n);
-}
-
 static void on_over(struct daemon *d, void *arg)
 {
     struct solve *s = arg;
@@ -122,8 +106,8 @@ static void on_stored(struct daemon *d, void *arg)
 
         pd_jw_init(&w, &b);
         pd_jw_object(&w);
-        put_text(&w, "job", s->id);
-        put_text(&w, "status", "queued");
+        api_put_text(&w, "job", s->id);
+        api_put_text(&w, "status", "queued");
         pd_jw_end_object(&w);
         mcp_done(s->call, &b, NULL);
         s->call = NULL;
@@ -180,18 +164,18 @@ static void q_ended(void *user, const struct queue_end *end)
                  end->err && end->err->text[0] ? end->err->text : "the job was deleted");
     pd_jw_init(&w, &s->result);
     pd_jw_object(&w);
-    put_text(&w, "job", end->id);
-    put_text(&w, "status", end->status);
-    put_text(&w, "stopped_by", r ? r->stopped_by : NULL);
-    put_text(&w, "answer", r ? r->answer : NULL);
+    api_put_text(&w, "job", end->id);
+    api_put_text(&w, "status", end->status);
+    api_put_text(&w, "stopped_by", r ? r->stopped_by : NULL);
+    api_put_text(&w, "answer", r ? r->answer : NULL);
     pd_jw_key(&w, "reasoning");
     if (r)
         pd_jw_str(&w, r->text);
     else
         pd_jw_null(&w);
-    put_count(&w, "agree", r ? r->agree : 0);
-    put_count(&w, "of", r ? r->of : 0);
-    put_count(&w, "generated_tokens", r ? r->usage.generated : 0);
+    api_put_count(&w, "agree", r ? r->agree : 0);
+    api_put_count(&w, "of", r ? r->of : 0);
+    api_put_count(&w, "generated_tokens", r ? r->usage.generated : 0);
     pd_jw_end_object(&w);
     daemon_post(s->d, on_over, s);
 }
@@ -251,7 +235,7 @@ static int write_body(const struct pd_json *args, struct pd_buf *b)
     pd_jw_key(&w, "messages");
     pd_jw_array(&w);
     pd_jw_object(&w);
-    put_text(&w, "role", "user");
+    api_put_text(&w, "role", "user");
     pd_jw_key(&w, "content");
     pd_jw_value(&w, pd_json_get(args, "question"));
     pd_jw_end_object(&w);
@@ -379,15 +363,15 @@ static void read_later(struct reading *r, void (*run)(struct daemon *d, void *ar
 
 static void put_row(struct pd_jw *w, const struct store_job_row *row)
 {
-    put_text(w, "job", row->id);
-    put_text(w, "status", row->status);
-    put_text(w, "stopped_by", row->stopped_by);
-    put_text(w, "answer", row->answer);
-    put_text(w, "error", row->error);
-    put_text(w, "strategy", row->strategy);
-    put_text(w, "model", row->model);
-    put_count(w, "nodes", row->n_nodes);
-    put_count(w, "generated_tokens", row->generated);
+    api_put_text(w, "job", row->id);
+    api_put_text(w, "status", row->status);
+    api_put_text(w, "stopped_by", row->stopped_by);
+    api_put_text(w, "answer", row->answer);
+    api_put_text(w, "error", row->error);
+    api_put_text(w, "strategy", row->strategy);
+    api_put_text(w, "model", row->model);
+    api_put_count(w, "nodes", row->n_nodes);
+    api_put_count(w, "generated_tokens", row->generated);
 }
 
 static void read_status(struct daemon *d, void *arg)
@@ -432,12 +416,12 @@ static void read_result(struct daemon *d, void *arg)
 
         pd_jw_init(&w, &r->structured);
         pd_jw_object(&w);
-        put_text(&w, "job", t->job.id);
-        put_text(&w, "status", t->job.status);
-        put_text(&w, "stopped_by", t->job.stopped_by);
-        put_text(&w, "answer", t->job.answer);
-        put_text(&w, "reasoning", line);
-        put_text(&w, "error", t->job.error);
+        api_put_text(&w, "job", t->job.id);
+        api_put_text(&w, "status", t->job.status);
+        api_put_text(&w, "stopped_by", t->job.stopped_by);
+        api_put_text(&w, "answer", t->job.answer);
+        api_put_text(&w, "reasoning", line);
+        api_put_text(&w, "error", t->job.error);
         pd_jw_end_object(&w);
         free(line);
     }
@@ -465,10 +449,10 @@ static void read_tree(struct daemon *d, void *arg)
         return;
     pd_jw_init(&w, &r->structured);
     pd_jw_object(&w);
-    put_text(&w, "job", t->job.id);
-    put_text(&w, "strategy", t->job.strategy);
-    put_text(&w, "answer", t->job.answer);
-    put_count(&w, "nodes_total", t->n_nodes);
+    api_put_text(&w, "job", t->job.id);
+    api_put_text(&w, "strategy", t->job.strategy);
+    api_put_text(&w, "answer", t->job.answer);
+    api_put_count(&w, "nodes_total", t->n_nodes);
     pd_jw_key(&w, "nodes");
     pd_jw_array(&w);
     pd_buf_printf(&r->text, "%s made %zu nodes, answer: %s\n", t->job.strategy, t->n_nodes,
@@ -480,10 +464,10 @@ static void read_tree(struct daemon *d, void *arg)
 
         shown.len = pd_utf8_complete(shown);
         pd_jw_object(&w);
-        put_count(&w, "node", n->id);
-        put_count(&w, "parent", n->parent);
-        put_text(&w, "status", n->status);
-        put_text(&w, "why_pruned", n->prune_reason);
+        api_put_count(&w, "node", n->id);
+        api_put_count(&w, "parent", n->parent);
+        api_put_text(&w, "status", n->status);
+        api_put_text(&w, "why_pruned", n->prune_reason);
         pd_jw_key(&w, "score");
         if (value >= 0)
             pd_jw_double(&w, value);
@@ -521,12 +505,12 @@ static void read_models(struct daemon *d, void *arg)
     pd_jw_array(&w);
     for (size_t i = 0; i < n; i++) {
         pd_jw_object(&w);
-        put_text(&w, "name", files[i].name);
-        put_text(&w, "alias_of", files[i].alias_of);
+        api_put_text(&w, "name", files[i].name);
+        api_put_text(&w, "alias_of", files[i].alias_of);
         pd_jw_end_object(&w);
     }
     pd_jw_end_array(&w);
-    put_text(&w, "default", app_default_model);
+    api_put_text(&w, "default", app_default_model);
     pd_jw_end_object(&w);
     app_list_models_free(files, n);
 }
@@ -603,8 +587,8 @@ static void on_told(struct daemon *d, void *arg)
     (void)d;
     pd_jw_init(&w, &b);
     pd_jw_object(&w);
-    put_text(&w, "job", t->id);
-    put_text(&w, "status", t->status);
+    api_put_text(&w, "job", t->id);
+    api_put_text(&w, "status", t->status);
     pd_jw_end_object(&w);
     if (t->rc < 0)
         mcp_failed(t->call, t->err.text);

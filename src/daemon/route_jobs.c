@@ -129,21 +129,6 @@ static void ask_later(struct asking *a)
 
 /* ---- rows as JSON -------------------------------------------------------------------------- */
 
-static void put_text(struct pd_jw *w, const char *key, const char *text)
-{
-    pd_jw_key(w, key);
-    if (text)
-        pd_jw_strz(w, text);
-    else
-        pd_jw_null(w);
-}
-
-static void put_count(struct pd_jw *w, const char *key, uint64_t n)
-{
-    pd_jw_key(w, key);
-    pd_jw_uint(w, n);
-}
-
 static void put_time(struct pd_jw *w, const char *key, int64_t ms)
 {
     pd_jw_key(w, key);
@@ -164,32 +149,32 @@ static void put_budget(struct pd_jw *w, const struct store_job_row *row)
     if (pd_json_parse(pd_str_of(row->budget), &b, NULL) < 0)
         return;
     if (pd_json_int(pd_json_get(b, "tokens"), &tokens) && tokens > 0)
-        put_count(w, "tokens_left",
-                  (uint64_t)tokens > row->generated ? (uint64_t)tokens - row->generated : 0);
+        api_put_count(w, "tokens_left",
+                      (uint64_t)tokens > row->generated ? (uint64_t)tokens - row->generated : 0);
     pd_json_free(b);
 }
 
 static void put_job(struct pd_jw *w, const struct store_job_row *row)
 {
     pd_jw_object(w);
-    put_text(w, "id", row->id);
-    put_text(w, "object", "job");
-    put_text(w, "status", row->status);
-    put_text(w, "stopped_by", row->stopped_by);
-    put_text(w, "question", row->question);
-    put_text(w, "answer", row->answer);
-    put_text(w, "error", row->error);
-    put_text(w, "strategy", row->strategy);
-    put_text(w, "model", row->model);
-    put_text(w, "scorer", row->scorer);
-    put_count(w, "seed", row->seed);
+    api_put_text(w, "id", row->id);
+    api_put_text(w, "object", "job");
+    api_put_text(w, "status", row->status);
+    api_put_text(w, "stopped_by", row->stopped_by);
+    api_put_text(w, "question", row->question);
+    api_put_text(w, "answer", row->answer);
+    api_put_text(w, "error", row->error);
+    api_put_text(w, "strategy", row->strategy);
+    api_put_text(w, "model", row->model);
+    api_put_text(w, "scorer", row->scorer);
+    api_put_count(w, "seed", row->seed);
     put_budget(w, row);
-    put_count(w, "nodes", row->n_nodes);
-    put_count(w, "generated_tokens", row->generated);
+    api_put_count(w, "nodes", row->n_nodes);
+    api_put_count(w, "generated_tokens", row->generated);
     put_time(w, "created_ms", row->created_ms);
     put_time(w, "started_ms", row->started_ms);
     put_time(w, "finished_ms", row->finished_ms);
-    put_text(w, "digest", row->digest);
+    api_put_text(w, "digest", row->digest);
     pd_jw_end_object(w);
 }
 
@@ -222,7 +207,7 @@ static int read_list(struct asking *a, struct pd_jw *w, struct pd_err *err)
         return rc;
     shown = n < a->list.limit ? n : n - 1;
     pd_jw_object(w);
-    put_text(w, "object", "list");
+    api_put_text(w, "object", "list");
     pd_jw_key(w, "data");
     pd_jw_array(w);
     for (size_t i = 0; i < shown; i++)
@@ -232,7 +217,7 @@ static int read_list(struct asking *a, struct pd_jw *w, struct pd_err *err)
     pd_jw_bool(w, n > shown);
     if (n > shown)
         store_cursor(&rows[shown - 1], cursor);
-    put_text(w, "next_cursor", n > shown ? cursor : NULL);
+    api_put_text(w, "next_cursor", n > shown ? cursor : NULL);
     pd_jw_end_object(w);
     store_job_list_free(rows, n);
     return 0;
@@ -285,17 +270,17 @@ static int read_answer(struct asking *a, struct pd_jw *w, struct pd_err *err)
     }
     line = t->job.answer_node >= 0 ? app_trace_line(t, (uint32_t)t->job.answer_node) : NULL;
     pd_jw_object(w);
-    put_text(w, "id", t->job.id);
-    put_text(w, "object", "job.answer");
-    put_text(w, "status", t->job.status);
-    put_text(w, "stopped_by", t->job.stopped_by);
-    put_text(w, "answer", t->job.answer);
+    api_put_text(w, "id", t->job.id);
+    api_put_text(w, "object", "job.answer");
+    api_put_text(w, "status", t->job.status);
+    api_put_text(w, "stopped_by", t->job.stopped_by);
+    api_put_text(w, "answer", t->job.answer);
     pd_jw_key(w, "node");
     if (t->job.answer_node >= 0)
         pd_jw_int(w, t->job.answer_node);
     else
         pd_jw_null(w);
-    put_text(w, "text", line);
+    api_put_text(w, "text", line);
     if (t->job.answer_node >= 0)
         put_scores(w, t, (uint32_t)t->job.answer_node);
     pd_jw_key(w, "correct");
@@ -303,15 +288,15 @@ static int read_answer(struct asking *a, struct pd_jw *w, struct pd_err *err)
         pd_jw_null(w);
     else
         pd_jw_bool(w, t->job.correct);
-    put_text(w, "error", t->job.error);
+    api_put_text(w, "error", t->job.error);
     pd_jw_key(w, "usage");
     pd_jw_object(w);
-    put_count(w, "generated_tokens", generated);
-    put_count(w, "prefilled_tokens", prompt);
-    put_count(w, "cached_tokens", cached);
-    put_count(w, "scored_tokens", scored);
+    api_put_count(w, "generated_tokens", generated);
+    api_put_count(w, "prefilled_tokens", prompt);
+    api_put_count(w, "cached_tokens", cached);
+    api_put_count(w, "scored_tokens", scored);
     pd_jw_end_object(w);
-    put_text(w, "digest", t->job.digest);
+    api_put_text(w, "digest", t->job.digest);
     pd_jw_end_object(w);
     free(line);
     store_trace_free(t);
@@ -351,24 +336,24 @@ static int read_calls(struct asking *a, struct pd_jw *w, struct pd_err *err)
     if (rc < 0)
         return rc;
     pd_jw_object(w);
-    put_text(w, "object", "list");
+    api_put_text(w, "object", "list");
     pd_jw_key(w, "data");
     pd_jw_array(w);
     for (size_t i = 0; i < t->n_calls; i++) {
         const struct pd_call_rec *c = &t->calls[i];
 
         pd_jw_object(w);
-        put_count(w, "seq", i);
-        put_text(w, "engine", c->engine);
-        put_text(w, "op", c->op);
-        put_text(w, "model", c->model);
-        put_text(w, "outcome", c->outcome);
-        put_count(w, "prompt_tokens", c->prompt_tokens);
-        put_count(w, "cached_tokens", c->cached_tokens);
-        put_count(w, "generated_tokens", c->generated_tokens);
+        api_put_count(w, "seq", i);
+        api_put_text(w, "engine", c->engine);
+        api_put_text(w, "op", c->op);
+        api_put_text(w, "model", c->model);
+        api_put_text(w, "outcome", c->outcome);
+        api_put_count(w, "prompt_tokens", c->prompt_tokens);
+        api_put_count(w, "cached_tokens", c->cached_tokens);
+        api_put_count(w, "generated_tokens", c->generated_tokens);
         put_time(w, "started_ms", c->started_ms);
         put_time(w, "ended_ms", c->ended_ms);
-        put_text(w, "error", c->error);
+        api_put_text(w, "error", c->error);
         pd_jw_end_object(w);
     }
     pd_jw_end_array(w);
@@ -379,18 +364,18 @@ static int read_calls(struct asking *a, struct pd_jw *w, struct pd_err *err)
 
 static void put_node(struct pd_jw *w, const struct pd_trace *t, const struct pd_node_rec *n)
 {
-    put_count(w, "node", n->id);
+    api_put_count(w, "node", n->id);
     pd_jw_key(w, "parent");
     if (n->parent == n->id)
         pd_jw_null(w);
     else
         pd_jw_uint(w, n->parent);
-    put_count(w, "depth", n->depth);
-    put_text(w, "status", n->status);
-    put_text(w, "prune_reason", n->prune_reason);
-    put_text(w, "finish", n->finish);
-    put_text(w, "stop", n->stop);
-    put_count(w, "tokens", n->n_tokens);
+    api_put_count(w, "depth", n->depth);
+    api_put_text(w, "status", n->status);
+    api_put_text(w, "prune_reason", n->prune_reason);
+    api_put_text(w, "finish", n->finish);
+    api_put_text(w, "stop", n->stop);
+    api_put_count(w, "tokens", n->n_tokens);
     pd_jw_key(w, "logprob");
     pd_jw_double(w, n->logprob);
     put_scores(w, t, n->id);
@@ -457,15 +442,15 @@ static int read_tree(struct asking *a, struct pd_jw *w, struct pd_err *err)
     if (rc < 0)
         return rc;
     pd_jw_object(w);
-    put_text(w, "id", t->job.id);
-    put_text(w, "object", "job.tree");
-    put_text(w, "status", t->job.status);
+    api_put_text(w, "id", t->job.id);
+    api_put_text(w, "object", "job.tree");
+    api_put_text(w, "status", t->job.status);
     pd_jw_key(w, "answer_node");
     if (t->job.answer_node >= 0)
         pd_jw_int(w, t->job.answer_node);
     else
         pd_jw_null(w);
-    put_count(w, "nodes_total", t->n_nodes);
+    api_put_count(w, "nodes_total", t->n_nodes);
     if (a->flat) {
         pd_jw_key(w, "nodes");
         pd_jw_array(w);
