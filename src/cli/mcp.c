@@ -239,7 +239,8 @@ int cli_mcp(struct cli *cli, int argc, char **argv, struct pd_err *err)
          false, false},
         {NULL, 0, CLI_FLAG, NULL, NULL, NULL, 0, 0, false, false},
     };
-    struct bridge *b;
+    static struct bridge bridge; /* threads may outlive this function, until exit */
+    struct bridge *b = &bridge;
     char *line = NULL;
     size_t cap = 0;
     ssize_t n;
@@ -253,9 +254,6 @@ int cli_mcp(struct cli *cli, int argc, char **argv, struct pd_err *err)
         return pd_fail(err, PD_EINVAL, "mcp takes no arguments (see ponder mcp --help)");
     if (standalone && cli->host)
         return pd_fail(err, PD_EINVAL, "--standalone and --host exclude each other");
-    b = calloc(1, sizeof *b); /* threads may outlive this function, until exit */
-    if (!b)
-        return cli_no_memory(err);
     b->host = cli->host;
     pthread_mutex_init(&b->out, NULL);
     sem_init(&b->calls, 0, CALLS_MAX);
