@@ -297,6 +297,12 @@ static void name_request(const struct http_request *r, char id[REQUEST_ID_MAX + 
         strcpy(id, "req_0");
 }
 
+static void draining(struct http_request *r)
+{
+    http_set_header(r, "Retry-After", "5");
+    api_error(r, 503, "unavailable_error", "draining", NULL, "the daemon is stopping");
+}
+
 void api_admit(void *daemon, struct http_request *r)
 {
     struct daemon *d = daemon;
@@ -323,17 +329,19 @@ void api_admit(void *daemon, struct http_request *r)
     else if (!seen->route)
         api_error(r, 404, "not_found_error", "no_route", NULL, "there is nothing at %.200s",
                   http_path(r));
-    else if (d->draining && !seen->route->open) {
-        http_set_header(r, "Retry-After", "5");
-        api_error(r, 503, "unavailable_error", "draining", NULL, "the daemon is stopping");
-    }
+    else if (d->draining && !seen->route->open)
+        draining(r);
 }
 
 void api_handle(void *daemon, struct http_request *r)
 {
     const struct seen *seen = http_user(r);
+    struct daemon *d = daemon;
 
-    seen->route->handle(daemon, r, &seen->args);
+    if (d->queue)
+        seen->route->handle(d, r, &seen->args);
+    else
+        draining(r); /* its body came in the very end */
 }
 
 const char *api_request_id(const struct http_request *r)

@@ -269,6 +269,7 @@ static bool stop(struct daemon *d)
                    "reason", err.text, NULL);
         return false;
     }
+    d->queue = NULL;
     take_posts(d);
     http_server_free(d->http); /* whoever waits for an answer hears that nobody does any more */
     for (struct pd_link *l; d->n_scoring > 0 && pd_queue_pop_wait(&w->posts, PD_NEVER_NS, &l) == 0;)

@@ -21,8 +21,8 @@ struct request_error;
 struct daemon {
     const struct daemon_config *c;
     struct ev_loop *loop;
-    struct app *app; /* the queue's thread; app_store(app) anyone's */
-    struct queue *queue;
+    struct app *app;     /* the queue's thread; app_store(app) anyone's */
+    struct queue *queue; /* NULL: closed, the daemon is at its end */
     struct http_server *http;
     struct metrics *metrics;
     struct mcp *mcp;

@@ -96,10 +96,10 @@ static void completion_free(struct completion *c)
     free(c);
 }
 
-/* Any thread; a job that is over already stays as it is. */
+/* Any thread; a job that is over already stays as it is. Without a queue all are. */
 static void cancel_parts(struct completion *c)
 {
-    for (size_t i = 0; i < c->n_parts; i++)
+    for (size_t i = 0; i < c->n_parts && c->d->queue; i++)
         if (c->parts[i].id[0])
             (void)queue_tell(c->d->queue, QUEUE_CANCEL, c->parts[i].id, NULL, NULL, NULL);
 }
