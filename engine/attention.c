@@ -15,7 +15,7 @@
 #define ITEM_TILES                                                                                 \
     16 /* most of an item: the queries and sums of 192 heads of 64 fit into half an L2 cache */
 #define ITEMS_PER_THREAD 4 /* so that nobody waits long for the last one */
-#define GET_TILES        3 /* so many tiles make it worth expanding a page to floats first */
+#define LEAST_TILES      3 /* of an item, so that a page is worth loading */
 
 struct scratch {  /* of a pool thread */
     float *q;     /* [ITEM_TILES][head_dim][ENG_ATTN_TILE] */
@@ -172,7 +172,7 @@ void attn_begin(struct attn *a)
     a->item_rows = (n + parts - 1) / parts;
     parts = (a->n_threads + n_head_kv - 1) / n_head_kv;
     least = (n + parts - 1) / parts;
-    least = least < GET_TILES * a->tile_rows ? least : GET_TILES * a->tile_rows;
+    least = least < LEAST_TILES * a->tile_rows ? least : LEAST_TILES * a->tile_rows;
     a->item_rows = a->item_rows < least ? least : a->item_rows;
     a->item_rows = (a->item_rows + a->tile_rows - 1) / a->tile_rows * a->tile_rows;
     if (a->n_threads == 1 || a->item_rows > a->max_item_rows)
@@ -242,8 +242,8 @@ static bool row_span(const struct attn *a, size_t r, size_t page, struct eng_spa
 }
 
 /* Slots [i0, i0 + n) of the item's tile t. */
-static void attend(const struct item *it, const struct eng_kv_type *type, const void *kv, size_t t,
-                   size_t i0, size_t n, const struct eng_span *span)
+static void attend(const struct item *it, const struct eng_kv_type *type, const void *kv,
+                   const void *next, size_t t, size_t i0, size_t n, const struct eng_span *span)
 {
     const struct attn *a = it->a;
     const struct scratch *s = it->s;
@@ -255,6 +255,7 @@ static void attend(const struct item *it, const struct eng_kv_type *type, const 
         .l = s->l + t * ENG_ATTN_TILE,
         .o = s->o + t * ENG_ATTN_TILE * a->o_stride,
         .softcap = a->f->model->attn_softcap,
+        .next = next,
     };
 
     type->attn[a->f->k->isa](&tile, i0, n, kv, span);
@@ -273,12 +274,17 @@ static void attend_page(const struct item *it, size_t r0, size_t r1, size_t page
 {
     const struct attn *a = it->a;
     const struct eng_kv_type *type = a->type;
-    const void *kv = kv_of(a, row_at(a, r0)->ctx->table[page], it->head);
-    size_t n_tiles = ((r1 - r0) / a->tile_rows + 1) * a->row_tiles;
+    const struct eng_ctx *ctx = row_at(a, r0)->ctx;
+    const char *kv = kv_of(a, ctx->table[page], it->head), *next = NULL;
 
-    if (type->get[a->f->k->isa] && (n_tiles > GET_TILES || !type->attn[a->f->k->isa])) {
+    if (page + 1 < ctx->n_table)
+        next = kv_of(a, ctx->table[page + 1], it->head);
+    if (!type->attn[a->f->k->isa]) {
         type->get[a->f->k->isa](kv, a->head_dim, it->s->page);
-        kv = it->s->page;
+        for (size_t i = 0; next && i < type->bytes(a->head_dim); i += 64)
+            __builtin_prefetch(next + i);
+        kv = (const char *)it->s->page;
+        next = NULL;
         type = &eng_kv_f32;
     }
     for (size_t r = r0, end; r < r1; r = end) {
@@ -300,9 +306,10 @@ static void attend_page(const struct item *it, size_t r0, size_t r1, size_t page
         }
         if (n == 0)
             continue;
-        for (size_t p = 0; p < a->row_tiles; p++)
-            attend(it, type, kv, at / a->tile_rows * a->row_tiles + p, at % a->tile_rows * a->group,
-                   a->row_tiles > 1 ? part_heads(a, p) : n, whole ? NULL : span);
+        for (size_t p = 0; p < a->row_tiles; p++, next = NULL)
+            attend(it, type, kv, next, at / a->tile_rows * a->row_tiles + p,
+                   at % a->tile_rows * a->group, a->row_tiles > 1 ? part_heads(a, p) : n,
+                   whole ? NULL : span);
     }
 }
 

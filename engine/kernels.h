@@ -86,6 +86,7 @@ struct eng_attn_tile {
     float *m, *l;              /* [ENG_ATTN_TILE + 16]: vectors may be loaded at any query */
     float *o;                  /* [ENG_ATTN_TILE][o_stride] */
     float softcap;             /* scores become tanh(score / softcap) * softcap; 0: as they are */
+    const void *next;          /* K and V that are wanted next, brought near; NULL: none */
 };
 
 struct eng_span { /* what a query sees of a page: first ≤ position < end, at least one */
