@@ -19,6 +19,7 @@
 #include "base/chat.h"
 #include "base/err.h"
 #include "base/queue.h"
+#include "engine/isa.h"
 
 struct eng;           /* scheduler, compute pool, page pool */
 struct eng_model;     /* immutable, reference-counted */
@@ -26,8 +27,6 @@ struct eng_tokenizer; /* immutable, owned by its model or stand-alone */
 struct eng_ctx;       /* a token sequence with its KV: tail of a tree of segments */
 
 struct eng_model_info;
-
-enum eng_isa { ENG_ISA_SCALAR, ENG_ISA_AVX2, ENG_ISA_AVX512, ENG_N_ISA };
 
 struct eng_config {
     unsigned
@@ -49,7 +48,6 @@ unsigned eng_n_threads(const struct eng *e);
 const char *eng_kv_type_name(const struct eng *e);
 /* K and V of one position in all layers, as this engine keeps them. */
 uint64_t eng_kv_token_bytes(const struct eng *e, const struct eng_model_info *m);
-bool eng_isa_supported(enum eng_isa isa);
 
 /* A page is used (by contexts), cached (kept for contexts that begin alike, given up when room is
  * wanted) or free (memory of a page that was given up). */

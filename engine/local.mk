@@ -13,7 +13,7 @@ engine_libengine_a_SOURCES = \
 # The kernels' archive has its own flags (the order of operations is the contract: no fast-math).
 # It uses src/base only, never the rest of the engine.
 engine_libkernels_a_SOURCES = \
-	engine/kernels.c engine/kernels.h engine/kernels_int.h engine/kernels_avx2.c engine/kernels_avx512.c \
+	engine/isa.h engine/kernels.c engine/kernels.h engine/kernels_int.h engine/kernels_avx2.c engine/kernels_avx512.c \
 	engine/kernels_simd_int.h engine/simd_int.h engine/simd_math_int.h engine/math.c engine/math_int.h engine/pool.c \
 	engine/roofline.c \
 	engine/kv_type.c engine/kv_type_int.h engine/kv_type/attn_int.h \
