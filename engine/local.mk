@@ -6,7 +6,7 @@ engine_libengine_a_SOURCES = \
 	engine/jinja.h engine/jinja_int.h engine/jinja_lex.c engine/jinja_parse.c engine/jinja_eval.c \
 	engine/jinja_value.c engine/jinja_text.c engine/jinja_filter.c \
 	engine/pretok.c engine/pretok.h \
-	engine/kv.c engine/kv.h engine/kv_pool.c engine/ctx.c engine/forward.c engine/forward.h \
+	engine/kv.c engine/kv.h engine/kv_pool.c engine/ctx.c engine/view.c engine/forward.c engine/forward.h \
 	engine/attention.c engine/attention.h engine/moe.c engine/moe.h \
 	engine/sample.c engine/sample.h engine/spec.c engine/spec.h engine/sched.c
 
