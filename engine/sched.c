@@ -687,7 +687,7 @@ static int make_groups(struct eng *e, struct eng_req *const *reqs, size_t n, str
         struct run *r = reqs[i]->state;
         struct group *g;
         size_t n_lanes = 0, parts = 0;
-        bool together = false;
+        bool together = false, drawing = true;
 
         if (!reqs[i]->race || r->group)
             continue;
@@ -699,7 +699,10 @@ static int make_groups(struct eng *e, struct eng_req *const *reqs, size_t n, str
             n_lanes++;
             parts += n_parts(reqs[j]->ctx);
             together = together || reqs[j]->ctx->n_blocks > 0;
+            drawing = drawing && reqs[j]->op == ENG_GENERATE;
         }
+        if (!together && !drawing)
+            return pd_fail(err, PD_EINVAL, "a race is between generating requests");
         if (parts > e->max_rows)
             return pd_fail(err, PD_EINVAL,
                            "a race of %zu lanes does not fit into a step of %u rows", parts,
