@@ -7,10 +7,12 @@
 #ifndef PD_ENGINE_KERNELS_H
 #define PD_ENGINE_KERNELS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "engine/engine.h"
+#include "base/err.h"
+#include "engine/isa.h"
 
 #define ENG_TILE     32 /* output rows of a weight tile: two zmm of floats */
 #define ENG_PAGE     32 /* positions of a KV page = the fixed block of attention */

@@ -275,8 +275,9 @@ int spec_init(struct spec *s, const struct eng_req *req, struct pd_err *err)
     s->req = req;
     s->n_prompt = (uint32_t)n;
     /* A penalty for what was said just before cannot be known for the token behind a guess. */
-    s->how = req->race || (a && (a->presence != 0.0f || a->frequency != 0.0f)) ? ENG_SPECULATE_OFF
-                                                                               : req->speculate;
+    s->how = req->race || c->n_blocks > 0 || (a && (a->presence != 0.0f || a->frequency != 0.0f))
+                 ? ENG_SPECULATE_OFF
+                 : req->speculate;
     if (s->how != ENG_SPECULATE_DRAFT)
         return 0;
     if (n > eng_model_info(req->draft)->n_ctx) {

@@ -47,6 +47,7 @@ UNIT_TESTS = \
 	tests/unit/test_engine_sched \
 	tests/unit/test_engine_spec \
 	tests/unit/test_engine_tokenizer \
+	tests/unit/test_engine_view \
 	tests/unit/test_net_http \
 	tests/unit/test_resample \
 	tests/unit/test_split \
