@@ -20,9 +20,9 @@
 struct scan {
     const char *start, *p, *end;
     int depth;
-    const char *why; /* the first complaint, about the text at p */
-    size_t n_values; /* begun so far, from the outside in */
-    size_t wanted;   /* the number of a value that is looked for */
+    const char *why;         /* the first complaint, about the text at p */
+    size_t n_values;         /* begun so far, from the outside in */
+    size_t wanted;           /* the number of a value that is looked for */
     const char *key, *found; /* of the value that comes next; where the wanted one stands */
 };
 
