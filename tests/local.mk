@@ -8,6 +8,7 @@
 UNIT_TESTS = \
 	tests/unit/test_app_chat \
 	tests/unit/test_app_queue \
+	tests/unit/test_app_settings \
 	tests/unit/test_base_arena \
 	tests/unit/test_base_buf \
 	tests/unit/test_base_clock \
@@ -77,6 +78,7 @@ FUZZ_TESTS = \
 	tests/fuzz/fuzz_template \
 	tests/fuzz/fuzz_tokenizer
 SCRIPT_TESTS = \
+	tests/api/config.sh \
 	tests/api/jobs.sh \
 	tests/api/kill9.sh \
 	tests/api/mcp.sh \
@@ -180,6 +182,7 @@ AM_TESTS_ENVIRONMENT = \
 	PONDER_TEST_SRCDIR='$(abs_top_srcdir)'; export PONDER_TEST_SRCDIR; \
 	PONDER_TEST_BUILDDIR='$(abs_top_builddir)'; export PONDER_TEST_BUILDDIR; \
 	PONDER_MODELS_DIR='$(abs_top_srcdir)/recipes/models'; export PONDER_MODELS_DIR; \
+	PONDER_CONFIG=/dev/null; export PONDER_CONFIG; \
 	ASAN_OPTIONS="detect_leaks=1:$$ASAN_OPTIONS"; export ASAN_OPTIONS; \
 	UBSAN_OPTIONS="print_stacktrace=1:$$UBSAN_OPTIONS"; export UBSAN_OPTIONS;
 

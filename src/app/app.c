@@ -22,7 +22,8 @@ int app_open(const struct app_config *c, struct app **out, struct pd_err *err)
     }
     a->config = (struct eng_config){.n_threads = c->n_threads,
                                     .memory_bytes = c->memory_bytes,
-                                    .prefill_chunk = c->prefill_chunk};
+                                    .prefill_chunk = c->prefill_chunk,
+                                    .max_rows = c->max_branches};
     *out = a;
     return 0;
 }

@@ -21,8 +21,11 @@ char *app_runtime_path(const char *name);
 /* A model: a path (contains '/' or ends in .gguf and exists), else NAME.gguf, NAME-Q8_0.gguf,
  * NAME-F16.gguf, NAME-00001-of-….gguf (a split model) in: PONDER_MODELS_DIR,
  * $XDG_DATA_HOME/ponder/models, PONDER_PKGDATADIR/models (run from the build tree: the source
- * tree's recipes/models). PD_ENOENT names what was tried. malloc'ed. */
+ * tree's recipes/models). What the settings call a model comes before all of these. PD_ENOENT names
+ * what was tried. malloc'ed. */
 int app_find_model(const char *name, char **out_path, struct pd_err *err);
+/* PD_EFORMAT: the settings want another sha256 of the model with this name. */
+int app_check_model(const char *name, const struct eng_model_info *info, struct pd_err *err);
 /* A chat template by its name ("chatml", "none", …), else the text of a Jinja file. PD_ENOENT lists
  * the names. malloc'ed. */
 int app_find_template(const char *name, char **out_text, struct pd_err *err);
@@ -133,7 +136,7 @@ void app_request_free(struct app_request *copy); /* NULL is fine */
 
 struct app; /* the open database; an engine with its loaded models as soon as a job needs one */
 struct app_config {
-    unsigned n_threads, prefill_chunk;
+    unsigned n_threads, prefill_chunk, max_branches; /* 0: the engine's choice */
     uint64_t memory_bytes; /* ceiling of models, working space and KV together; 0: none */
     const char *data_dir;
     bool no_trace;  /* record nothing */

@@ -19,8 +19,8 @@ struct app {
 
 /* a, between and b in a row; NULL: out of memory. */
 char *app_join(const char *a, const char *between, const char *b);
-/* Folder number i of kind ("models", "problems"): named by a variable ("" if none), the user's, the
- * bundled one; NULL past the last. malloc'ed. */
+/* Folder number i of kind ("models", "problems"): named by a setting or variable ("" if none), the
+ * user's, the bundled one; NULL past the last. malloc'ed. */
 enum { APP_FOLDER_NAMED, APP_FOLDER_USER, APP_FOLDER_BUNDLED };
 char *app_data_folder(const char *kind, int i);
 

@@ -12,6 +12,7 @@
 
 #include "app/app_int.h"
 #include "app/generator_local.h"
+#include "app/settings.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/hash.h"
@@ -420,12 +421,16 @@ static void job_fields(struct app_job *j, const struct app_request *r)
 static int new_job(struct app *a, struct app_job **out, struct pd_err *err)
 {
     struct app_job *j = calloc(1, sizeof *j);
+    struct settings *limits;
 
     if (!j)
         return pd_fail(err, PD_ENOMEM, "out of memory");
     j->app = a;
     j->lock_fd = -1;
     pd_arena_init(&j->arena, REQUEST_MAX_BYTES * 4);
+    limits = settings_current();
+    j->core.max_prompt_tokens = limits ? (uint32_t)limits->max_prompt_tokens : 0;
+    settings_unref(limits);
     pthread_mutex_init(&j->lock, NULL);
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
@@ -511,6 +516,8 @@ static int load_models(struct app_job *j, const char *const names[N_MODELS], str
         rc = app_find_model(names[i], &j->paths[i], err);
         if (rc == 0)
             rc = app_model(j->app, j->paths[i], &j->models[i], err);
+        if (rc == 0)
+            rc = app_check_model(names[i], eng_model_info(j->models[i]), err);
         if (rc == 0)
             rc = app_generator_new(j->app->eng, j->models[i], called[i],
                                    i == MODEL_SCORER ? NULL : j->chat_template, gens[i], err);

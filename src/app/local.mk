@@ -13,4 +13,6 @@ src_app_libapp_a_SOURCES = \
 	src/app/queue.c \
 	src/app/queue.h \
 	src/app/result.c \
-	src/app/scorer.c
+	src/app/scorer.c \
+	src/app/settings.c \
+	src/app/settings.h

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "app/app_int.h"
+#include "app/settings.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/hash.h"
@@ -93,17 +94,35 @@ static char *alias_target(const char *folder, const char *name)
     return name_of(target);
 }
 
-int app_find_model(const char *name, char **out_path, struct pd_err *err)
+/* A file as a setting names it: a path, or its name in one of the folders. */
+static int find_file(const char *file, char **out_path, struct pd_err *err)
+{
+    char *folder, *path = NULL;
+
+    if (strchr(file, '/')) {
+        path = pd_file_exists(file) ? strdup(file) : NULL;
+    } else {
+        for (int i = 0; !path && (folder = app_data_folder("models", i)); i++) {
+            path = folder[0] ? app_join(folder, "/", file) : NULL;
+            if (path && !pd_file_exists(path)) {
+                free(path);
+                path = NULL;
+            }
+            free(folder);
+        }
+    }
+    if (!path)
+        return pd_fail(err, PD_ENOENT, "no model file '%s'", file);
+    *out_path = realpath(path, NULL);
+    free(path);
+    return *out_path ? 0 : no_memory(err);
+}
+
+static int find_in_folders(const char *name, char **out_path, struct pd_err *err)
 {
     static const char *const endings[] = {".gguf", "-Q8_0.gguf", "-F16.gguf"};
     char *folder, *path;
 
-    if (strchr(name, '/') || pd_str_ends(pd_str_of(name), PD_STR(".gguf"))) {
-        if (!pd_file_exists(name))
-            return pd_fail(err, PD_ENOENT, "no model file '%s'", name);
-        *out_path = realpath(name, NULL);
-        return *out_path ? 0 : pd_fail(err, PD_ENOMEM, "out of memory");
-    }
     for (int i = 0; (folder = app_data_folder("models", i)); i++) {
         path = NULL;
         for (size_t k = 0; k < sizeof endings / sizeof *endings && folder[0] && !path; k++) {
@@ -127,10 +146,88 @@ int app_find_model(const char *name, char **out_path, struct pd_err *err)
                    name);
 }
 
+/* The setting of this name, or of the alias of this name; NULL: none has a file. */
+static const struct settings_model *configured(const struct settings *s, const char **io_name)
+{
+    const struct settings_model *m = settings_model(s, *io_name);
+
+    if (m && m->alias) {
+        *io_name = m->alias;
+        m = settings_model(s, *io_name);
+    }
+    return m;
+}
+
+int app_find_model(const char *name, char **out_path, struct pd_err *err)
+{
+    struct settings *s = settings_current();
+    const struct settings_model *m = s ? configured(s, &name) : NULL;
+    int rc;
+
+    if (!s)
+        return no_memory(err);
+    if (m) {
+        rc = find_file(m->file, out_path, err);
+        if (rc < 0)
+            pd_err_context(err, "model '%s'", name);
+    } else if (strchr(name, '/') || pd_str_ends(pd_str_of(name), PD_STR(".gguf"))) {
+        *out_path = pd_file_exists(name) ? realpath(name, NULL) : NULL;
+        rc = *out_path ? 0 : pd_fail(err, PD_ENOENT, "no model file '%s'", name);
+    } else {
+        rc = find_in_folders(name, out_path, err);
+    }
+    settings_unref(s);
+    return rc;
+}
+
+int app_check_model(const char *name, const struct eng_model_info *info, struct pd_err *err)
+{
+    struct settings *s = settings_current();
+    const struct settings_model *m = s ? configured(s, &name) : NULL;
+    char hex[PD_SHA256_HEX];
+    int rc = s ? 0 : no_memory(err);
+
+    pd_hex(info->sha256, PD_SHA256_BYTES, hex);
+    if (m && m->sha256 && strcmp(m->sha256, hex) != 0)
+        rc = pd_fail(err, PD_EFORMAT,
+                     "model '%s': '%s' has the sha256 %.12s…, not the %.12s… of the configuration",
+                     name, info->path, hex, m->sha256);
+    settings_unref(s);
+    return rc;
+}
+
 static int by_name(const void *a, const void *b)
 {
     return strcmp(((const struct app_model_file *)a)->name,
                   ((const struct app_model_file *)b)->name);
+}
+
+/* Those that the settings name; they hide files of the same name. */
+static int list_configured(struct app_model_file **out, size_t *out_n, struct pd_err *err)
+{
+    struct settings *s = settings_current();
+    struct app_model_file *files = s ? calloc(s->n_models + 1, sizeof *files) : NULL;
+    size_t n = 0;
+    bool whole = files != NULL;
+
+    for (size_t i = 0; whole && i < s->n_models; i++) {
+        const struct settings_model *m = &s->models[i];
+        char *path = NULL;
+
+        if (app_find_model(m->name, &path, NULL) < 0) /* the file may come later */
+            continue;
+        files[n++] = (struct app_model_file){
+            .name = strdup(m->name), .path = path, .alias_of = m->alias ? strdup(m->alias) : NULL};
+        whole = files[n - 1].name && (!m->alias || files[n - 1].alias_of);
+    }
+    settings_unref(s);
+    if (!whole) {
+        app_list_models_free(files, n);
+        return no_memory(err);
+    }
+    *out = files;
+    *out_n = n;
+    return 0;
 }
 
 int app_list_models(struct app_model_file **out, size_t *out_n, struct pd_err *err)
@@ -138,7 +235,10 @@ int app_list_models(struct app_model_file **out, size_t *out_n, struct pd_err *e
     struct app_model_file *files = NULL;
     size_t n = 0;
     char *folder;
+    int rc = list_configured(&files, &n, err);
 
+    if (rc < 0)
+        return rc;
     for (int i = 0; (folder = app_data_folder("models", i)); i++) {
         DIR *d = folder[0] ? opendir(folder) : NULL;
 
@@ -174,7 +274,6 @@ int app_list_models(struct app_model_file **out, size_t *out_n, struct pd_err *e
     }
     if (n)
         qsort(files, n, sizeof *files, by_name);
-    (void)err;
     *out = files;
     *out_n = n;
     return 0;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "app/app_int.h"
+#include "app/settings.h"
 #include "base/file.h"
 #include "base/json.h"
 
@@ -39,11 +40,25 @@ static const char *home(void)
 
 char *app_db_path(const char *data_dir)
 {
+    struct settings *s = settings_current();
+    char *path = NULL;
+
+    if (!data_dir && s)
+        data_dir = s->data_dir;
     if (data_dir || (data_dir = env("PONDER_DATA_DIR")))
-        return app_join(data_dir, "/", "ponder.db");
-    if (env("XDG_STATE_HOME"))
-        return app_join(env("XDG_STATE_HOME"), "/", "ponder/ponder.db");
-    return app_join(home(), "/", ".local/state/ponder/ponder.db");
+        path = app_join(data_dir, "/", "ponder.db");
+    else if (env("XDG_STATE_HOME"))
+        path = app_join(env("XDG_STATE_HOME"), "/", "ponder/ponder.db");
+    else
+        path = app_join(home(), "/", ".local/state/ponder/ponder.db");
+    settings_unref(s);
+    return path;
+}
+
+char *settings_user_path(void)
+{
+    return env("XDG_CONFIG_HOME") ? app_join(env("XDG_CONFIG_HOME"), "/", "ponder/ponder.json")
+                                  : app_join(home(), "/", ".config/ponder/ponder.json");
 }
 
 char *app_runtime_path(const char *name)
@@ -88,15 +103,24 @@ static char *bundle_folder(void)
     return found;
 }
 
+/* The settings have the variable's value too, once they have been read. */
+static char *named_models_folder(void)
+{
+    struct settings *s = settings_current();
+    const char *folder = s && s->models_dir ? s->models_dir : env("PONDER_MODELS_DIR");
+    char *copy = strdup(folder ? folder : "");
+
+    settings_unref(s);
+    return copy;
+}
+
 char *app_data_folder(const char *kind, int i)
 {
     char *s = NULL;
 
     switch (i) {
     case APP_FOLDER_NAMED:
-        s = strcmp(kind, "models") == 0 && env("PONDER_MODELS_DIR")
-                ? strdup(env("PONDER_MODELS_DIR"))
-                : strdup("");
+        s = strcmp(kind, "models") == 0 ? named_models_folder() : strdup("");
         break;
     case APP_FOLDER_USER:
         if (env("XDG_DATA_HOME"))

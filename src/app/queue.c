@@ -19,7 +19,7 @@
 #define LOCK_NAME   "queue" /* what store_job_lock knows the queue as: no job is called that */
 #define STATUS_GONE "deleted"
 
-enum msg_kind { MSG_SUBMIT, MSG_TELL, MSG_CALL, MSG_ENDED, MSG_CLOSE };
+enum msg_kind { MSG_SUBMIT, MSG_TELL, MSG_CALL, MSG_LIMIT, MSG_ENDED, MSG_CLOSE };
 
 struct client {
     struct client *next;
@@ -58,6 +58,8 @@ struct msg {
     struct waiting *out; /* taken out of the queue by this message: its watch is to hear */
     /* call */
     void (*fn)(struct app *a, void *user);
+    unsigned max_jobs; /* limit */
+    size_t max_waiting;
     struct running *running; /* ended */
     struct pd_err err;       /* code PD_OK: none */
 };
@@ -645,6 +647,11 @@ static void take(struct queue *q, struct msg *m)
         m->fn(q->c.app, m->user);
         free_msg(m);
         break;
+    case MSG_LIMIT:
+        q->c.max_jobs = m->max_jobs;
+        q->c.max_waiting = m->max_waiting;
+        free_msg(m);
+        break;
     case MSG_ENDED:
         take_ended(q, m->running);
         break;
@@ -875,6 +882,18 @@ int queue_call(struct queue *q, void (*fn)(struct app *a, void *user), void *use
     m->kind = MSG_CALL;
     m->fn = fn;
     m->user = user;
+    return push(q, m, err);
+}
+
+int queue_limit(struct queue *q, unsigned max_jobs, size_t max_waiting, struct pd_err *err)
+{
+    struct msg *m = calloc(1, sizeof *m);
+
+    if (!m)
+        return pd_fail(err, PD_ENOMEM, "out of memory");
+    m->kind = MSG_LIMIT;
+    m->max_jobs = max_jobs;
+    m->max_waiting = max_waiting;
     return push(q, m, err);
 }
 

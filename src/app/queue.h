@@ -118,6 +118,9 @@ int queue_tell(struct queue *q, enum queue_verb verb, const char *id,
 int queue_call(struct queue *q, void (*fn)(struct app *a, void *user), void *user,
                struct pd_err *err);
 
+/* Other limits than it was opened with; what runs and waits already stays. */
+int queue_limit(struct queue *q, unsigned max_jobs, size_t max_waiting, struct pd_err *err);
+
 struct queue_counts {
     size_t waiting, running;
 };

@@ -99,6 +99,31 @@ static size_t utf8_sequence_len(uint8_t lead)
     return lead < 0xF5 ? 4 : 0; /* F5 and up lie behind U+10FFFF */
 }
 
+#define DISTANCE_MAX 64
+
+size_t pd_str_distance(struct pd_str a, struct pd_str b)
+{
+    size_t row[DISTANCE_MAX + 1]; /* row[j]: from the first i of a to the first j of b */
+
+    if (a.len > DISTANCE_MAX || b.len > DISTANCE_MAX)
+        return SIZE_MAX;
+    for (size_t j = 0; j <= b.len; j++)
+        row[j] = j;
+    for (size_t i = 1; i <= a.len; i++) {
+        size_t before = row[0]; /* of i - 1 and j - 1 */
+
+        row[0] = i;
+        for (size_t j = 1; j <= b.len; j++) {
+            size_t replaced = before + (a.ptr[i - 1] != b.ptr[j - 1]);
+            size_t less = row[j] < row[j - 1] ? row[j] + 1 : row[j - 1] + 1;
+
+            before = row[j];
+            row[j] = replaced < less ? replaced : less;
+        }
+    }
+    return row[b.len];
+}
+
 size_t pd_utf8_len(struct pd_str s)
 {
     uint8_t lead = s.len > 0 ? (uint8_t)s.ptr[0] : 0xFF;

@@ -4,7 +4,7 @@
 
 #include <stdio.h>
 
-#include "app/app.h"
+#include "app/settings.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/hash.h"
@@ -25,14 +25,15 @@ struct cli { /* one run of the program */
     bool json, quiet, help, version;
     int verbose;
     const char *log_format, *config, *host;
-    bool host_given; /* on the command line, not by PONDER_HOST */
-    bool remote;     /* set by verbs that can talk to a daemon */
+    bool host_given;  /* on the command line, not by PONDER_HOST */
+    bool remote;      /* set by verbs that can talk to a daemon */
+    bool no_settings; /* set by verbs that read the configuration themselves */
 };
 
 /* A verb returns its exit code, or a negative pd_code with err filled: main prints and maps it. */
 typedef int cli_verb_fn(struct cli *cli, int argc, char **argv, struct pd_err *err);
-cli_verb_fn cli_solve, cli_replay, cli_trace, cli_model, cli_bench, cli_tokenize, cli_detokenize,
-    cli_doctor, cli_job, cli_mcp, cli_serve;
+cli_verb_fn cli_solve, cli_replay, cli_trace, cli_model, cli_bench, cli_config, cli_tokenize,
+    cli_detokenize, cli_doctor, cli_job, cli_mcp, cli_serve;
 
 /* ---- options.c: one table row is parser, PONDER_* variable and help ------------------------- */
 
@@ -48,7 +49,8 @@ enum cli_type {
     CLI_NUMBERS, /* struct cli_numbers, each in [min,max]: 1,2,4 */
 };
 
-#define CLI_LIST_MAX 64
+#define CLI_VARIABLE_MAX 64
+#define CLI_LIST_MAX     64
 struct cli_list {
     const char *items[CLI_LIST_MAX];
     size_t n;
@@ -87,6 +89,17 @@ int cli_options(struct cli *cli, int argc, char **argv, struct cli_option *table
 int cli_global_options(struct cli *cli, int argc, char **argv, struct pd_err *err);
 void cli_global_help(void);
 int cli_no_memory(struct pd_err *err);
+/* The value of an option's variable, PONDER_MAX_QUEUE of "max-queue", with its name; NULL: not set.
+ */
+const char *cli_variable(const char *option, char name[CLI_VARIABLE_MAX]);
+/* Adds the items of "a=1,b=2", between commas or blanks; what: how the user knows the list. */
+int cli_list_split(struct cli_list *list, const char *what, const char *value, struct pd_err *err);
+
+/* ---- config.c ----------------------------------------------------------------------------------
+ */
+
+/* The files, with the variables over them. */
+int cli_settings(const struct cli *cli, struct settings **out, struct pd_err *err);
 
 /* ---- ui.c --------------------------------------------------------------------------------------
  */

@@ -5,6 +5,7 @@ ponder_SOURCES = \
 	src/cli/cli.h \
 	src/cli/client.c \
 	src/cli/client.h \
+	src/cli/config.c \
 	src/cli/doctor.c \
 	src/cli/job.c \
 	src/cli/main.c \

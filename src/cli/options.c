@@ -17,7 +17,8 @@ int cli_no_memory(struct pd_err *err)
 static void global_table(struct cli *cli, struct cli_option table[N_GLOBALS + 1])
 {
     const struct cli_option rows[N_GLOBALS + 1] = {
-        {"config", 'c', CLI_TEXT, &cli->config, "FILE", "configuration file", 0, 0, false, false},
+        {"config", 'c', CLI_TEXT, &cli->config, "FILE",
+         "configuration, in place of the system's and the user's", 0, 0, false, false},
         {"host", 'H', CLI_TEXT, &cli->host, "URL",
          "daemon to talk to: unix, unix:///PATH or http://127.0.0.1:PORT", 0, 0, false, false},
         {"json", 0, CLI_FLAG, &cli->json, NULL, "print JSON and nothing else", 0, 0, false, false},
@@ -129,9 +130,7 @@ static int set_value(struct cli_option *o, const char *what, const char *value, 
     return pd_fail(err, PD_EINVAL, "%s has no type", what);
 }
 
-/* PONDER_OPTION="a=1,b=2": items between commas or blanks. */
-static int list_from_variable(struct cli_list *list, const char *what, const char *value,
-                              struct pd_err *err)
+int cli_list_split(struct cli_list *list, const char *what, const char *value, struct pd_err *err)
 {
     char *save = NULL;
     int rc = 0;
@@ -145,22 +144,29 @@ static int list_from_variable(struct cli_list *list, const char *what, const cha
     return rc;
 }
 
-static int from_variable(struct cli_option *o, struct pd_err *err)
+const char *cli_variable(const char *option, char name[CLI_VARIABLE_MAX])
 {
-    char name[64] = "PONDER_";
-    size_t n = strlen(name);
+    size_t n = strlen(strcpy(name, "PONDER_"));
     const char *value;
-    uint64_t count;
-    bool flag;
 
-    for (const char *p = o->name; *p != '\0' && n + 1 < sizeof(name); p++)
+    for (const char *p = option; *p != '\0' && n + 1 < CLI_VARIABLE_MAX; p++)
         name[n++] = *p == '-' ? '_' : (char)toupper((unsigned char)*p);
     name[n] = '\0';
     value = getenv(name);
-    if (!value || value[0] == '\0')
+    return value && value[0] != '\0' ? value : NULL;
+}
+
+static int from_variable(struct cli_option *o, struct pd_err *err)
+{
+    char name[CLI_VARIABLE_MAX];
+    const char *value = cli_variable(o->name, name);
+    uint64_t count;
+    bool flag;
+
+    if (!value)
         return 0;
     if (o->type == CLI_LIST)
-        return list_from_variable(o->to, name, value, err);
+        return cli_list_split(o->to, name, value, err);
     if (o->type == CLI_FLAG) {
         if (!pd_parse_bool(pd_str_of(value), &flag))
             return pd_fail(err, PD_EINVAL,
@@ -269,13 +275,24 @@ static int check_globals(const struct cli *cli, struct pd_err *err)
 {
     if (cli->help || cli->version)
         return 0;
-    if (cli->config)
-        return pd_fail(err, PD_EINVAL, "--config: this version reads no configuration file");
     if (cli->host_given && !cli->remote)
         return pd_fail(err, PD_EINVAL,
                        "--host: %s works on the files of this machine; solve, job and mcp talk "
                        "to a daemon",
                        cli->verb);
+    return 0;
+}
+
+static int use_settings(struct cli *cli, struct pd_err *err)
+{
+    struct settings *s = NULL;
+    int rc = cli_settings(cli, &s, err);
+
+    if (rc < 0)
+        return rc;
+    if (!cli->log_format)
+        cli->log_format = s->log_format == 1 ? "json" : "text";
+    settings_install(s);
     return 0;
 }
 
@@ -323,6 +340,8 @@ int cli_options(struct cli *cli, int argc, char **argv, struct cli_option *table
     cli->host_given = cli->host_given || all[n + GLOBAL_HOST].given;
     if (rc == 0)
         rc = check_globals(cli, err);
+    if (rc == 0 && !cli->help && !cli->no_settings)
+        rc = use_settings(cli, err);
     if (rc < 0)
         return rc;
     n_operands = argc - optind;

@@ -4,65 +4,112 @@
 
 #include "daemon/daemon.h"
 
+#define LOG_FORMAT "log-format" /* a global option already */
+
 static const struct cli_usage usage_text = {
     "serve [options]",
     "Runs the daemon in the foreground until SIGTERM or SIGINT: jobs over HTTP on a unix socket, "
-    "and "
-    "on loopback TCP when asked.",
+    "and\non loopback TCP when asked.",
 };
+
+struct serve {
+    const struct cli *cli;
+    bool foreground;
+    struct cli_list listen;
+    const char *texts[SETTINGS_MAX_ROWS];
+    const struct settings_row *rows[SETTINGS_MAX_ROWS]; /* of the options, in their order */
+    struct cli_option options[SETTINGS_MAX_ROWS + 2];
+};
+
+/* An option for each setting that has one; its value is for the setting's own parser. */
+static void make_options(struct serve *o)
+{
+    size_t n = 0;
+
+    for (const struct settings_row *row = settings_rows; row->key; row++) {
+        bool list = row->type == SETTINGS_LIST;
+
+        if (!row->option || strcmp(row->option, LOG_FORMAT) == 0)
+            continue;
+        o->options[n] = (struct cli_option){
+            .name = row->option,
+            .letter = list ? 'l' : 0,
+            .type = list ? CLI_LIST : CLI_TEXT,
+            .to = list ? (void *)&o->listen : (void *)&o->texts[n],
+            .arg = row->choices,
+            .help = row->help,
+        };
+        o->rows[n++] = row;
+    }
+    o->options[n] = (struct cli_option){.name = "foreground",
+                                        .type = CLI_FLAG,
+                                        .to = &o->foreground,
+                                        .help = "what it always does"};
+}
+
+static const struct settings_row *row_of(const char *key)
+{
+    const struct settings_row *row = settings_rows;
+
+    while (strcmp(row->key, key) != 0)
+        row++;
+    return row;
+}
+
+/* The settings as files, variables and the command line have them; at the start and at SIGHUP. */
+static int read_settings(void *user, struct settings **out, struct pd_err *err)
+{
+    const struct serve *o = user;
+    const struct cli *cli = o->cli;
+    const char *level = cli->quiet         ? "warning"
+                        : cli->verbose > 1 ? "debug"
+                        : cli->verbose > 0 ? "request"
+                                           : NULL;
+    struct settings *s = NULL;
+    int rc = cli_settings(cli, &s, err);
+
+    for (size_t i = 0; rc == 0 && o->rows[i]; i++) {
+        const struct cli_option *option = &o->options[i];
+        char origin[CLI_VARIABLE_MAX];
+
+        snprintf(origin, sizeof origin, "--%s", option->name);
+        if (option->given && option->type == CLI_LIST)
+            rc = settings_set(s, o->rows[i], o->listen.items, o->listen.n, origin, err);
+        else if (option->given)
+            rc = settings_set(s, o->rows[i], &o->texts[i], 1, origin, err);
+    }
+    if (rc == 0 && level)
+        rc = settings_set(s, row_of("log.level"), &level, 1, cli->quiet ? "-q" : "-v", err);
+    if (rc == 0 && cli->log_format)
+        rc = settings_set(s, row_of("log.format"), &cli->log_format, 1, "--" LOG_FORMAT, err);
+    if (rc < 0) {
+        settings_unref(s);
+        return rc;
+    }
+    *out = s;
+    return 0;
+}
 
 int cli_serve(struct cli *cli, int argc, char **argv, struct pd_err *err)
 {
-    struct cli_list listen = {0};
-    const char *data_dir = NULL, *models_dir = NULL;
-    uint64_t threads = 0, memory_limit = 0, max_jobs = 4, max_queue = 256, max_body = 8u << 20;
-    double drain = 30;
-    bool foreground = false;
-    struct cli_option table[] = {
-        {"listen", 'l', CLI_LIST, &listen, "URL",
-         "unix, unix:///PATH or http://127.0.0.1:PORT (repeatable)", 0, 0, false, false},
-        {"data-dir", 0, CLI_TEXT, &data_dir, "DIR", "where traces are kept", 0, 0, false, false},
-        {"models-dir", 0, CLI_TEXT, &models_dir, "DIR", "where models are looked for first", 0, 0,
-         false, false},
-        {"threads", 0, CLI_NUMBER, &threads, "N", "compute threads (0: all CPUs)", 0, 1024, false,
-         false},
-        {"memory-limit", 0, CLI_SIZE, &memory_limit, "SIZE",
-         "ceiling of models, working space and KV cache together", 1, UINT64_MAX, false, false},
-        {"max-jobs", 0, CLI_NUMBER, &max_jobs, "N", "jobs that run at once", 1, 256, false, false},
-        {"max-queue", 0, CLI_NUMBER, &max_queue, "N", "jobs that wait; more get 429", 1, 1000000,
-         false, false},
-        {"max-body", 0, CLI_SIZE, &max_body, "SIZE", "most bytes of a request's body", 1024,
-         1u << 30, false, false},
-        {"drain-timeout", 0, CLI_SECONDS, &drain, "S",
-         "at the end, for requests that are being answered", 0, 0, false, false},
-        {"foreground", 0, CLI_FLAG, &foreground, NULL, "what it always does", 0, 0, false, false},
-        {NULL, 0, CLI_FLAG, NULL, NULL, NULL, 0, 0, false, false},
-    };
-    struct daemon_config c = {0};
-    int n = cli_options(cli, argc, argv, table, &usage_text, err), rc;
+    struct serve o = {.cli = cli};
+    struct daemon_config c = {.reload = read_settings, .user = &o};
+    int n, rc;
 
-    if (n < 0 || cli->help) {
-        free(listen.owned);
-        return n < 0 ? n : CLI_EXIT_OK;
+    make_options(&o);
+    cli->no_settings = true;
+    n = cli_options(cli, argc, argv, o.options, &usage_text, err);
+    rc = n < 0 ? n : CLI_EXIT_OK;
+    if (n > 0)
+        rc = pd_fail(err, PD_EINVAL, "serve takes no arguments (see ponder serve --help)");
+    if (rc == 0 && !cli->help) {
+        rc = read_settings(&o, &c.settings, err);
+        if (rc == 0) {
+            settings_install(settings_ref(c.settings));
+            rc = daemon_run(&c, err);
+        }
+        settings_unref(c.settings);
     }
-    if (n > 0) {
-        free(listen.owned);
-        return pd_fail(err, PD_EINVAL, "serve takes no arguments (see ponder serve --help)");
-    }
-    if (models_dir)
-        setenv("PONDER_MODELS_DIR", models_dir, 1); /* before the first thread */
-    c.listen = listen.items;
-    c.n_listen = listen.n;
-    c.app = (struct app_config){
-        .n_threads = (unsigned)threads, .memory_bytes = memory_limit, .data_dir = data_dir};
-    c.max_jobs = (unsigned)max_jobs;
-    c.max_queue = (unsigned)max_queue;
-    c.max_body = max_body;
-    c.drain_s = drain;
-    c.verbose = cli->verbose;
-    c.quiet = cli->quiet;
-    c.log_json = cli->log_format && strcmp(cli->log_format, "json") == 0;
-    rc = daemon_run(&c, err);
-    free(listen.owned);
+    free(o.listen.owned);
     return rc;
 }

@@ -3,8 +3,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define SEED_MAX    ((UINT64_C(1) << 53) - 1)
-#define THREADS_MAX 1024
+#define SEED_MAX          ((UINT64_C(1) << 53) - 1)
+#define THREADS_MAX       1024
+#define UNSAID            UINT64_MAX
+#define PROFILE_MAX_BYTES (1u << 20)
 
 struct solve {
     const char *file, *problem, *model, *draft, *chat_template, *kv_type, *strategy, *scorer,
@@ -131,11 +133,47 @@ static struct app_request request_of(const struct solve *o)
     };
 }
 
+/* MODEL@PROFILE, or MODEL@STRATEGY as the daemon takes it too. */
+static int take_profile(struct app_request *r, const struct settings *s, struct pd_arena *a,
+                        struct pd_err *err)
+{
+    const char *at = r->model && !strchr(r->model, '/') ? strchr(r->model, '@') : NULL;
+    const struct settings_profile *p = at ? settings_profile(s, at + 1) : NULL;
+
+    if (!at)
+        return 0;
+    if (r->strategy)
+        return pd_fail(err, PD_EINVAL, "the strategy is given twice: -m %s and -s %s", r->model,
+                       r->strategy);
+    if (!p && !pd_strategy_find(at + 1))
+        return pd_fail(err, PD_EINVAL,
+                       "there is no profile or strategy '%s' ('ponder config show' lists profiles, "
+                       "'ponder solve --strategies' strategies)",
+                       at + 1);
+    r->strategy = at + 1;
+    r->model =
+        at == r->model ? NULL : pd_arena_dup(a, (struct pd_str){r->model, (size_t)(at - r->model)});
+    if (!r->model && at != r->model)
+        return cli_no_memory(err);
+    return p ? settings_apply(p, -1, a, r, err) : 0;
+}
+
 static int new_job(const struct solve *o, struct app *a, struct app_job **out, struct pd_err *err)
 {
-    const struct app_request r = request_of(o);
+    struct app_request r = request_of(o);
+    struct settings *s = settings_current();
+    struct pd_arena arena;
+    int rc;
 
-    return app_job_new(a, &r, out, err);
+    if (!s)
+        return cli_no_memory(err);
+    pd_arena_init(&arena, PROFILE_MAX_BYTES);
+    rc = take_profile(&r, s, &arena, err);
+    if (rc == 0)
+        rc = app_job_new(a, &r, out, err);
+    pd_arena_done(&arena);
+    settings_unref(s);
+    return rc;
 }
 
 /* What a job that was stopped leaves: its id, to go on. */
@@ -196,15 +234,26 @@ static void say_more(const struct app *a, const struct pd_job *job)
     fprintf(stderr, "ponder: database %s\n", app_store(a) ? store_path(app_store(a)) : "none");
 }
 
+static struct app_config config_of(const struct solve *o, const struct settings *s)
+{
+    struct app_config c = settings_app(s);
+
+    if (o->threads != UNSAID)
+        c.n_threads = (unsigned)o->threads;
+    if (o->prefill_chunk)
+        c.prefill_chunk = (unsigned)o->prefill_chunk;
+    if (o->memory_limit)
+        c.memory_bytes = o->memory_limit;
+    if (o->data_dir)
+        c.data_dir = o->data_dir;
+    c.no_trace = o->no_trace && !o->resume;
+    return c;
+}
+
 static int solve(struct cli *cli, const struct solve *o, struct pd_err *err)
 {
-    const struct app_config config = {
-        .n_threads = (unsigned)o->threads,
-        .prefill_chunk = (unsigned)o->prefill_chunk,
-        .memory_bytes = o->memory_limit,
-        .data_dir = o->data_dir,
-        .no_trace = o->no_trace && !o->resume,
-    };
+    struct settings *s = settings_current();
+    struct app_config config;
     const struct pd_result *r = NULL;
     struct app *a = NULL;
     struct app_job *j = NULL;
@@ -212,8 +261,12 @@ static int solve(struct cli *cli, const struct solve *o, struct pd_err *err)
     bool steps = !o->show || strcmp(o->show, "answer") != 0;
     int rc, printed, sig = 0;
 
+    if (!s)
+        return cli_no_memory(err);
+    config = config_of(o, s);
     cli_block_signals();
     rc = app_open(&config, &a, err);
+    settings_unref(s);
     if (rc == 0)
         rc = o->resume ? app_job_stored(a, o->resume, PD_JOB_RUN, &j, err) : new_job(o, a, &j, err);
     if (rc == 0) {
@@ -276,14 +329,14 @@ static int solve_remote(struct cli *cli, const struct solve *o, const struct cli
 
 int cli_solve(struct cli *cli, int argc, char **argv, struct pd_err *err)
 {
-    struct solve o = {.seed = 1};
+    struct solve o = {.seed = 1, .threads = UNSAID};
     struct cli_option table[] = {
         {"file", 'f', CLI_TEXT, &o.file, "FILE",
          "read the question from FILE (- is standard input)", 0, 0, true, false},
         {"problem", 'p', CLI_TEXT, &o.problem, "ID", "a bundled problem, such as dev-0002", 0, 0,
          true, false},
-        {"model", 'm', CLI_TEXT, &o.model, "MODEL", "name or GGUF file (tiny-base)", 0, 0, true,
-         false},
+        {"model", 'm', CLI_TEXT, &o.model, "MODEL[@PROFILE]",
+         "name or GGUF file (tiny-base), and a profile of the configuration", 0, 0, true, false},
         {"chat-template", 0, CLI_TEXT, &o.chat_template, "NAME|FILE",
          "of the prompt, in place of the model's (none: the question as it is)", 0, 0, true, false},
         {"kv-type", 0, CLI_CHOICE, &o.kv_type, "f32|f16|q8_0",

@@ -81,6 +81,10 @@ static int make_root(struct search *s, struct pd_err *err)
         rc =
             pd_fail(err, PD_ELIMIT, "the prompt has %zu tokens, the model's context holds %" PRIu32,
                     n, job->gen->ops->n_ctx(job->gen));
+    if (rc == 0 && job->max_prompt_tokens && n > job->max_prompt_tokens)
+        rc = pd_fail(err, PD_ELIMIT,
+                     "the prompt has %zu tokens, limits.max_prompt_tokens allows %" PRIu32, n,
+                     job->max_prompt_tokens);
     if (rc == 0) {
         root->tokens = pd_arena_memdup(s->arena, ids, n * sizeof *ids);
         root->n_tokens = (uint32_t)n;

@@ -104,6 +104,7 @@ struct pd_job {
     const struct pd_bias *logit_bias;
     size_t n_logit_bias;
     struct pd_budget budget;
+    uint32_t max_prompt_tokens;            /* 0: what the model's context holds */
     const struct pd_verifier *verifier;    /* NULL: none */
     const void *scorer_params;             /* the verifier's, parsed */
     const char *truth;                     /* about the question, for the verifier (verifier.h) */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include <strings.h>
+#include <unistd.h>
 
 #include "base/id.h"
 #include "daemon/request.h"
@@ -209,6 +210,22 @@ static bool has_token(const struct daemon *d, const struct http_request *r)
     return a && strncasecmp(a, "Bearer ", 7) == 0 && same_secret(a + 7, d->token);
 }
 
+/* Over a unix socket whose file let the peer in: also by the list of users. Where systemd's socket
+ * is for a group and nobody is listed, its file alone decides. */
+static bool is_allowed_peer(const struct daemon *d, const struct http_request *r)
+{
+    const struct settings *s = d->settings;
+    uid_t uid = http_peer_uid(r);
+
+    if (uid == (uid_t)-1)
+        return false;
+    for (size_t i = 0; i < s->n_allow_uids; i++)
+        if (s->allow_uids[i] == uid)
+            return true;
+    return uid == 0 || uid == geteuid() || s->allow_all ||
+           (d->socket_shared && s->allow_users.n == 0);
+}
+
 /* False: it has been refused. */
 static bool may_enter(const struct daemon *d, struct http_request *r, bool open)
 {
@@ -217,6 +234,12 @@ static bool may_enter(const struct daemon *d, struct http_request *r, bool open)
     if (http_is_tcp(r) && (!host || !is_local_host(pd_str_of(host)))) {
         api_error(r, 403, "permission_error", "bad_host", NULL,
                   "the Host must be localhost, 127.0.0.1 or [::1]");
+        return false;
+    }
+    if (!http_is_tcp(r) && !open && !is_allowed_peer(d, r)) {
+        api_error(r, 403, "permission_error", "bad_peer", NULL,
+                  "this daemon serves its own user, root, and the users of its setting "
+                  "allow_users");
         return false;
     }
     if (origin && (!host || !same_origin(origin, host))) {

@@ -1,7 +1,7 @@
 /* The life of the daemon: the loop, its worker threads, signals, the end.
  *
  *   start   listen, READY=1
- *   serve   until SIGTERM or SIGINT; SIGHUP does nothing yet but say so
+ *   serve   until SIGTERM or SIGINT; SIGHUP reads the configuration again
  *   drain   no new connections; running jobs are paused, so that they go on at the next start;
  *           what is being answered has drain_s to end; a second signal ends at once
  *
@@ -128,6 +128,55 @@ static void *worker(void *arg)
     return NULL;
 }
 
+/* ---- the settings, again ------------------------------------------------------------------- */
+
+static void set_log(struct daemon *d)
+{
+    atomic_store(&d->log_level, d->settings->log_level);
+    atomic_store(&d->log_json, d->settings->log_format == 1);
+}
+
+/* Settings that this process keeps until its end, although the files now say otherwise. */
+static void tell_restarts(const struct daemon *d, const struct settings *now)
+{
+    struct pd_buf old = PD_BUF_INIT(65536), new = PD_BUF_INIT(65536);
+    struct pd_jw w;
+
+    for (const struct settings_row *row = settings_rows; row->key; row++) {
+        pd_buf_clear(&old);
+        pd_buf_clear(&new);
+        pd_jw_init(&w, &old);
+        settings_value_json(d->c->settings, row, &w);
+        pd_jw_init(&w, &new);
+        settings_value_json(now, row, &w);
+        if (row->restart && !pd_str_eq(pd_buf_str(&old), pd_buf_str(&new)))
+            daemon_log(d, LOG_WARNING, "this setting needs a restart", "key", row->key, "origin",
+                       now->origins[row - settings_rows], NULL);
+    }
+    pd_buf_done(&old);
+    pd_buf_done(&new);
+}
+
+static void reload(struct daemon *d)
+{
+    struct settings *now = NULL;
+    struct pd_err err = {0};
+
+    if (d->c->reload(d->c->user, &now, &err) < 0) {
+        daemon_log(d, LOG_ERROR, "the configuration stays as it was", "reason", err.text, NULL);
+        return;
+    }
+    tell_restarts(d, now);
+    settings_install(settings_ref(now));
+    settings_unref(d->settings);
+    d->settings = now;
+    set_log(d);
+    http_server_set_max_body(d->http, now->max_body);
+    if (queue_limit(d->queue, (unsigned)now->max_jobs, (size_t)now->max_queue, &err) < 0)
+        daemon_log(d, LOG_ERROR, "the queue keeps its limits", "reason", err.text, NULL);
+    daemon_log(d, LOG_INFO, "configuration read again", NULL);
+}
+
 /* ---- the end ------------------------------------------------------------------------------- */
 
 static void on_drain(struct ev_loop *loop, ev_timer *w, int events)
@@ -145,7 +194,7 @@ static void on_signal(struct ev_loop *loop, ev_signal *w, int events)
 
     (void)events;
     if (w->signum == SIGHUP) {
-        daemon_log(d, LOG_INFO, "nothing to read again: there is no configuration file", NULL);
+        reload(d);
         return;
     }
     if (d->draining) {
@@ -157,7 +206,7 @@ static void on_signal(struct ev_loop *loop, ev_signal *w, int events)
                NULL);
     notify("STOPPING=1");
     http_server_stop_listening(d->http);
-    d->doorway->drain_until = ev_now(loop) + d->c->drain_s;
+    d->doorway->drain_until = ev_now(loop) + d->settings->drain_timeout_s;
     ev_timer_start(loop, &d->doorway->drain);
 }
 
@@ -212,7 +261,7 @@ static void start_watchdog(struct daemon *d)
 
 static int start(struct daemon *d, struct pd_err *err)
 {
-    const struct http_config http = {.max_body = d->c->max_body,
+    const struct http_config http = {.max_body = d->settings->max_body,
                                      .max_connections = MAX_CONNECTIONS,
                                      .header_s = 10,
                                      .stall_s = 30,
@@ -221,6 +270,7 @@ static int start(struct daemon *d, struct pd_err *err)
                                      .admit = api_admit,
                                      .handle = api_handle,
                                      .finished = api_finished};
+    const struct app_config app = settings_app(d->settings);
     struct doorway *w = d->doorway;
     int rc = pd_queue_init(&w->posts, MAX_POSTS);
 
@@ -240,13 +290,13 @@ static int start(struct daemon *d, struct pd_err *err)
         if (e)
             return pd_fail_errno(err, e, "cannot start a thread");
     }
-    rc = app_open(&d->c->app, &d->app, err);
+    rc = app_open(&app, &d->app, err);
     if (rc < 0)
         return rc;
     store_on_commit(app_store(d->app), events_committed, d);
     rc = queue_open(&(struct queue_config){.app = d->app,
-                                           .max_jobs = d->c->max_jobs,
-                                           .max_waiting = d->c->max_queue,
+                                           .max_jobs = (unsigned)d->settings->max_jobs,
+                                           .max_waiting = (size_t)d->settings->max_queue,
                                            .ended = metrics_job,
                                            .user = d->metrics},
                     &d->queue, err);
@@ -264,7 +314,8 @@ static bool stop(struct daemon *d)
     struct pd_err err;
 
     if (d->queue &&
-        queue_close(d->queue, (int64_t)(d->c->drain_s * (double)PD_NS_PER_S), &err) < 0) {
+        queue_close(d->queue, (int64_t)(d->settings->drain_timeout_s * (double)PD_NS_PER_S), &err) <
+            0) {
         daemon_log(d, LOG_WARNING, "ending with jobs in the middle; they go on at the next start",
                    "reason", err.text, NULL);
         return false;
@@ -290,10 +341,14 @@ static bool stop(struct daemon *d)
 int daemon_run(const struct daemon_config *c, struct pd_err *err)
 {
     struct doorway doorway = {0};
-    struct daemon d = {
-        .c = c, .doorway = &doorway, .lock_fd = -1, .started_ms = pd_clock_unix_ms()};
+    struct daemon d = {.c = c,
+                       .settings = settings_ref(c->settings),
+                       .doorway = &doorway,
+                       .lock_fd = -1,
+                       .started_ms = pd_clock_unix_ms()};
     int rc = 0;
 
+    set_log(&d);
     mask_signals(SIG_BLOCK);
     d.loop = ev_default_loop(EVFLAG_NOENV);
     d.metrics = metrics_new();
@@ -315,5 +370,6 @@ int daemon_run(const struct daemon_config *c, struct pd_err *err)
     metrics_free(d.metrics);
     if (rc == 0)
         daemon_log(&d, LOG_INFO, "stopped", NULL);
+    settings_unref(d.settings);
     return rc;
 }

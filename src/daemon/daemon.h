@@ -2,20 +2,13 @@
 #ifndef PD_DAEMON_DAEMON_H
 #define PD_DAEMON_DAEMON_H
 
-#include "app/app.h"
+#include "app/settings.h"
 
 struct daemon_config {
-    /* unix (the default place), unix:///PATH, http://127.0.0.1:PORT (also localhost, [::1]; port 0:
-     * any). None: unix, or the sockets that systemd hands over. */
-    const char *const *listen;
-    size_t n_listen;
-    struct app_config app;
-    unsigned max_jobs;  /* that run at once */
-    unsigned max_queue; /* that wait; more are told to come back */
-    uint64_t max_body;
-    double drain_s; /* at the end: for the requests that are being answered */
-    int verbose;    /* 0: what matters; 1: each request; 2: health checks too */
-    bool log_json, quiet;
+    struct settings *settings; /* listen: none is unix, or the sockets that systemd hands over */
+    /* At SIGHUP: the settings as they are now, a reference for the daemon. */
+    int (*reload)(void *user, struct settings **out, struct pd_err *err);
+    void *user;
 };
 
 /* Serves until SIGTERM or SIGINT; called before any other thread starts. PD_EBUSY: another daemon

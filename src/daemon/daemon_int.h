@@ -12,6 +12,8 @@
 #include "daemon/daemon.h"
 #include "net/http.h"
 
+#include <stdatomic.h>
+
 struct ev_loop;
 struct metrics;
 struct mcp;
@@ -20,6 +22,10 @@ struct request_error;
 
 struct daemon {
     const struct daemon_config *c;
+    struct settings *settings; /* loop; those that changed since the start need a restart or are
+                                  in force */
+    atomic_int log_level;
+    atomic_bool log_json;
     struct ev_loop *loop;
     struct app *app;     /* the queue's thread; app_store(app) anyone's */
     struct queue *queue; /* NULL: closed, the daemon is at its end */
@@ -28,6 +34,7 @@ struct daemon {
     struct mcp *mcp;
     struct events *events;
     char *token;       /* of TCP clients; NULL: no TCP */
+    bool socket_shared; /* the mode of systemd's socket lets others in than its user */
     char *socket_path; /* to be removed at the end; NULL: none */
     int lock_fd;       /* says that the socket is ours */
     bool draining;
@@ -95,6 +102,7 @@ void daemon_unlisten(struct daemon *d);
 
 /* ---- log.c ---------------------------------------------------------------------------------- */
 
+/* In the order of the setting log.level. */
 enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO, LOG_REQUEST, LOG_DEBUG };
 /* One line on stderr: a message, then pairs of names and texts up to a NULL name. No prompts, no
  * answers, no secrets. Any thread. */

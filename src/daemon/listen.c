@@ -204,6 +204,20 @@ static int listen_tcp(struct daemon *d, const char *where, struct pd_err *err)
 
 /* ---- all ----------------------------------------------------------------------------------- */
 
+#ifdef HAVE_LIBSYSTEMD
+/* Whether others than its user may open the unix socket of this descriptor. */
+static bool is_shared(int fd)
+{
+    struct sockaddr_un a = {0};
+    socklen_t n = sizeof a;
+    struct stat st;
+
+    return getsockname(fd, (struct sockaddr *)&a, &n) == 0 && a.sun_family == AF_UNIX &&
+           a.sun_path[0] == '/' && stat(a.sun_path, &st) == 0 &&
+           (st.st_mode & (S_IWGRP | S_IWOTH)) != 0;
+}
+#endif
+
 /* Sockets that systemd opened for us; their number, 0 without it. */
 static int take_activated(struct daemon *d, struct pd_err *err)
 {
@@ -218,6 +232,7 @@ static int take_activated(struct daemon *d, struct pd_err *err)
                            "descriptor %d from systemd is not a listening stream socket", fd);
         if (sd_is_socket(fd, AF_UNIX, 0, -1) <= 0 && (rc = have_token(d, err)) < 0)
             return rc;
+        d->socket_shared |= is_shared(fd);
         rc = http_server_listen(d->http, fd, err);
         if (rc < 0)
             return rc;
@@ -253,12 +268,12 @@ int daemon_listen(struct daemon *d, struct pd_err *err)
 {
     int rc;
 
-    if (d->c->n_listen == 0) {
+    if (d->settings->listen.n == 0) {
         rc = take_activated(d, err);
         return rc > 0 ? 0 : rc < 0 ? rc : listen_on(d, "unix", err);
     }
-    for (size_t i = 0; i < d->c->n_listen; i++) {
-        rc = listen_on(d, d->c->listen[i], err);
+    for (size_t i = 0; i < d->settings->listen.n; i++) {
+        rc = listen_on(d, d->settings->listen.items[i], err);
         if (rc < 0)
             return rc;
     }

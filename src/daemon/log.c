@@ -26,17 +26,17 @@ static void put_text(struct pd_buf *b, const char *name, const char *text)
 void daemon_log(const struct daemon *d, enum log_level level, const char *message, ...)
 {
     struct pd_buf b = PD_BUF_INIT(65536);
+    bool json = atomic_load(&d->log_json);
     char when[PD_RFC3339_SIZE];
     const char *name;
     struct pd_jw w;
     va_list args;
 
-    if ((level == LOG_REQUEST && d->c->verbose < 1) || (level == LOG_DEBUG && d->c->verbose < 2) ||
-        (level >= LOG_INFO && d->c->quiet))
+    if ((int)level > atomic_load(&d->log_level))
         return;
     pd_clock_rfc3339(pd_clock_unix_ms(), when);
     pd_jw_init(&w, &b);
-    if (d->c->log_json) {
+    if (json) {
         pd_jw_object(&w);
         pd_jw_key(&w, "time");
         pd_jw_strz(&w, when);
@@ -51,7 +51,7 @@ void daemon_log(const struct daemon *d, enum log_level level, const char *messag
     while ((name = va_arg(args, const char *)) != NULL) {
         const char *text = va_arg(args, const char *);
 
-        if (d->c->log_json) {
+        if (json) {
             pd_jw_key(&w, name);
             pd_jw_strz(&w, text ? text : "");
         } else {
@@ -59,7 +59,7 @@ void daemon_log(const struct daemon *d, enum log_level level, const char *messag
         }
     }
     va_end(args);
-    if (d->c->log_json)
+    if (json)
         pd_jw_end_object(&w);
     pd_buf_addc(&b, '\n');
     if (pd_buf_rc(&b) == 0)

@@ -1,5 +1,7 @@
 #include "daemon/request.h"
 
+#include "app/settings.h"
+
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -270,7 +272,7 @@ static int extension(struct request *q, struct request_object body, struct reque
         rc = refuse_unknown(ext, known, e);
     if (rc == 0)
         rc = request_text(ext, "strategy", &strategy, e);
-    if (rc == 0 && strategy && q->app.strategy)
+    if (rc == 0 && strategy && (q->app.strategy || q->profile))
         rc = request_bad(e, "conflict_budget", ext.prefix, "strategy",
                          "the strategy is given twice: in model and in ponder.strategy");
     if (rc == 0)
@@ -328,8 +330,9 @@ int request_model(const struct pd_json *body, const char **out, struct request_e
                : rc;
 }
 
-/* "name" or "name@strategy". */
-static int model(struct request *q, struct request_object body, struct request_error *e)
+/* "name", "name@profile" or "name@strategy". */
+static int model(struct request *q, const struct settings *s, struct request_object body,
+                 struct request_error *e)
 {
     const char *name = NULL;
     int rc = request_model(body.json, &name, e);
@@ -344,11 +347,15 @@ static int model(struct request *q, struct request_object body, struct request_e
     at = strchr(copy, '@');
     if (at) {
         *at = '\0';
-        q->app.strategy = at + 1;
+        if (settings_profile(s, at + 1))
+            q->profile = at + 1;
+        else
+            q->app.strategy = at + 1;
     }
     if (copy[0] == '\0' || (at && at[1] == '\0'))
         return request_bad(e, "unsupported_value", "", "model",
-                           "model must be a name or name@strategy, not '%.64s'", name);
+                           "model must be a name, name@profile or name@strategy, not '%.64s'",
+                           name);
     q->app.model = copy;
     return 0;
 }
@@ -396,6 +403,30 @@ static int messages(struct request *q, struct request_object body, const char *c
     return 0;
 }
 
+/* The profile, and reasoning_effort. */
+static int effort(struct request *q, const struct settings *s, struct request_object body,
+                  struct request_error *e)
+{
+    const char *name = NULL;
+    int rc = request_text(body, "reasoning_effort", &name, e), level = -1;
+
+    if (rc == 0 && name && (level = settings_effort(name)) < 0)
+        rc = request_bad(e, "unsupported_value", "", "reasoning_effort",
+                         "reasoning_effort must be low, medium or high");
+    if (rc < 0)
+        return rc;
+    if (q->profile)
+        return settings_apply(settings_profile(s, q->profile), level, &q->arena, &q->app, &e->err) <
+                       0
+                   ? no_memory(e)
+                   : 0;
+    if (level >= 0 && !q->app.strategy)
+        q->warning = "reasoning_effort has no effect without a strategy";
+    else if (level >= 0 && !q->app.budget_samples)
+        q->app.budget_samples = settings_effort_samples[level];
+    return 0;
+}
+
 static void note_unknown(struct request *q, const struct pd_json *body, const char *const *known)
 {
     static const char *const ours[] = {"model",
@@ -417,6 +448,7 @@ static void note_unknown(struct request *q, const struct pd_json *body, const ch
                                        "top_logprobs",
                                        "stop",
                                        "logit_bias",
+                                       "reasoning_effort",
                                        "ponder",
                                        NULL};
 
@@ -431,15 +463,19 @@ int request_parse(const struct pd_json *body, const char *const *known, struct r
 {
     struct request_object o = {body, ""};
     struct request *q = calloc(1, sizeof *q);
+    struct settings *s = settings_current();
     const char *user = NULL;
     int rc;
 
     memset(e, 0, sizeof *e);
-    if (!q)
+    if (!q || !s) {
+        free(q);
+        settings_unref(s);
         return no_memory(e);
+    }
     pd_arena_init(&q->arena, REQUEST_ARENA);
     q->unknown = PD_BUF_INIT(UNKNOWN_MAX);
-    rc = model(q, o, e);
+    rc = model(q, s, o, e);
     if (rc == 0)
         rc = messages(q, o, known, e);
     if (rc == 0)
@@ -449,7 +485,10 @@ int request_parse(const struct pd_json *body, const char *const *known, struct r
     if (rc == 0)
         rc = extension(q, o, e);
     if (rc == 0)
+        rc = effort(q, s, o, e);
+    if (rc == 0)
         rc = request_text(o, "user", &user, e);
+    settings_unref(s);
     q->client = keep(q, user);
     note_unknown(q, body, known);
     if (rc < 0) {

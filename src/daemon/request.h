@@ -8,7 +8,10 @@
 
 struct request {
     struct app_request app;  /* strings live as long as the request */
-    const char *shown_model; /* as the client wrote it: model or model@strategy; NULL: none */
+    const char *shown_model; /* as the client wrote it: model, model@profile or model@strategy;
+                                NULL: none */
+    const char *profile;     /* NULL: none */
+    const char *warning;     /* about a field that has no effect here, a literal; NULL: none */
     const char *client;      /* `user`: whose share it counts to; NULL: not said */
     int32_t priority;
     bool has_extension;    /* there is a `ponder` object */

@@ -19,7 +19,6 @@
 #define LIST_MAX       1000
 #define IDEM_KEY_MAX   255
 #define FEED_AT_A_TIME 256
-#define PING_S         15
 #define PING_MAX_S     300
 #define TREE_MAX       100000
 #define DEPTH_MAX      10000
@@ -946,7 +945,9 @@ static void events(struct daemon *d, struct http_request *r, const struct route_
 {
     static const char *const known[] = {"since", "ping", NULL};
     const char *last = http_header(r, "Last-Event-ID");
-    uint64_t since = 0, ping = PING_S;
+    uint64_t since = 0, ping = d->settings->sse_ping_interval_s > 0
+                                   ? (uint64_t)d->settings->sse_ping_interval_s
+                                   : 0;
     struct watcher *w;
 
     if (!query_only(r, known) || !query_number(r, "since", INT64_MAX, &since) ||

@@ -28,12 +28,10 @@
 #define REPLY_MAX         ((size_t)32 << 20)
 #define TEXT_MAX          ((size_t)16 << 20)
 #define ARENA_MAX         ((size_t)256 << 20)
-#define N_MAX             256
 #define PROMPTS_MAX       64
 #define RUNS_MAX          10000 /* stretches of a line: it has no more steps */
 #define COMPLETION_TOKENS "16"  /* of /v1/completions, where max_tokens is not given */
 #define BEGIN_S           5.0 /* a stream that has nothing to say so far begins, and is kept alive */
-#define PING_S            15
 #define PING_MAX_S        300
 #define SEED_BITS         53
 
@@ -63,6 +61,7 @@ struct completion {
     /* from the start on as they are */
     bool chat, continues, stream, include_usage, logprobs, plain, live;
     enum stream_mode mode;
+    int reasoning_field; /* REASONING_BOTH, … */
     size_t n, n_parts;
     int64_t created;
     char id[PD_JOB_ID_MAX + 16];
@@ -288,10 +287,12 @@ static void put_str(struct pd_jw *w, const char *key, struct pd_str s)
     pd_jw_str(w, s);
 }
 
-static void put_reasoning(struct pd_jw *w, struct pd_str s)
+static void put_reasoning(const struct completion *c, struct pd_jw *w, struct pd_str s)
 {
-    put_str(w, "reasoning_content", s);
-    put_str(w, "reasoning", s);
+    if (c->reasoning_field == REASONING_BOTH || c->reasoning_field == REASONING_CONTENT)
+        put_str(w, "reasoning_content", s);
+    if (c->reasoning_field == REASONING_BOTH || c->reasoning_field == REASONING_PLAIN)
+        put_str(w, "reasoning", s);
 }
 
 /* With the lock held: more text of choice `index`. */
@@ -309,7 +310,7 @@ static void put_delta(struct part *p, size_t index, bool reasoning, struct pd_st
         pd_jw_key(&w, "delta");
         pd_jw_object(&w);
         if (reasoning)
-            put_reasoning(&w, text);
+            put_reasoning(c, &w, text);
         else
             put_str(&w, "content", text);
         pd_jw_end_object(&w);
@@ -594,7 +595,7 @@ static void put_choice(struct part *p, struct pd_jw *w, const struct openai_choi
         else
             pd_jw_str(w, s->content);
         if (s->reasoning.len)
-            put_reasoning(w, s->reasoning);
+            put_reasoning(p->c, w, s->reasoning);
         if (s->n_calls > 0)
             put_calls(p, w, s, index, false);
         pd_jw_end_object(w);
@@ -824,7 +825,6 @@ struct asked { /* fields of the routes beside those of a job */
     int64_t n, ping_s;
     bool stream, include_usage, logprobs;
     enum stream_mode mode;
-    const char *warning;
 };
 
 static int check_type(const struct pd_json *body, const char *key, const char *only,
@@ -857,33 +857,6 @@ static int parse_mode(const struct pd_json *ponder, enum stream_mode *out, struc
                        "ponder.stream_mode must be answer, reasoning or events");
 }
 
-/* low, medium, high: as many samples, where a search asks for no number itself. */
-static int effort(struct request *q, const struct pd_json *body, struct asked *a,
-                  struct request_error *e)
-{
-    static const struct {
-        const char *name;
-        uint64_t samples;
-    } levels[] = {{"low", 4}, {"medium", 16}, {"high", 64}};
-    const char *level = NULL;
-    int rc = request_text((struct request_object){body, ""}, "reasoning_effort", &level, e);
-
-    if (rc < 0 || !level)
-        return rc;
-    if (!q->app.strategy) {
-        a->warning = "reasoning_effort has no effect without a strategy";
-        return 0;
-    }
-    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++)
-        if (strcmp(levels[i].name, level) == 0) {
-            if (!q->app.budget_samples)
-                q->app.budget_samples = levels[i].samples;
-            return 0;
-        }
-    return request_bad(e, "unsupported_value", "", "reasoning_effort",
-                       "reasoning_effort must be low, medium or high");
-}
-
 static int parse_logprobs(struct request *q, const struct pd_json *body, bool chat, struct asked *a,
                           struct request_error *e)
 {
@@ -906,7 +879,8 @@ static int parse_logprobs(struct request *q, const struct pd_json *body, bool ch
     return rc == 0 && n > 0 ? request_option(q, "top_logprobs", text, e) : rc;
 }
 
-static int parse_asked(struct request *q, const struct pd_json *body, bool chat, struct asked *a,
+static int parse_asked(const struct settings *settings, struct request *q,
+                       const struct pd_json *body, bool chat, struct asked *a,
                        struct request_error *e)
 {
     struct request_object o = {body, ""},
@@ -915,13 +889,13 @@ static int parse_asked(struct request *q, const struct pd_json *body, bool chat,
     bool as_job = false, echo = false;
     int rc;
 
-    *a = (struct asked){.n = 1, .ping_s = PING_S};
-    if ((rc = request_int(o, "n", 1, N_MAX, &a->n, e)) < 0 ||
+    *a = (struct asked){.n = 1, .ping_s = (int64_t)settings->sse_ping_interval_s};
+    if ((rc = request_int(o, "n", 1, settings->max_n, &a->n, e)) < 0 ||
         (rc = request_bool(o, "stream", &a->stream, e)) < 0 ||
         (rc = request_bool(so, "include_usage", &a->include_usage, e)) < 0 ||
         (rc = request_int(o, "sse_ping_interval_s", -1, PING_MAX_S, &a->ping_s, e)) < 0 ||
         (rc = parse_logprobs(q, body, chat, a, e)) < 0 ||
-        (rc = parse_mode(ponder, &a->mode, e)) < 0 || (rc = effort(q, body, a, e)) < 0 ||
+        (rc = parse_mode(ponder, &a->mode, e)) < 0 ||
         (rc = request_bool((struct request_object){ponder, "ponder."}, "job", &as_job, e)) < 0 ||
         (rc = request_bool(o, "echo", &echo, e)) < 0)
         return rc;
@@ -1004,7 +978,8 @@ static struct completion *completion_new(struct daemon *d, struct http_request *
     c->include_usage = a->include_usage;
     c->logprobs = a->logprobs;
     c->mode = a->mode;
-    c->warning = a->warning;
+    c->warning = q->warning;
+    c->reasoning_field = d->settings->reasoning_field;
     c->n = (size_t)a->n;
     c->n_parts = n_parts;
     c->live = a->stream && n_parts == 1 && a->n == 1 && (plain || (chat && a->mode != MODE_ANSWER));
@@ -1071,7 +1046,6 @@ static void complete(struct daemon *d, struct http_request *r, bool chat)
                                               "stream_options",
                                               "logprobs",
                                               "response_format",
-                                              "reasoning_effort",
                                               "metadata",
                                               "tool_choice",
                                               "parallel_tool_calls",
@@ -1095,7 +1069,7 @@ static void complete(struct daemon *d, struct http_request *r, bool chat)
     rc = request_parse(body, chat ? chat_fields : prompt_fields, &q, &e);
     if (rc == 0) {
         plain = !q->app.strategy;
-        rc = parse_asked(q, body, chat, &a, &e);
+        rc = parse_asked(d->settings, q, body, chat, &a, &e);
     }
     if (rc == 0)
         rc = set_defaults(q, body, chat, &a, &e);

@@ -367,7 +367,7 @@ static void judge(struct daemon *d, struct http_request *r, bool rerank)
     if (parse(s, body, &e) < 0) {
         api_parse_error(r, &e);
         scoring_free(s);
-    } else if (d->n_scoring >= d->c->max_jobs) {
+    } else if (d->n_scoring >= (unsigned)d->settings->max_jobs) {
         http_set_header(r, "Retry-After", "1");
         api_error(r, 429, "rate_limit_error", "queue_full", NULL,
                   "%u texts are being scored already", d->n_scoring);

@@ -92,12 +92,13 @@ static void put_text(struct pd_jw *w, const char *key, const char *text)
     pd_jw_strz(w, text);
 }
 
-/* id: the file's name, or that with a strategy. */
-static void put_model(struct pd_jw *w, const struct app_model_file *f, const char *id)
+/* id: the file's name, or that with a profile or strategy. Whether it has a chat template. */
+static bool put_model(struct pd_jw *w, const struct app_model_file *f, const char *id)
 {
     struct eng_model_info info = {0};
     struct pd_buf template = PD_BUF_INIT((size_t)1 << 20);
     int rc = eng_model_peek(f->path, &info, NULL, NULL);
+    bool chats = eng_model_template(f->path, &template, NULL) == 0;
 
     pd_jw_object(w);
     put_text(w, "id", id);
@@ -118,47 +119,68 @@ static void put_model(struct pd_jw *w, const struct app_model_file *f, const cha
     else
         pd_jw_null(w);
     pd_jw_key(w, "chat");
-    pd_jw_bool(w, eng_model_template(f->path, &template, NULL) == 0);
+    pd_jw_bool(w, chats);
     pd_jw_end_object(w);
     pd_jw_end_object(w);
     pd_buf_done(&template);
     if (rc == 0)
         eng_model_info_done(&info);
+    return chats;
+}
+
+/* A model, and its profiles where it takes conversations. */
+static void put_models(struct pd_jw *w, const struct app_model_file *f, const struct settings *s)
+{
+    bool chats = put_model(w, f, f->name);
+
+    for (size_t i = 0; chats && i < s->n_profiles; i++) {
+        struct pd_buf id = PD_BUF_INIT(1024);
+
+        pd_buf_printf(&id, "%s@%s", f->name, s->profiles[i].name);
+        (void)put_model(w, f, pd_buf_str(&id).ptr);
+        pd_buf_done(&id);
+    }
 }
 
 static int list_models(struct asking *a, struct pd_jw *w, struct pd_err *err)
 {
+    struct settings *settings = settings_current();
     struct app_model_file *files = NULL;
     size_t n = 0;
-    int rc = app_list_models(&files, &n, err);
+    int rc = settings ? app_list_models(&files, &n, err) : pd_fail(err, PD_ENOMEM, "out of memory");
 
     (void)a;
-    if (rc < 0)
+    if (rc < 0) {
+        settings_unref(settings);
         return rc;
+    }
     pd_jw_object(w);
     put_text(w, "object", "list");
     pd_jw_key(w, "data");
     pd_jw_array(w);
     for (size_t i = 0; i < n; i++)
-        put_model(w, &files[i], files[i].name);
+        put_models(w, &files[i], settings);
     pd_jw_end_array(w);
     pd_jw_end_object(w);
     app_list_models_free(files, n);
+    settings_unref(settings);
     return 0;
 }
 
 static int show_model(struct asking *a, struct pd_jw *w, struct pd_err *err)
 {
     size_t len = strcspn(a->model, "@");
-    const char *strategy = a->model[len] ? a->model + len + 1 : NULL;
+    const char *behind = a->model[len] ? a->model + len + 1 : NULL;
+    struct settings *s = settings_current();
     struct app_model_file file = {.name = pd_str_dup((struct pd_str){a->model, len})};
-    int rc = !file.name ? pd_fail(err, PD_ENOMEM, "out of memory")
-             : strategy && !pd_strategy_find(strategy)
-                 ? pd_fail(err, PD_ENOENT, "there is no strategy '%.100s'", strategy)
-                 : app_find_model(file.name, &file.path, err);
+    int rc = file.name && s ? app_find_model(file.name, &file.path, err)
+                            : pd_fail(err, PD_ENOMEM, "out of memory");
 
+    if (rc == 0 && behind && !settings_profile(s, behind) && !pd_strategy_find(behind))
+        rc = pd_fail(err, PD_ENOENT, "there is no profile or strategy '%.100s'", behind);
     if (rc == 0)
-        put_model(w, &file, a->model);
+        (void)put_model(w, &file, a->model);
+    settings_unref(s);
     free(file.name);
     free(file.path);
     return rc;

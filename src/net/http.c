@@ -769,6 +769,11 @@ void http_server_stop_listening(struct http_server *s)
     }
 }
 
+void http_server_set_max_body(struct http_server *s, size_t max_body)
+{
+    s->c.max_body = max_body;
+}
+
 int http_server_new(struct ev_loop *loop, const struct http_config *c, struct http_server **out,
                     struct pd_err *err)
 {

@@ -48,6 +48,7 @@ int http_server_listen(struct http_server *s, int fd, struct pd_err *err);
 /* Serves a connection that is there already. The descriptor is the server's, also on failure. */
 int http_server_add(struct http_server *s, int fd, struct pd_err *err);
 void http_server_stop_listening(struct http_server *s);
+void http_server_set_max_body(struct http_server *s, size_t max_body); /* of requests to come */
 /* Ends every connection (their close callbacks run) and frees. NULL is fine. */
 void http_server_free(struct http_server *s);
 unsigned http_server_connections(const struct http_server *s);

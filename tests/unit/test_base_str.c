@@ -212,6 +212,35 @@ static void parses_sizes(void **state)
     }
 }
 
+static void measures_distances(void **state)
+{
+    static const struct {
+        const char *a, *b;
+        size_t distance;
+    } cases[] = {
+        {"", "", 0},
+        {"a", "", 1},
+        {"", "abc", 3},
+        {"max", "max", 0},
+        {"max_que", "max_queue", 2},
+        {"beem", "beam", 1},
+        {"kitten", "sitting", 3},
+        {"ab", "ba", 2},
+    };
+    char name[66] = "";
+
+    (void)state;
+    for (size_t i = 0; i < N_OF(cases); i++) {
+        struct pd_str a = pd_str_of(cases[i].a), b = pd_str_of(cases[i].b);
+
+        assert_int_equal(pd_str_distance(a, b), cases[i].distance);
+        assert_int_equal(pd_str_distance(b, a), cases[i].distance);
+    }
+    memset(name, 'x', 65);
+    assert_true(pd_str_distance(pd_str_of(name), PD_STR("x")) == SIZE_MAX);
+    assert_int_equal(pd_str_distance((struct pd_str){name, 64}, PD_STR("x")), 63);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -219,7 +248,7 @@ int main(void)
         cmocka_unit_test(duplicates),          cmocka_unit_test(knows_utf8),
         cmocka_unit_test(finds_complete_utf8), cmocka_unit_test(parses_integers),
         cmocka_unit_test(parses_doubles),      cmocka_unit_test(parses_bools),
-        cmocka_unit_test(parses_sizes),
+        cmocka_unit_test(parses_sizes),        cmocka_unit_test(measures_distances),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
