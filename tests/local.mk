@@ -110,6 +110,7 @@ EXTRA_DIST += $(SCRIPT_TESTS) $(FUZZ_TESTS:=.in)
 EXTRA_DIST += tests/gguf_builder.h tests/vocabulary.h tests/unit/engine_fixture.h \
 	tests/unit/storage_fixture.h \
 	tests/unit/engine_tolerance.h
+EXTRA_DIST += tests/support/daemon.sh tests/support/tap.sh
 EXTRA_DIST += tests/api/openai.py \
 	tests/clients/README.md \
 	tests/clients/load.py \

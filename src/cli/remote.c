@@ -374,7 +374,7 @@ static int show_result(struct cli *cli, struct client *c, const char *id,
                                    .tree = strcmp(show, "tree") == 0,
                                    .steps = strcmp(show, "answer") != 0};
     struct pd_buf body = PD_BUF_INIT(REPLY_MAX);
-    int rc = get(c, id, "/result", &shown->result, &body, err);
+    int rc = get(c, id, "/answer", &shown->result, &body, err);
 
     if (rc == 0)
         rc = read_result(shown, id, err);

@@ -16,10 +16,12 @@ src_daemon_libdaemon_a_SOURCES = \
 	src/daemon/openai.h \
 	src/daemon/request.c \
 	src/daemon/request.h \
+	src/daemon/result.c \
 	src/daemon/route_jobs.c \
 	src/daemon/route_openai.c \
 	src/daemon/route_ops.c \
 	src/daemon/route_score.c \
 	src/daemon/route_tokens.c \
+	src/daemon/tokenizers.c \
 	src/daemon/tool_calls.c \
 	src/daemon/tool_calls.h
