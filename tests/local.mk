@@ -80,6 +80,7 @@ SCRIPT_TESTS = \
 	tests/api/kill9.sh \
 	tests/api/mcp.sh \
 	tests/api/openai.sh \
+	tests/api/openapi.sh \
 	tests/cli/bench.sh \
 	tests/cli/errors.sh \
 	tests/cli/kill9.sh \
@@ -112,6 +113,7 @@ EXTRA_DIST += tests/gguf_builder.h tests/vocabulary.h tests/unit/engine_fixture.
 	tests/unit/engine_tolerance.h
 EXTRA_DIST += tests/support/daemon.sh tests/support/tap.sh
 EXTRA_DIST += tests/api/openai.py \
+	tests/api/openapi.py \
 	tests/clients/README.md \
 	tests/clients/load.py \
 	tests/clients/mcp.mjs \

@@ -52,8 +52,19 @@ static void metrics(struct daemon *d, struct http_request *r, const struct route
     pd_buf_done(&b);
 }
 
+static void openapi(struct daemon *d, struct http_request *r, const struct route_args *args)
+{
+    static const char text[] =
+#include "daemon/openapi.inc"
+        ;
+
+    (void)d, (void)args;
+    http_reply(r, 200, "application/json", (struct pd_str){text, sizeof text - 1});
+}
+
 const struct route routes_ops[] = {
     {HTTP_GET, "/health", health, ROUTE_OPEN}, {HTTP_GET, "/v1/health", health, ROUTE_OPEN},
     {HTTP_GET, "/ready", ready, ROUTE_OPEN},   {HTTP_GET, "/version", version, 0},
-    {HTTP_GET, "/metrics", metrics, 0},        {HTTP_GET, NULL, NULL, 0},
+    {HTTP_GET, "/metrics", metrics, 0},        {HTTP_GET, "/openapi.json", openapi, 0},
+    {HTTP_GET, NULL, NULL, 0},
 };

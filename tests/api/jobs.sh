@@ -270,5 +270,5 @@ stop_daemon
 point 'and again' $?
 run trace verify
 point 'the database is whole' $?
-
+described
 finish

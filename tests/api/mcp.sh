@@ -2,12 +2,11 @@
 # The Model Context Protocol, over HTTP and through `ponder mcp`. TAP.
 . "${PONDER_TEST_SRCDIR:-.}/tests/support/daemon.sh"
 start_daemon
-ask() # CURL-ARGUMENTS...: body in out, header in head
+ask() # CURL'S ARGUMENTS...
 {
-    curl -sS -D "$tmp/head" -o "$tmp/out" --unix-socket "$socket" \
-        -H 'Content-Type: application/json' "$@" http://localhost/mcp
+    api POST /mcp -H 'Content-Type: application/json' "$@"
 }
-status() { head -n 1 "$tmp/head" | grep -q " $1 "; }
+status() { [ "$status" = "$1" ]; }
 call() # TOOL ARGUMENTS [HEADER]
 {
     ask -H "${3:-X-None: 1}" -d '{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"'"$1"'","arguments":'"$2"'}}'
@@ -17,7 +16,7 @@ call() # TOOL ARGUMENTS [HEADER]
 ask -d '{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}'
 has '"id":1,"result":{"protocolVersion":"2025-06-18"' && has '"serverInfo":{"name":"ponder"'
 point 'initialize: the version that the client wants' $?
-session=$(sed -n 's/^Mcp-Session-Id: \([^\r]*\).*/\1/p' "$tmp/head")
+session=$(sed -n 's/^Mcp-Session-Id: \([^\r]*\).*/\1/p' "$tmp/headers")
 [ -n "$session" ]
 point 'and a session' $?
 ask -d '{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"1999-01-01"}}'
@@ -44,7 +43,7 @@ point 'an id that is none' $?
 ask -d '{"jsonrpc":"2.0","id":3,"method":"resources/list"}'
 has '"code":-32601'
 point 'a method that is not there' $?
-ask -X GET
+api GET /mcp
 status 405
 point 'GET: 405' $?
 ask -H 'Origin: http://evil.example' -d '{"jsonrpc":"2.0","id":3,"method":"ping"}'
@@ -141,4 +140,5 @@ point 'the daemon ends with 0' $?
 has '"answer":"22"'
 point 'ponder mcp --standalone' $?
 
+described
 finish

@@ -1,6 +1,7 @@
 """What clients of the OpenAI-compatible routes rely on. openai.py SOCKET"""
 import http.client
 import json
+import os
 import socket
 import sys
 import time
@@ -30,10 +31,25 @@ def send(path, body=None, kind="application/json"):
     return c, c.getresponse()
 
 
+def record(path, body, r, text):
+    """For described() in daemon.sh."""
+    folder = os.environ.get("PONDER_TEST_EXCHANGES")
+    if not folder:
+        return
+    name = os.path.join(folder, "py%d" % len(os.listdir(folder)))
+    sent = b"" if body is None else (body if isinstance(body, str) else json.dumps(body)).encode()
+    head = "HTTP/1.1 %d\r\n%s\r\n" % (r.status, "".join("%s: %s\r\n" % h for h in r.getheaders()))
+    args = "\0".join(("GET" if body is None else "POST", path, str(r.status), ""))
+    for ending, data in ((".args", args.encode()), (".sent", sent), (".headers", head.encode()), (".out", text)):
+        with open(name + ending, "wb") as f:
+            f.write(data)
+
+
 def ask(path, body=None, kind="application/json"):
     c, r = send(path, body, kind)
     text = r.read()
     c.close()
+    record(path, body, r, text)
     return r.status, json.loads(text) if text else None
 
 
@@ -51,9 +67,12 @@ def chat(**fields):
 
 def stream(path, body):
     """The chunks, and whether [DONE] came last."""
-    c, r = send(path, dict(body, stream=True))
-    text = r.read().decode()
+    body = dict(body, stream=True)
+    c, r = send(path, body)
+    text = r.read()
     c.close()
+    record(path, body, r, text)
+    text = text.decode()
     assert r.status == 200, text
     assert r.getheader("Content-Type").startswith("text/event-stream")
     events = [e for e in text.split("\n\n") if e and not e.startswith(":")]
@@ -404,7 +423,6 @@ def main():
         except OSError:
             return False
 
-    print("1..%d" % len(POINTS), flush=True)
     wait_for(there)
     for i, point in enumerate(POINTS):
         try:

@@ -8,7 +8,12 @@ if ! command -v "$python" >/dev/null 2>&1; then
     exit 0
 fi
 start_daemon --max-jobs 1 || exit 1
-PYTHONDONTWRITEBYTECODE=1 "$python" "$src/tests/api/openai.py" "$socket"
-status=$?
-stop_daemon || { echo "# the daemon ended with $?"; sed 's/^/# /' "$tmp/log"; status=1; }
-exit $status
+{ PYTHONDONTWRITEBYTECODE=1 "$python" "$src/tests/api/openai.py" "$socket"; echo $? >"$tmp/code"; } |
+    tee "$tmp/points"
+n=$(grep -c '^\(not \)*ok ' "$tmp/points")
+failed=$(cat "$tmp/code")
+described
+stop_daemon
+cp "$tmp/log" "$tmp/err"
+point 'the daemon ends with 0' $?
+finish

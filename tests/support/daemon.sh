@@ -29,6 +29,30 @@ stop_daemon() # [SIGNAL]: its exit code
     daemon=
     return $code
 }
+
+openapi() { PYTHONDONTWRITEBYTECODE=1 "${PYTHON:-python3}" "$src/tests/api/openapi.py" "$@"; }
+can_describe() { "${PYTHON:-python3}" -c 'import jsonschema' 2>/dev/null; }
+export PONDER_TEST_EXCHANGES="$tmp/exchanges" # where requests and replies are kept for described()
+mkdir "$PONDER_TEST_EXCHANGES"
+n_recorded=0
+record() # METHOD PATH [CURL'S ARGUMENTS...]: the exchange whose reply is in $status, headers and out
+{
+    n_recorded=$((n_recorded + 1))
+    kept=$PONDER_TEST_EXCHANGES/$n_recorded
+    [ ! -e "$tmp/body" ] || cp "$tmp/body" "$kept.sent"
+    [ ! -e "$tmp/headers" ] || cp "$tmp/headers" "$kept.headers"
+    [ ! -e "$tmp/out" ] || cp "$tmp/out" "$kept.out"
+    recorded_method=$1
+    recorded_path=$2
+    shift 2
+    printf '%s\0' "$recorded_method" "$recorded_path" "$status" "$@" >"$kept.args"
+}
+described() # a point: docs/openapi.json describes what was asked and answered so far
+{
+    can_describe || { echo '# no python3 with jsonschema: nothing is held against docs/openapi.json'; return; }
+    openapi exchanges "$PONDER_TEST_EXCHANGES" >"$tmp/out" 2>"$tmp/err"
+    point 'docs/openapi.json describes all of that' $?
+}
 # api METHOD PATH [CURL'S ARGUMENTS...]: body in $tmp/out, headers in $tmp/headers, status in $status
 api()
 {
@@ -37,6 +61,7 @@ api()
     shift 2
     status=$(curl -s --unix-socket "$socket" -X "$method" -o "$tmp/out" -D "$tmp/headers" \
         -w '%{http_code}' "$@" "http://localhost$path" 2>"$tmp/err")
+    record "$method" "$path" "$@"
 }
 post() # PATH BODY [CURL'S ARGUMENTS...]
 {
@@ -44,6 +69,7 @@ post() # PATH BODY [CURL'S ARGUMENTS...]
     printf '%s' "$2" >"$tmp/body"
     shift 2
     api POST "$path" -H 'Content-Type: application/json' --data-binary "@$tmp/body" "$@"
+    rm "$tmp/body"
 }
 # eventually COMMAND...: until it is true, or a minute has passed
 eventually()
