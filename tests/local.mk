@@ -73,6 +73,8 @@ PROP_TESTS = \
 FUZZ_TESTS = \
 	tests/fuzz/fuzz_gguf \
 	tests/fuzz/fuzz_http \
+	tests/fuzz/fuzz_json \
+	tests/fuzz/fuzz_sse \
 	tests/fuzz/fuzz_template \
 	tests/fuzz/fuzz_tokenizer
 SCRIPT_TESTS = \
