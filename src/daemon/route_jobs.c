@@ -32,6 +32,8 @@ struct asking {
     char *status, *run, *cursor; /* of list */
     size_t depth, max;
     bool flat;
+    struct queue_running *running; /* [n_running], when the question was put */
+    size_t n_running;
 };
 
 static struct asking *asking_of(struct api_question *q)
@@ -46,6 +48,7 @@ static void asking_done(struct api_question *q)
     free(a->status);
     free(a->run);
     free(a->cursor);
+    free(a->running);
 }
 
 static void answer_about_job(struct api_question *q)
@@ -84,6 +87,17 @@ static void ask(struct daemon *d, struct http_request *r, const char *id,
         api_ask(&a->q);
 }
 
+/* The same for rows of jobs: beside them stands what the running ones are at. */
+static void ask_rows(struct asking *a)
+{
+    const struct daemon *d = a->q.d;
+
+    a->running = calloc(d->c->max_jobs, sizeof *a->running);
+    if (a->running && d->queue)
+        a->n_running = queue_running(d->queue, a->running, d->c->max_jobs);
+    api_ask(&a->q);
+}
+
 /* ---- rows as JSON -------------------------------------------------------------------------- */
 
 static void put_time(struct pd_jw *w, const char *key, int64_t ms)
@@ -111,7 +125,31 @@ static void put_budget(struct pd_jw *w, const struct store_job_row *row)
     pd_json_free(b);
 }
 
-static void put_job(struct pd_jw *w, const struct store_job_row *row)
+/* Of a job that runs now; else null. */
+static void put_progress(struct pd_jw *w, const struct asking *a, const char *id)
+{
+    size_t i = 0;
+
+    while (i < a->n_running && strcmp(a->running[i].id, id) != 0)
+        i++;
+    pd_jw_key(w, "progress");
+    if (i == a->n_running) {
+        pd_jw_null(w);
+        return;
+    }
+    pd_jw_object(w);
+    api_put_count(w, "live", a->running[i].live);
+    api_put_count(w, "steps", a->running[i].steps);
+    api_put_count(w, "tokens", a->running[i].tokens);
+    pd_jw_key(w, "best");
+    if (a->running[i].best > 0)
+        pd_jw_double(w, a->running[i].best);
+    else
+        pd_jw_null(w);
+    pd_jw_end_object(w);
+}
+
+static void put_job(struct pd_jw *w, const struct asking *a, const struct store_job_row *row)
 {
     pd_jw_object(w);
     api_put_text(w, "id", row->id);
@@ -128,6 +166,7 @@ static void put_job(struct pd_jw *w, const struct store_job_row *row)
     put_budget(w, row);
     api_put_count(w, "nodes", row->n_nodes);
     api_put_count(w, "generated_tokens", row->generated);
+    put_progress(w, a, row->id);
     put_time(w, "created_ms", row->created_ms);
     put_time(w, "started_ms", row->started_ms);
     put_time(w, "finished_ms", row->finished_ms);
@@ -146,7 +185,7 @@ static int read_job(struct api_question *q, struct pd_jw *w, struct pd_err *err)
     if (rc == 0 && n == 0)
         rc = PD_ENOENT;
     if (rc == 0)
-        put_job(w, &rows[0]);
+        put_job(w, a, &rows[0]);
     store_job_list_free(rows, n);
     return rc;
 }
@@ -170,7 +209,7 @@ static int read_list(struct api_question *q, struct pd_jw *w, struct pd_err *err
     pd_jw_key(w, "data");
     pd_jw_array(w);
     for (size_t i = 0; i < shown; i++)
-        put_job(w, &rows[i]);
+        put_job(w, a, &rows[i]);
     pd_jw_end_array(w);
     pd_jw_key(w, "has_more");
     pd_jw_bool(w, n > shown);
@@ -423,12 +462,15 @@ static void list(struct daemon *d, struct http_request *r, const struct route_ar
     a->list.run_id = a->run = dup_query(r, "run");
     a->list.cursor = a->cursor = dup_query(r, "cursor");
     a->list.limit = limit ? limit : LIST_DEFAULT;
-    api_ask(&a->q);
+    ask_rows(a);
 }
 
 static void show(struct daemon *d, struct http_request *r, const struct route_args *args)
 {
-    ask(d, r, args->v[0], read_job);
+    struct asking *a = new_asking(d, r, args->v[0], read_job);
+
+    if (a)
+        ask_rows(a);
 }
 
 static int read_answer(struct api_question *q, struct pd_jw *w, struct pd_err *err)
@@ -510,7 +552,7 @@ static void on_submitted(struct daemon *d, void *arg)
         http_set_header(r, "Location", where);
         a->q.status = s->verdict == QUEUE_STORED ? 202 : 200;
         free(s);
-        api_ask(&a->q);
+        ask_rows(a);
         return;
     }
     if (r && s->verdict == QUEUE_CONFLICT) {
@@ -597,7 +639,7 @@ static void on_steered(struct daemon *d, void *arg)
     (void)d;
     if (s->rc == 0 && !s->deletes && r) {
         free(s);
-        api_ask(&a->q);
+        ask_rows(a);
         return;
     }
     if (r && s->rc == 0)
