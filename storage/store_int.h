@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sqlite3.h>
 
+#include "base/arena.h"
 #include "base/queue.h"
 #include "storage/storage.h"
 
@@ -124,7 +125,22 @@ struct reading {
     int rc; /* 0 or a pd_code, with *err filled */
     struct pd_err *err;
 };
-void store_read_exec(struct reading *r, const char *sql);
+/* What a pd_trace or a store_feed really is: freed as a whole by store_box_free of either. */
+struct store_box {
+    union {
+        struct pd_trace trace;
+        struct store_feed feed;
+    } is;
+    struct pd_arena arena; /* everything that points to */
+};
+/* One transaction, so that a request sees one state of the file, under read_lock. */
+void store_read_lock(struct reading *r);
+void store_read_unlock(struct reading *r);
+/* A request in one: load(r, what, box). */
+int store_read(struct store *s,
+               void (*load)(struct reading *r, const void *what, struct store_box *box),
+               const void *what, struct store_box **out, struct pd_err *err);
+void store_box_free(void *is); /* NULL is fine */
 /* Prepares sql and binds its first parameter, a text (unless NULL). */
 void store_read_begin(struct reading *r, const char *sql, const char *param);
 void store_read_bind_int(struct reading *r, int i, int64_t v);

@@ -75,6 +75,8 @@ PROP_TESTS = \
 FUZZ_TESTS = \
 	tests/fuzz/fuzz_gguf \
 	tests/fuzz/fuzz_http \
+	tests/fuzz/fuzz_json \
+	tests/fuzz/fuzz_sse \
 	tests/fuzz/fuzz_template \
 	tests/fuzz/fuzz_tokenizer
 SCRIPT_TESTS = \
@@ -83,6 +85,8 @@ SCRIPT_TESTS = \
 	tests/api/kill9.sh \
 	tests/api/mcp.sh \
 	tests/api/openai.sh \
+	tests/api/openapi.sh \
+	tests/api/top.sh \
 	tests/cli/bench.sh \
 	tests/cli/errors.sh \
 	tests/cli/kill9.sh \
@@ -113,7 +117,9 @@ EXTRA_DIST += $(SCRIPT_TESTS) $(FUZZ_TESTS:=.in)
 EXTRA_DIST += tests/gguf_builder.h tests/vocabulary.h tests/unit/engine_fixture.h \
 	tests/unit/storage_fixture.h \
 	tests/unit/engine_tolerance.h
+EXTRA_DIST += tests/support/daemon.sh tests/support/tap.sh
 EXTRA_DIST += tests/api/openai.py \
+	tests/api/openapi.py \
 	tests/clients/README.md \
 	tests/clients/load.py \
 	tests/clients/mcp.mjs \

@@ -86,9 +86,11 @@ struct queue {
     atomic_bool closing;
     atomic_size_t n_waiting, n_running; /* written by the dispatcher */
 
+    pthread_mutex_t look; /* guards the list `running`, which the dispatcher alone changes */
+    struct running *running;
+
     /* The dispatcher's own. */
     struct client *clients;
-    struct running *running;
     struct msg *unsettled, **last_unsettled;
     size_t n_submitted; /* of unsettled */
     int64_t last_seq;
@@ -554,7 +556,9 @@ static void take_ended(struct queue *q, struct running *r)
 
     while (*at != r)
         at = &(*at)->next;
+    pthread_mutex_lock(&q->look);
     *at = r->next;
+    pthread_mutex_unlock(&q->look);
     atomic_fetch_sub(&q->n_running, 1);
     rc = app_job_wait(r->job, PD_NEVER_NS, &end.result, &err);
     end.status = end.result->status;
@@ -609,8 +613,10 @@ static bool start(struct queue *q, struct client *c)
         fail_start(q, r, &err);
         return true;
     }
+    pthread_mutex_lock(&q->look);
     r->next = q->running;
     q->running = r;
+    pthread_mutex_unlock(&q->look);
     atomic_fetch_add(&q->n_running, 1);
     return true;
 }
@@ -737,6 +743,7 @@ static void free_queue(struct queue *q)
     }
     if (q->lock_fd >= 0)
         close(q->lock_fd);
+    pthread_mutex_destroy(&q->look);
     free(q);
 }
 
@@ -751,6 +758,7 @@ int queue_open(const struct queue_config *c, struct queue **out, struct pd_err *
     q->c = *c;
     q->store = app_store(c->app);
     q->lock_fd = -1;
+    pthread_mutex_init(&q->look, NULL);
     q->last_unsettled = &q->unsettled;
     rc = store_job_lock(q->store, LOCK_NAME, &q->lock_fd, err);
     if (rc == PD_EBUSY)
@@ -900,4 +908,22 @@ int queue_limit(struct queue *q, unsigned max_jobs, size_t max_waiting, struct p
 struct queue_counts queue_counts(const struct queue *q)
 {
     return (struct queue_counts){atomic_load(&q->n_waiting), atomic_load(&q->n_running)};
+}
+
+size_t queue_running(struct queue *q, struct queue_running *out, size_t max)
+{
+    size_t n = 0;
+
+    pthread_mutex_lock(&q->look);
+    for (const struct running *r = q->running; r && n < max; r = r->next, n++) {
+        const struct pd_progress *p = &app_job_core(r->job)->progress;
+
+        strcpy(out[n].id, r->place->id);
+        out[n].live = atomic_load(&p->live);
+        out[n].steps = atomic_load(&p->steps);
+        out[n].tokens = atomic_load(&p->tokens);
+        out[n].best = atomic_load(&p->best);
+    }
+    pthread_mutex_unlock(&q->look);
+    return n;
 }

@@ -224,7 +224,7 @@ static int show(const struct cli *cli, struct client *c, const char *id, struct 
 
 /* ---- watch, wait ----------------------------------------------------------------------------- */
 
-static void show_event(const struct client_event *e)
+static void show_event(const struct net_sse_event *e)
 {
     static const char *const texts[] = {"text", "reason", "answer", "error", "stopped_by"};
     struct pd_json *data = NULL;
@@ -249,7 +249,7 @@ static void show_event(const struct client_event *e)
     putchar('\n');
 }
 
-static int each_event(void *user, const struct client_event *e)
+static int each_event(void *user, const struct net_sse_event *e)
 {
     const struct cli *cli = user;
     bool is_object = e->data.len > 1 && e->data.ptr[0] == '{';

@@ -20,6 +20,7 @@ ponder_SOURCES = \
 	src/cli/show.c \
 	src/cli/solve.c \
 	src/cli/tokenize.c \
+	src/cli/top.c \
 	src/cli/trace.c \
 	src/cli/tree.c \
 	src/cli/ui.c

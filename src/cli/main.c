@@ -16,6 +16,7 @@ static const struct {
     {"replay", cli_replay, "run a stored job again from its record, or against it"},
     {"mcp", cli_mcp, "Model Context Protocol on standard input and output, by a daemon"},
     {"job", cli_job, "submit jobs to a daemon, follow and steer them"},
+    {"top", cli_top, "watch what a daemon is doing"},
     {"trace", cli_trace, "list, show, export and check what jobs did"},
     {"model", cli_model, "list and show models"},
     {"config", cli_config, "show and check the configuration"},

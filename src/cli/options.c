@@ -277,8 +277,8 @@ static int check_globals(const struct cli *cli, struct pd_err *err)
         return 0;
     if (cli->host_given && !cli->remote)
         return pd_fail(err, PD_EINVAL,
-                       "--host: %s works on the files of this machine; solve, job and mcp talk "
-                       "to a daemon",
+                       "--host: %s works on the files of this machine; solve, job, top and mcp "
+                       "talk to a daemon",
                        cli->verb);
     return 0;
 }

@@ -334,6 +334,7 @@ static bool stop(struct daemon *d)
     pd_queue_done(&w->posts);
     app_close(d->app);
     mcp_free(d->mcp);
+    tokenizers_free(d->tokenizers);
     free(d->events);
     return true;
 }
@@ -354,7 +355,8 @@ int daemon_run(const struct daemon_config *c, struct pd_err *err)
     d.metrics = metrics_new();
     d.mcp = mcp_new();
     d.events = events_new();
-    if (!d.loop || !d.metrics || !d.mcp || !d.events)
+    d.tokenizers = tokenizers_new();
+    if (!d.loop || !d.metrics || !d.mcp || !d.events || !d.tokenizers)
         rc = pd_fail(err, PD_ENOMEM, "out of memory");
     if (rc == 0)
         rc = start(&d, err);

@@ -16,10 +16,19 @@ src_daemon_libdaemon_a_SOURCES = \
 	src/daemon/openai.h \
 	src/daemon/request.c \
 	src/daemon/request.h \
+	src/daemon/result.c \
 	src/daemon/route_jobs.c \
 	src/daemon/route_openai.c \
 	src/daemon/route_ops.c \
 	src/daemon/route_score.c \
 	src/daemon/route_tokens.c \
+	src/daemon/tokenizers.c \
 	src/daemon/tool_calls.c \
 	src/daemon/tool_calls.h
+
+# docs/openapi.json as a C string, for GET /openapi.json.
+daemon/openapi.inc: $(srcdir)/docs/openapi.json
+	$(AM_V_GEN)$(MKDIR_P) $(@D) && sed 's/[\\"]/\\&/g; s/^/"/; s/$$/\\n"/' $(srcdir)/docs/openapi.json >$@.tmp && \
+	  mv $@.tmp $@
+src/daemon/route_ops.$(OBJEXT): daemon/openapi.inc
+CLEANFILES += daemon/openapi.inc

@@ -441,28 +441,17 @@ static void cancelled(struct daemon *d, const char *session, const struct pd_jso
 
 /* ---- the route ----------------------------------------------------------------------------- */
 
-static void post(struct daemon *d, struct http_request *r, const struct route_args *args)
+/* Takes message; NULL: it is no JSON, and err says why. */
+static void take_message(struct daemon *d, struct http_request *r, struct pd_json *message,
+                         const struct pd_err *err)
 {
-    const char *version = http_header(r, "MCP-Protocol-Version");
     const char *session = http_header(r, "Mcp-Session-Id");
     const struct pd_json *id_json, *params;
-    struct pd_json *message = NULL;
     const char *method;
-    struct pd_err err;
-    size_t v = 0;
     char *id;
 
-    (void)args;
-    while (version && v < N_VERSIONS && strcmp(version, versions[v]) != 0)
-        v++;
-    if (v == N_VERSIONS) {
-        reply_error(r, 400, NULL, BAD_REQUEST,
-                    "this MCP-Protocol-Version is not spoken here: 2025-11-25, 2025-06-18 and "
-                    "2025-03-26 are");
-        return;
-    }
-    if (pd_json_parse(http_body(r), &message, &err) < 0) {
-        reply_error(r, 400, NULL, PARSE_ERROR, err.text);
+    if (!message) {
+        reply_error(r, 400, NULL, PARSE_ERROR, err->text);
         return;
     }
     method = pd_json_string(pd_json_get(message, "method"));
@@ -504,6 +493,22 @@ static void post(struct daemon *d, struct http_request *r, const struct route_ar
     pd_json_free(message);
 }
 
+static void post(struct daemon *d, struct http_request *r, const struct route_args *args)
+{
+    const char *version = http_header(r, "MCP-Protocol-Version");
+    size_t v = 0;
+
+    (void)args;
+    while (version && v < N_VERSIONS && strcmp(version, versions[v]) != 0)
+        v++;
+    if (v == N_VERSIONS)
+        reply_error(r, 400, NULL, BAD_REQUEST,
+                    "this MCP-Protocol-Version is not spoken here: 2025-11-25, 2025-06-18 and "
+                    "2025-03-26 are");
+    else
+        api_parse(d, r, take_message);
+}
+
 static void end_session(struct daemon *d, struct http_request *r, const struct route_args *args)
 {
     const char *id = http_header(r, "Mcp-Session-Id");
@@ -536,7 +541,7 @@ void mcp_free(struct mcp *m)
 }
 
 const struct route routes_mcp[] = {
-    {HTTP_POST, "/mcp", post, false},
-    {HTTP_DELETE, "/mcp", end_session, false},
-    {HTTP_GET, NULL, NULL, false},
+    {HTTP_POST, "/mcp", post, 0},
+    {HTTP_DELETE, "/mcp", end_session, 0},
+    {HTTP_GET, NULL, NULL, 0},
 };

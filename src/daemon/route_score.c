@@ -344,19 +344,14 @@ static int parse(struct scoring *s, const struct pd_json *body, struct request_e
     return rc;
 }
 
-static void judge(struct daemon *d, struct http_request *r, bool rerank)
+static void judge(struct daemon *d, struct http_request *r, struct pd_json *body, bool rerank)
 {
-    struct pd_json *body = api_body(r);
     struct scoring *s = calloc(1, sizeof *s);
     struct request_error e = {0};
 
-    if (!body) {
-        free(s);
-        return;
-    }
     if (!s) {
         pd_json_free(body);
-        api_error(r, 507, "server_error", "memory_limit", NULL, "out of memory");
+        api_no_memory(r);
         return;
     }
     pd_arena_init(&s->arena, ARENA_MAX);
@@ -368,13 +363,10 @@ static void judge(struct daemon *d, struct http_request *r, bool rerank)
         api_parse_error(r, &e);
         scoring_free(s);
     } else if (d->n_scoring >= (unsigned)d->settings->max_jobs) {
-        http_set_header(r, "Retry-After", "1");
-        api_error(r, 429, "rate_limit_error", "queue_full", NULL,
-                  "%u texts are being scored already", d->n_scoring);
+        api_queue_full(r, 1, "as many requests are being scored already as jobs may run");
         scoring_free(s);
     } else if (queue_call(d->queue, start, s, &e.err) < 0) {
-        http_set_header(r, "Retry-After", "1");
-        api_error(r, 429, "rate_limit_error", "queue_full", NULL, "%s", e.err.text);
+        api_queue_full(r, 1, e.err.text);
         scoring_free(s);
     } else {
         d->n_scoring++;
@@ -385,18 +377,16 @@ static void judge(struct daemon *d, struct http_request *r, bool rerank)
 
 static void score(struct daemon *d, struct http_request *r, const struct route_args *args)
 {
-    (void)args;
-    judge(d, r, false);
+    judge(d, r, args->body, false);
 }
 
 static void rerank(struct daemon *d, struct http_request *r, const struct route_args *args)
 {
-    (void)args;
-    judge(d, r, true);
+    judge(d, r, args->body, true);
 }
 
 const struct route routes_score[] = {
-    {HTTP_POST, "/v1/score", score, false},
-    {HTTP_POST, "/v1/rerank", rerank, false},
-    {HTTP_GET, NULL, NULL, false},
+    {HTTP_POST, "/v1/score", score, ROUTE_JSON},
+    {HTTP_POST, "/v1/rerank", rerank, ROUTE_JSON},
+    {HTTP_GET, NULL, NULL, 0},
 };

@@ -1,6 +1,7 @@
 """What clients of the OpenAI-compatible routes rely on. openai.py SOCKET"""
 import http.client
 import json
+import os
 import socket
 import sys
 import time
@@ -30,10 +31,25 @@ def send(path, body=None, kind="application/json"):
     return c, c.getresponse()
 
 
+def record(path, body, r, text):
+    """For described() in daemon.sh."""
+    folder = os.environ.get("PONDER_TEST_EXCHANGES")
+    if not folder:
+        return
+    name = os.path.join(folder, "py%d" % len(os.listdir(folder)))
+    sent = b"" if body is None else (body if isinstance(body, str) else json.dumps(body)).encode()
+    head = "HTTP/1.1 %d\r\n%s\r\n" % (r.status, "".join("%s: %s\r\n" % h for h in r.getheaders()))
+    args = "\0".join(("GET" if body is None else "POST", path, str(r.status), ""))
+    for ending, data in ((".args", args.encode()), (".sent", sent), (".headers", head.encode()), (".out", text)):
+        with open(name + ending, "wb") as f:
+            f.write(data)
+
+
 def ask(path, body=None, kind="application/json"):
     c, r = send(path, body, kind)
     text = r.read()
     c.close()
+    record(path, body, r, text)
     return r.status, json.loads(text) if text else None
 
 
@@ -51,9 +67,12 @@ def chat(**fields):
 
 def stream(path, body):
     """The chunks, and whether [DONE] came last."""
-    c, r = send(path, dict(body, stream=True))
-    text = r.read().decode()
+    body = dict(body, stream=True)
+    c, r = send(path, body)
+    text = r.read()
     c.close()
+    record(path, body, r, text)
+    text = text.decode()
     assert r.status == 200, text
     assert r.getheader("Content-Type").startswith("text/event-stream")
     events = [e for e in text.split("\n\n") if e and not e.startswith(":")]
@@ -112,9 +131,9 @@ def usage_is_the_ledger():
         v = chat(model=model)
         ledger = good("/v1/jobs/%s/answer" % v["ponder"]["job"])["usage"]
         u = v["usage"]
-        assert u["completion_tokens"] == ledger["generated_tokens"] == v["ponder"]["generated_tokens"]
+        assert u["completion_tokens"] == ledger["generated"] == v["ponder"]["generated_tokens"]
         assert u["total_tokens"] == u["prompt_tokens"] + u["completion_tokens"]
-        assert v["ponder"]["scored_tokens"] == ledger["scored_tokens"]
+        assert v["ponder"]["scored_tokens"] == ledger["scored"]
         assert 0 < u["completion_tokens_details"]["reasoning_tokens"] < u["completion_tokens"]
 
 
@@ -252,6 +271,9 @@ def completions_take_texts_and_tokens():
     lp = good(PROMPT, {"model": "tiny-base", "prompt": "Ben has", "seed": 1, "logprobs": 2})["choices"][0]
     assert "".join(lp["logprobs"]["tokens"]) == lp["text"]
     assert all(len(t) == 2 for t in lp["logprobs"]["top_logprobs"])
+    chunks = streamed(PROMPT, prompt="Ben has", seed=1, logprobs=2)
+    for key, told in lp["logprobs"].items():
+        assert [x for c in chunks for x in (c["choices"][0]["logprobs"] or {}).get(key, [])] == told, key
 
 
 def models_are_listed():
@@ -274,6 +296,23 @@ def tokens_go_there_and_back():
     assert b"".join(bytes(p["piece"]) if isinstance(p["piece"], list) else p["piece"].encode()
                     for p in pieces).decode() == "\u00e9\u4e00"
     assert good("/tokenize", {"messages": USER})["count"] == chat()["usage"]["prompt_tokens"]
+
+
+def long_bodies_are_read_too():
+    text = "12 + 3 " * 20000  # longer than what the loop parses itself
+    assert good("/tokenize", {"content": text})["count"] > 20000
+    assert ask("/tokenize", '{"content": "%s"' % text)[1]["error"]["code"] == "bad_json"
+    assert ask("/tokenize", '["%s"]' % text)[1]["error"]["message"] == "the body must be a JSON object"
+
+
+def every_score_is_in_the_tree():
+    job = chat(model="tiny-base@beam")["ponder"]["job"]
+    c, r = send("/v1/jobs/%s/events" % job)
+    events = [json.loads(line[6:]) for line in r.read().decode().splitlines() if line.startswith("data: ")]
+    c.close()
+    told = {e["node"]: e["value"] for e in events if "scorer" in e and "node" in e}
+    nodes = good("/v1/jobs/%s/tree?form=flat" % job)["nodes"]
+    assert told and {n["node"]: n["score"] for n in nodes if n["score"] is not None} == told
 
 
 def texts_are_scored():
@@ -371,7 +410,7 @@ POINTS = [a_chat_is_answered, the_same_seed_says_the_same, usage_is_the_ledger,
           penalties_and_biases_count, choices_are_the_best_that_differ, a_search_gives_its_answer,
           a_search_is_streamed_in_three_ways, turns_are_kept, a_turn_goes_on,
           completions_take_texts_and_tokens, models_are_listed, tokens_go_there_and_back,
-          texts_are_scored, what_is_wrong_is_named, unknown_fields_are_named_once,
+          long_bodies_are_read_too, every_score_is_in_the_tree, texts_are_scored, what_is_wrong_is_named, unknown_fields_are_named_once,
           who_leaves_cancels_its_own_job_only]
 
 
@@ -384,7 +423,6 @@ def main():
         except OSError:
             return False
 
-    print("1..%d" % len(POINTS), flush=True)
     wait_for(there)
     for i, point in enumerate(POINTS):
         try:

@@ -1,26 +1,7 @@
 #!/bin/sh
 # `ponder bench`: the form of what it prints and that the figures agree with each other; never how
 # fast anything is. TAP.
-ponder=${PONDER_TEST_BUILDDIR:-.}/ponder
-tmp=$(mktemp -d) || exit 1
-trap 'rm -rf "$tmp"' EXIT
-export PONDER_THREADS=2
-unset PONDER_MODEL PONDER_BRANCHES PONDER_PROMPT PONDER_GEN PONDER_REPS PONDER_PREFILL
-
-n=0
-failed=0
-point() # NAME STATUS
-{
-    n=$((n + 1))
-    if [ "$2" -eq 0 ]; then
-        echo "ok $n - $1"
-        return
-    fi
-    failed=1
-    echo "not ok $n - $1"
-    head -n 20 "$tmp/out" "$tmp/err" | sed 's/^/# /'
-}
-run() { "$ponder" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null; }
+. "${PONDER_TEST_SRCDIR:-.}/tests/support/tap.sh"
 
 run bench --reps 2 --prefill 40 --branches 1,3 --prompt 16,33 --gen 4
 point 'bench' $?
@@ -107,5 +88,4 @@ run bench tiny-base && status=1 || status=$?
 [ "$status" -eq 2 ] && grep -q 'takes no operand' "$tmp/err"
 point 'an operand' $?
 
-echo "1..$n"
-exit $failed
+finish

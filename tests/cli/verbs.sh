@@ -1,26 +1,6 @@
 #!/bin/sh
 # Every verb of `ponder` does what its help says. TAP.
-ponder=${PONDER_TEST_BUILDDIR:-.}/ponder
-tmp=$(mktemp -d) || exit 1
-trap 'rm -rf "$tmp"' EXIT
-export PONDER_DATA_DIR="$tmp/data" PONDER_THREADS=2
-unset PONDER_PROBLEM PONDER_SEED PONDER_STRATEGY PONDER_OPTION NO_COLOR
-
-n=0
-failed=0
-point() # NAME STATUS
-{
-    n=$((n + 1))
-    if [ "$2" -eq 0 ]; then
-        echo "ok $n - $1"
-        return
-    fi
-    failed=1
-    echo "not ok $n - $1"
-    head -n 5 "$tmp/out" "$tmp/err" | sed 's/^/# /'
-}
-run() { "$ponder" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null; }
-field() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" "$tmp/out"; }
+. "${PONDER_TEST_SRCDIR:-.}/tests/support/tap.sh"
 
 run --version && grep -q '^ponder [0-9]' "$tmp/out"; point 'version' $?
 status=0
@@ -170,5 +150,4 @@ wait
 run doctor && grep -q '^ok    cpu ' "$tmp/out" && grep -q 'SQLite 3.*PCRE2 10' "$tmp/out"
 point 'doctor' $?
 
-echo "1..$n"
-exit $failed
+finish
