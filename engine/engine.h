@@ -201,6 +201,39 @@ const char *eng_chat_own(const struct eng_tokenizer *t); /* the file's template;
 const char *eng_chat_builtin(const char *name);          /* a template by name; NULL: none */
 const char *eng_chat_builtin_name(size_t i);             /* NULL past the last */
 
+/* ---- constrained output ------------------------------------------------------------------------
+ */
+
+/* What a text may say: a grammar in the notation of llama.cpp (GBNF), or a JSON Schema. While a
+ * request writes under one, only tokens can be drawn with which the text can still be finished, and
+ * end tokens only where it may end; among them each has its own share of probability.
+ * docs/design/grammar.md has the notations and what is read more strictly than it could be. */
+enum eng_grammar_kind { ENG_GRAMMAR_GBNF, ENG_GRAMMAR_SCHEMA };
+
+#define ENG_GRAMMAR_MAX_BYTES (1 << 20)
+
+struct eng_grammar_spec {
+    enum eng_grammar_kind kind;
+    struct pd_str text;
+    const char *after; /* the text is free up to the first of these, and blanks; NULL: none is */
+    const char *begin; /* but only if it begins so; NULL: in any case */
+};
+
+/* Immutable, reference-counted. */
+struct eng_grammar;
+
+/* For requests to models with this tokenizer, which outlives it; NULL: only to look at texts.
+ * PD_EINVAL: what is wrong, and where: an unsupported keyword by its JSON pointer. PD_ELIMIT: more
+ * than an automaton of bounded size can tell. */
+int eng_grammar_new(const struct eng_tokenizer *t, const struct eng_grammar_spec *spec,
+                    struct eng_grammar **out, struct pd_err *err);
+struct eng_grammar *eng_grammar_ref(struct eng_grammar *g);
+void eng_grammar_unref(struct eng_grammar *g); /* NULL is fine */
+enum eng_fit { ENG_FIT_NOT, ENG_FIT_BEGINS, ENG_FIT_WHOLE };
+/* Whether a text fits, or could be the beginning of one that does. */
+int eng_grammar_fit(struct eng_grammar *g, struct pd_str text, enum eng_fit *out,
+                    struct pd_err *err);
+
 /* ---- contexts ----------------------------------------------------------------------------------
  */
 
@@ -308,12 +341,14 @@ struct eng_req {
     uint32_t max_tokens; /* GENERATE: at least 1 */
     bool ignore_end;     /* GENERATE: end tokens are drawn like any other and end nothing */
     const struct eng_adjust *adjust; /* GENERATE; NULL: logits are drawn from as they are */
+    struct eng_grammar *grammar;     /* GENERATE; of the model's tokenizer, or NULL */
+    struct pd_str written;             /* what of the text under it is there already */
     uint32_t n_top;                  /* GENERATE: likeliest tokens to tell with each drawn one */
     const char *const *stops;        /* NULL-terminated strings, or NULL */
     const char *const *line_stops;   /* the same, but one may begin in `before`; they go first */
     struct pd_str before;            /* the end of the text that this one goes on */
     struct eng_race *race;           /* or NULL */
-    enum eng_speculate speculate;    /* GENERATE; lanes of a race, or with penalties, do not */
+    enum eng_speculate speculate;    /* GENERATE; not in a race, with penalties or a grammar */
     struct eng_model *draft;         /* DRAFT: with the same tokens */
     uint32_t draft_max;              /* most guesses at a time; 0: ENG_DEFAULT_DRAFT */
     bool draft_always;               /* so many each time, whether they are worth it or not */

@@ -6,6 +6,8 @@ engine_libengine_a_SOURCES = \
 	engine/jinja.h engine/jinja_int.h engine/jinja_lex.c engine/jinja_parse.c engine/jinja_eval.c \
 	engine/jinja_value.c engine/jinja_text.c engine/jinja_filter.c \
 	engine/pretok.c engine/pretok.h \
+	engine/grammar.c engine/grammar.h engine/grammar_int.h engine/grammar_expr.c engine/grammar_compile.c \
+	engine/grammar_gbnf.c engine/grammar_pattern.c engine/grammar_schema.c engine/token_tree.c \
 	engine/kv.c engine/kv.h engine/kv_pool.c engine/ctx.c engine/view.c engine/forward.c engine/forward.h \
 	engine/attention.c engine/attention.h engine/moe.c engine/moe.h \
 	engine/sample.c engine/sample.h engine/spec.c engine/spec.h engine/sched.c

@@ -28,6 +28,7 @@
 #include "base/clock.h"
 #include "base/str.h"
 #include "engine/forward.h"
+#include "engine/grammar.h"
 #include "engine/kv.h"
 #include "engine/model.h"
 #include "engine/sample.h"
@@ -60,8 +61,10 @@ struct run {
     size_t n_before;    /* bytes of it that are the request's `before` */
     size_t max_stop;
     struct sample_counts counts;
-    size_t first;           /* SCORE: position of the first pending token */
-    struct kv_logits *keep; /* PREFILL: becomes the context's */
+    struct grammar_text text; /* under a grammar: all of it so far */
+    uint64_t *allowed;        /* what may be drawn next; NULL: everything */
+    size_t first;             /* SCORE: position of the first pending token */
+    struct kv_logits *keep;   /* PREFILL: becomes the context's */
     struct spec spec;
     /* of the step in progress */
     uint64_t step_seen;
@@ -450,6 +453,8 @@ static void run_free(struct run *r)
     }
     pd_buf_done(&r->tail);
     free(r->counts.items);
+    grammar_text_done(&r->text);
+    free(r->allowed);
     kv_logits_unref(r->keep);
     spec_give_up(&r->spec);
     free(r);
@@ -511,6 +516,10 @@ static int check_generate(const struct eng_req *q, const struct eng_model_info *
     if (q->n_top > ENG_MAX_TOP || q->n_top > info->n_vocab)
         return pd_fail(err, PD_EINVAL, "n_top must be at most %u",
                        info->n_vocab < ENG_MAX_TOP ? info->n_vocab : ENG_MAX_TOP);
+    if (q->grammar && grammar_tokenizer(q->grammar) != q->ctx->fwd->model->tok)
+        return pd_fail(err, PD_EINVAL, "the grammar is for another model's tokens");
+    if (q->grammar && q->ignore_end)
+        return pd_fail(err, PD_EINVAL, "a text under a grammar ends where that ends");
     if ((rc = check_stops(q->stops, err)) < 0 || (rc = check_stops(q->line_stops, err)) < 0 ||
         (q->adjust && (rc = sample_check_adjust(q->adjust, info->n_vocab, err)) < 0))
         return rc;
@@ -596,6 +605,21 @@ static int prepare_generate(struct run *r, size_t room)
     return 0;
 }
 
+/* Where the text stands in the grammar. */
+static int prepare_grammar(struct run *r, struct pd_err *err)
+{
+    const struct eng_req *q = r->req;
+    int rc;
+
+    if (!q->grammar)
+        return 0;
+    r->allowed = calloc(grammar_mask_words(r->fwd->model->info.n_vocab), sizeof(*r->allowed));
+    if (!r->allowed)
+        return pd_fail(err, PD_ENOMEM, "out of memory for a request");
+    rc = grammar_text_init(&r->text, q->grammar, err);
+    return rc == 0 ? grammar_text_add(&r->text, q->written, err) : rc;
+}
+
 /* Checks the request and allocates all it will need; its context is marked busy. */
 static int prepare(struct eng *e, struct eng_req *q, struct run **out, struct pd_err *err)
 {
@@ -663,7 +687,9 @@ static int prepare(struct eng *e, struct eng_req *q, struct run **out, struct pd
     if (q->op == ENG_GENERATE) {
         if (kv_reserve_pending(q->ctx, 1 + ENG_MAX_DRAFT) < 0)
             goto nomem;
-        rc = spec_init(&r->spec, q, err);
+        rc = prepare_grammar(r, err);
+        if (rc == 0)
+            rc = spec_init(&r->spec, q, err);
         if (rc < 0) {
             run_free(r);
             eng_req_done(q);
@@ -887,11 +913,31 @@ static void finish_bad(struct run *r)
     finish(r, ENG_FINISH_ERROR);
 }
 
+/* What may be drawn next, if not everything. */
+static void allow(struct run *r)
+{
+    int64_t n;
+
+    if (!r->allowed)
+        return;
+    n = grammar_mask(&r->text, r->allowed, r->fwd->model->info.n_vocab, &r->req->err);
+    if (n == 0)
+        pd_fail(&r->req->err, PD_EINVAL,
+                "no token of model '%s' can go on here under the grammar, not even one byte",
+                r->fwd->model->info.path);
+    if (n <= 0)
+        finish(r, ENG_FINISH_ERROR);
+}
+
 /* A request enters the scheduler: what needs no step is settled here. */
 static void admit(struct run *r)
 {
     struct eng_req *q = r->req;
     struct eng_ctx *c = r->ctx;
+
+    allow(r);
+    if (r->finished)
+        return;
 
     if (q->op == ENG_SCORE && q->want_logprobs) {
         /* The first pending token's predecessor: nothing, kept logits, or evaluated and gone. */
@@ -1051,8 +1097,8 @@ static void draw(struct run *r, const struct reading *p, const float *logits, si
     size_t i = pos + r->spec.n - (r->ctx->n_kv + r->n_rows);
     size_t n_vocab = p->f->model->info.n_vocab, top = (q->n_tokens + i) * q->n_top;
 
-    if (sample_token(p->f->k, logits, n_vocab, &q->sampling, q->adjust, &r->counts, q->key,
-                     r->ctx->n_before + pos, &p->f->sample[thread], &r->drawn[i]) < 0)
+    if (sample_token(p->f->k, logits, n_vocab, &q->sampling, q->adjust, &r->counts, r->allowed,
+                     q->key, r->ctx->n_before + pos, &p->f->sample[thread], &r->drawn[i]) < 0)
         r->drawn[i].id = -1;
     else if (q->n_top)
         sample_top(logits, n_vocab, &r->drawn[i], q->n_top, q->top_ids + top,
@@ -1205,6 +1251,10 @@ static void take_token(struct run *r, unsigned i)
     else if (r->ctx->n_before + r->ctx->n_blocks + q->n_prompt + q->n_tokens >=
              r->fwd->model->info.n_ctx) /* each of what it sees may have got one token more */
         finish(r, ENG_FINISH_CTX);
+    else if (r->allowed && grammar_text_add_token(&r->text, id, &q->err) < 0)
+        finish(r, ENG_FINISH_ERROR);
+    else
+        allow(r);
 }
 
 /* Takes what was drawn as far as it was guessed, and one more. Of the guesses the context keeps

@@ -33,8 +33,10 @@ UNIT_TESTS = \
 	tests/unit/test_daemon_openai \
 	tests/unit/test_daemon_tool_calls \
 	tests/unit/test_docs_strategy \
+	tests/unit/test_engine_constrained \
 	tests/unit/test_engine_gguf \
 	tests/unit/test_engine_ctx \
+	tests/unit/test_engine_grammar \
 	tests/unit/test_engine_jinja \
 	tests/unit/test_engine_kernels \
 	tests/unit/test_engine_memory \
