@@ -21,6 +21,9 @@ struct scan {
     const char *start, *p, *end;
     int depth;
     const char *why; /* the first complaint, about the text at p */
+    size_t n_values; /* begun so far, from the outside in */
+    size_t wanted;   /* the number of a value that is looked for */
+    const char *key, *found; /* of the value that comes next; where the wanted one stands */
 };
 
 static bool complain(struct scan *s, const char *why)
@@ -179,6 +182,7 @@ static bool check_members(struct scan *s, bool is_object)
         for (;;) {
             if (is_object) {
                 skip_space(s);
+                s->key = s->p;
                 if (!check_string(s))
                     return false;
                 skip_space(s);
@@ -208,6 +212,9 @@ static bool check_value(struct scan *s)
     skip_space(s);
     if (s->p == s->end)
         return complain(s, "a value is missing");
+    if (s->n_values++ == s->wanted)
+        s->found = s->key ? s->key : s->p;
+    s->key = NULL;
     switch (*s->p) {
     case '{':
     case '[':
@@ -233,20 +240,70 @@ static bool check_value(struct scan *s)
     return ok;
 }
 
+static struct scan scan_of(struct pd_str text)
+{
+    return (struct scan){.start = text.ptr, .p = text.ptr, .end = text.ptr + text.len};
+}
+
+static struct pd_json_place place_of(const char *start, const char *at)
+{
+    struct pd_json_place place = {1, 1};
+
+    for (const char *p = start; p < at; p++) {
+        place.column = *p == '\n' ? 1 : place.column + 1;
+        place.line += *p == '\n';
+    }
+    return place;
+}
+
 static int check_text(struct pd_str text, struct pd_err *err)
 {
-    struct scan s = {.start = text.ptr, .p = text.ptr, .end = text.ptr + text.len};
-    size_t line = 1, column = 1;
+    struct scan s = scan_of(text);
+    struct pd_json_place place;
 
     if (!pd_utf8_valid(text))
         return pd_fail(err, PD_EFORMAT, "not JSON: the text is not valid UTF-8");
     if (check_value(&s) && (s.p == s.end || complain(&s, "text after the end of the value")))
         return 0;
-    for (const char *p = s.start; p < s.p; p++) {
-        column = *p == '\n' ? 1 : column + 1;
-        line += *p == '\n';
+    place = place_of(s.start, s.p);
+    return pd_fail(err, PD_EFORMAT, "not JSON: %s at line %zu, column %zu", s.why, place.line,
+                   place.column);
+}
+
+int pd_json_uncomment(char *text, size_t n, struct pd_err *err)
+{
+    char *end = text + n, *p = text;
+    bool quoted = false;
+
+    while (p < end) {
+        char *start = p, second = p + 1 < end ? p[1] : '\0';
+        bool line = !quoted && *p == '/' && second == '/';
+
+        if (quoted && *p == '\\' && second != '\0') {
+            p += 2;
+            continue;
+        }
+        quoted ^= *p == '"';
+        if (!line && (quoted || *p != '/' || second != '*')) {
+            p++;
+            continue;
+        }
+        if (line)
+            p = memchr(p, '\n', (size_t)(end - p));
+        else if ((p = memmem(p + 2, (size_t)(end - p) - 2, "*/", 2)) != NULL)
+            p += 2;
+        if (!p && !line) {
+            struct pd_json_place place = place_of(text, start);
+
+            return pd_fail(err, PD_EFORMAT,
+                           "not JSON: the comment at line %zu, column %zu has no end", place.line,
+                           place.column);
+        }
+        p = p ? p : end;
+        for (; start < p; start++)
+            *start = *start == '\n' ? '\n' : ' ';
     }
-    return pd_fail(err, PD_EFORMAT, "not JSON: %s at line %zu, column %zu", s.why, line, column);
+    return 0;
 }
 
 /* ---- reading: the tree ---- */
@@ -259,8 +316,50 @@ static int compare_keys(const void *a, const void *b)
     return strcmp(*left, *right);
 }
 
+/* v's number in the order of the text; the count of all values of root when it is none of them. */
+static bool count_to(const cJSON *root, const cJSON *v, size_t *io_n)
+{
+    if (root == v)
+        return true;
+    ++*io_n;
+    for (const cJSON *child = root->child; child; child = child->next)
+        if (count_to(child, v, io_n))
+            return true;
+    return false;
+}
+
+struct pd_json_place pd_json_find(struct pd_str text, const struct pd_json *root,
+                                  const struct pd_json *v)
+{
+    struct scan s = scan_of(text);
+
+    (void)count_to((const cJSON *)root, (const cJSON *)v, &s.wanted);
+    (void)check_value(&s);
+    return place_of(s.start, s.found ? s.found : s.start);
+}
+
+struct tree {
+    struct pd_str text;
+    const cJSON *root;
+    struct pd_err *err;
+};
+
+static int twice(const struct tree *t, const cJSON *object, const char *key)
+{
+    const cJSON *second = NULL;
+    struct pd_json_place place;
+
+    for (const cJSON *m = object->child; m; m = m->next)
+        if (strcmp(m->string, key) == 0)
+            second = m;
+    place = pd_json_find(t->text, (const struct pd_json *)t->root, (const struct pd_json *)second);
+    return pd_fail(t->err, PD_EFORMAT,
+                   "the JSON object has the key '%.100s' twice: at line %zu, column %zu again", key,
+                   place.line, place.column);
+}
+
 /* Sorts first: an object from the network may have many members. */
-static int check_keys(const cJSON *object, struct pd_err *err)
+static int check_keys(const struct tree *t, const cJSON *object)
 {
     size_t n = (size_t)cJSON_GetArraySize(object), i = 0;
     const char **keys;
@@ -270,28 +369,28 @@ static int check_keys(const cJSON *object, struct pd_err *err)
         return 0;
     keys = calloc(n, sizeof(*keys));
     if (!keys)
-        return pd_fail(err, PD_ENOMEM, "out of memory while reading JSON");
+        return pd_fail(t->err, PD_ENOMEM, "out of memory while reading JSON");
     for (const cJSON *member = object->child; member; member = member->next)
         keys[i++] = member->string;
     qsort(keys, n, sizeof(*keys), compare_keys);
     for (i = 1; i < n && rc == 0; i++) {
         if (strcmp(keys[i - 1], keys[i]) == 0)
-            rc = pd_fail(err, PD_EFORMAT, "the JSON object has the key '%.100s' twice", keys[i]);
+            rc = twice(t, object, keys[i]);
     }
     free(keys);
     return rc;
 }
 
-static int check_tree(const cJSON *v, struct pd_err *err)
+static int check_tree(const struct tree *t, const cJSON *v)
 {
     int rc = 0;
 
     if (cJSON_IsNumber(v) && !isfinite(v->valuedouble))
-        return pd_fail(err, PD_EFORMAT, "a number in the JSON text is too large");
+        return pd_fail(t->err, PD_EFORMAT, "a number in the JSON text is too large");
     if (cJSON_IsObject(v))
-        rc = check_keys(v, err);
+        rc = check_keys(t, v);
     for (const cJSON *child = v->child; child && rc == 0; child = child->next)
-        rc = check_tree(child, err);
+        rc = check_tree(t, child);
     return rc;
 }
 
@@ -313,7 +412,7 @@ int pd_json_parse(struct pd_str text, struct pd_json **out_root, struct pd_err *
     if (pd_str_trim((struct pd_str){end, (size_t)(text.ptr + text.len - end)}).len > 0)
         rc = pd_fail(err, PD_EFORMAT, "not JSON: text after the end of the value");
     else
-        rc = check_tree(root, err);
+        rc = check_tree(&(struct tree){text, root, err}, root);
     if (rc < 0) {
         cJSON_Delete(root);
         return rc;

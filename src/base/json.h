@@ -12,6 +12,16 @@ struct pd_json; /* a value; every value of a tree is owned by its root */
  * depth > 64. */
 int pd_json_parse(struct pd_str text, struct pd_json **out_root, struct pd_err *err);
 void pd_json_free(struct pd_json *root);
+/* Makes JSON of JSON with // and slash-star comments: blanks them in place, so that every place
+ * keeps its line and column. PD_EFORMAT: a comment has no end. */
+int pd_json_uncomment(char *text, size_t n, struct pd_err *err);
+/* Where v stands in the text that root was parsed from, counted from 1 in lines and bytes: a member
+ * by its key. */
+struct pd_json_place {
+    size_t line, column;
+};
+struct pd_json_place pd_json_find(struct pd_str text, const struct pd_json *root,
+                                  const struct pd_json *v);
 const struct pd_json *pd_json_get(const struct pd_json *obj,
                                   const char *key); /* NULL: absent or not an object */
 size_t pd_json_size(const struct pd_json *arr_or_obj);

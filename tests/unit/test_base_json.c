@@ -414,6 +414,90 @@ static void ceiling_of_the_buffer_sticks(void **state)
     pd_buf_done(&b);
 }
 
+static void blanks_comments_in_place(void **state)
+{
+    static const struct {
+        const char *text, *blank;
+    } cases[] = {
+        {"", ""},
+        {"1", "1"},
+        {"// x", "    "},
+        {"{}// x\n", "{}    \n"},
+        {"/* a\n b */1", "    \n     1"},
+        {"/**/1/***/", "    1     "},
+        {"[1,/*\"*/2]", "[1,     2]"},
+        {"\"// no /* \\\" */\"//\"", "\"// no /* \\\" */\"   "},
+        {"\"\\\\\"// yes", "\"\\\\\"      "},
+        {"// \xC3\xA4\n1", "     \n1"},
+        {"1 / 2", "1 / 2"},
+        {"/", "/"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < N_OF(cases); i++) {
+        char text[64];
+
+        strcpy(text, cases[i].text);
+        assert_int_equal(pd_json_uncomment(text, strlen(text), NULL), 0);
+        assert_string_equal(text, cases[i].blank);
+    }
+}
+
+static void refuses_a_comment_without_end(void **state)
+{
+    static const char *const bad[] = {"{\n  /* x", "{\n  /*/", "{\n  /*"};
+
+    (void)state;
+    for (size_t i = 0; i < N_OF(bad); i++) {
+        char text[16];
+        struct pd_err err = {0};
+
+        strcpy(text, bad[i]);
+        assert_int_equal(pd_json_uncomment(text, strlen(text), &err), PD_EFORMAT);
+        assert_non_null(strstr(err.text, "line 2, column 3"));
+    }
+}
+
+static void finds_values_in_their_text(void **state)
+{
+    const char *text = "{ \"a\": [10,\n 20, {\"b\": true}],\n\n  \"\\u0063\" : {\"d\":\n\"e\"} }";
+    struct pd_json *root = parse(text);
+    const struct pd_json *a = pd_json_get(root, "a"), *c = pd_json_get(root, "c");
+    const struct {
+        const struct pd_json *v;
+        size_t line, column;
+    } cases[] = {
+        {root, 1, 1},
+        {a, 1, 3},
+        {pd_json_at(a, 0), 1, 9},
+        {pd_json_at(a, 1), 2, 2},
+        {pd_json_at(a, 2), 2, 6},
+        {pd_json_get(pd_json_at(a, 2), "b"), 2, 7},
+        {c, 4, 3},
+        {pd_json_get(c, "d"), 4, 15},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < N_OF(cases); i++) {
+        struct pd_json_place p = pd_json_find(pd_str_of(text), root, cases[i].v);
+
+        assert_int_equal(p.line, cases[i].line);
+        assert_int_equal(p.column, cases[i].column);
+    }
+    pd_json_free(root);
+}
+
+static void tells_where_a_key_is_twice(void **state)
+{
+    struct pd_json *root = NULL;
+    struct pd_err err;
+
+    (void)state;
+    assert_int_equal(pd_json_parse(PD_STR("{\"x\": {\"k\": 1,\n   \"k\": 2}}"), &root, &err),
+                     PD_EFORMAT);
+    assert_non_null(strstr(err.text, "'k' twice: at line 2, column 4"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -429,6 +513,10 @@ int main(void)
         cmocka_unit_test(doubles_read_back_equal),
         cmocka_unit_test(writes_what_was_read),
         cmocka_unit_test(ceiling_of_the_buffer_sticks),
+        cmocka_unit_test(blanks_comments_in_place),
+        cmocka_unit_test(refuses_a_comment_without_end),
+        cmocka_unit_test(finds_values_in_their_text),
+        cmocka_unit_test(tells_where_a_key_is_twice),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
