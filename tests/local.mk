@@ -15,6 +15,7 @@ UNIT_TESTS = \
 	tests/unit/test_base_file \
 	tests/unit/test_base_hash \
 	tests/unit/test_base_json \
+	tests/unit/test_base_jsonc \
 	tests/unit/test_base_queue \
 	tests/unit/test_base_rng \
 	tests/unit/test_base_str \

@@ -85,6 +85,54 @@ char *pd_str_dup(struct pd_str s)
     return z;
 }
 
+#define NEAREST_MAX 48 /* letters of a word */
+
+static size_t least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Letters changed, left out, added or swapped with their neighbour (optimal string alignment). */
+static size_t edits(struct pd_str a, struct pd_str b)
+{
+    size_t rows[3][NEAREST_MAX + 1], *two = rows[0], *one = rows[1], *now = rows[2], *spare;
+
+    for (size_t j = 0; j <= b.len; j++)
+        one[j] = two[j] = j;
+    for (size_t i = 1; i <= a.len; i++) {
+        now[0] = i;
+        for (size_t j = 1; j <= b.len; j++) {
+            bool same = (a.ptr[i - 1] | 0x20) == (b.ptr[j - 1] | 0x20);
+
+            now[j] = least(least(one[j], now[j - 1]) + 1, one[j - 1] + !same);
+            if (i > 1 && j > 1 && a.ptr[i - 1] == b.ptr[j - 2] && a.ptr[i - 2] == b.ptr[j - 1])
+                now[j] = least(now[j], two[j - 2] + 1);
+        }
+        spare = two;
+        two = one;
+        one = now;
+        now = spare;
+    }
+    return one[b.len];
+}
+
+const char *pd_str_nearest(struct pd_str s, const char *const *words)
+{
+    const char *best = NULL;
+    size_t fewest = s.len / 3 + 2;
+
+    for (; *words && s.len <= NEAREST_MAX; words++) {
+        struct pd_str word = pd_str_of(*words);
+        size_t n = word.len <= NEAREST_MAX ? edits(s, word) : SIZE_MAX;
+
+        if (n < fewest && n < word.len) {
+            fewest = n;
+            best = *words;
+        }
+    }
+    return best;
+}
+
 /* How long the sequence is that this byte starts; 0 when no sequence starts with it. */
 static size_t utf8_sequence_len(uint8_t lead)
 {

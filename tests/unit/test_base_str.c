@@ -212,6 +212,39 @@ static void parses_sizes(void **state)
     }
 }
 
+static void finds_what_was_meant(void **state)
+{
+    static const char *const words[] = {"samples", "strategy", "strategies", "seed", "id", NULL};
+    static const struct {
+        const char *word, *meant;
+    } cases[] = {
+        {"sample", "samples"},
+        {"strategys", "strategy"},
+        {"stratgeies", "strategies"},
+        {"Seed", "seed"},
+        {"sed", "seed"},
+        {"di", "id"},
+        {"temperature", NULL},
+        {"x", NULL},
+        {"", NULL},
+        {"samplessamples", NULL},
+        {"i", "id"},
+    };
+    char longer[200] = "";
+
+    (void)state;
+    for (size_t i = 0; i < N_OF(cases); i++) {
+        const char *got = pd_str_nearest(pd_str_of(cases[i].word), words);
+
+        if (cases[i].meant)
+            assert_string_equal(got, cases[i].meant);
+        else
+            assert_null(got);
+    }
+    memset(longer, 's', sizeof longer - 1);
+    assert_null(pd_str_nearest(pd_str_of(longer), words));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -219,7 +252,7 @@ int main(void)
         cmocka_unit_test(duplicates),          cmocka_unit_test(knows_utf8),
         cmocka_unit_test(finds_complete_utf8), cmocka_unit_test(parses_integers),
         cmocka_unit_test(parses_doubles),      cmocka_unit_test(parses_bools),
-        cmocka_unit_test(parses_sizes),
+        cmocka_unit_test(parses_sizes),        cmocka_unit_test(finds_what_was_meant),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
