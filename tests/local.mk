@@ -8,6 +8,7 @@
 UNIT_TESTS = \
 	tests/unit/test_app_chat \
 	tests/unit/test_app_queue \
+	tests/unit/test_app_recipe \
 	tests/unit/test_base_arena \
 	tests/unit/test_base_buf \
 	tests/unit/test_base_clock \
@@ -22,6 +23,7 @@ UNIT_TESTS = \
 	tests/unit/test_core_answer \
 	tests/unit/test_core_budget \
 	tests/unit/test_core_given \
+	tests/unit/test_core_grade \
 	tests/unit/test_core_job \
 	tests/unit/test_core_listen \
 	tests/unit/test_core_param \
@@ -86,6 +88,7 @@ SCRIPT_TESTS = \
 	tests/cli/kill9.sh \
 	tests/cli/locks.sh \
 	tests/cli/model.sh \
+	tests/cli/run.sh \
 	tests/cli/verbs.sh \
 	tests/docs/agents.sh \
 	tests/docs/strategies.sh \

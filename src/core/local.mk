@@ -4,6 +4,8 @@ src_core_libcore_a_SOURCES = \
 	src/core/answer.h \
 	src/core/generator.h \
 	src/core/given.c \
+	src/core/grade.c \
+	src/core/grade.h \
 	src/core/grow.c \
 	src/core/job.c \
 	src/core/job.h \
