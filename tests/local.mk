@@ -29,6 +29,7 @@ UNIT_TESTS = \
 	tests/unit/test_core_param \
 	tests/unit/test_core_replay \
 	tests/unit/test_core_search \
+	tests/unit/test_core_stats \
 	tests/unit/test_core_stops \
 	tests/unit/test_core_tally \
 	tests/unit/test_engine_arch \
@@ -113,6 +114,7 @@ TESTS = $(SCRIPT_TESTS)
 EXTRA_DIST += $(SCRIPT_TESTS) $(FUZZ_TESTS:=.in)
 EXTRA_DIST += tests/gguf_builder.h tests/vocabulary.h tests/unit/engine_fixture.h \
 	tests/unit/storage_fixture.h \
+	tests/unit/stats_reference.h \
 	tests/unit/engine_tolerance.h
 EXTRA_DIST += tests/api/openai.py \
 	tests/clients/README.md \
@@ -123,6 +125,7 @@ EXTRA_DIST += tests/api/openai.py \
 	tests/recipes/problems.py \
 	tests/reference/forward.py \
 	tests/reference/bundled.json \
+	tests/reference/stats.py \
 	tests/reference/tiny-gemma.json \
 	tests/reference/tiny-gemma2.json \
 	tests/reference/tiny-gemma3.json \

@@ -17,6 +17,8 @@ src_core_libcore_a_SOURCES = \
 	src/core/search.c \
 	src/core/search.h \
 	src/core/search_int.h \
+	src/core/stats.c \
+	src/core/stats.h \
 	src/core/steps.c \
 	src/core/steps.h \
 	src/core/stops.c \
