@@ -148,4 +148,14 @@ static const char version_2[] =
                       "NEW.type='engine.retry' BEGIN " FEED("NEW.job_id", "NEW.type", "NEW.seq",
                                                             "NULL", "1") "END;";
 
-const char *const store_schema_steps[STORE_USER_VERSION] = {version_1, version_2};
+/* job.variant: which of a recipe's strategies and parameters the job tries. */
+static const char version_3[] =
+    "ALTER TABLE job ADD COLUMN variant TEXT;"
+    /* Accuracy against cost, a row for each variant of a run. */
+    "CREATE VIEW v_scaling AS SELECT run_id,variant,count(*) AS jobs,sum(correct) AS correct,"
+    " avg(correct) AS accuracy,avg(generated) AS generated_tokens,max(generated) AS most_tokens"
+    " FROM (SELECT run_id,variant,correct,(SELECT coalesce(sum(generated_tokens),0) FROM call c"
+    "  WHERE c.job_id=j.id) AS generated FROM job j WHERE run_id IS NOT NULL AND status='done')"
+    " GROUP BY run_id,variant;";
+
+const char *const store_schema_steps[STORE_USER_VERSION] = {version_1, version_2, version_3};

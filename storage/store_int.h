@@ -10,7 +10,7 @@
 #include "storage/storage.h"
 
 #define STORE_APPLICATION_ID 0x504F4E44 /* "POND" */
-#define STORE_USER_VERSION   2
+#define STORE_USER_VERSION   3
 #define STORE_BUSY_MS        10000 /* another process's commit takes milliseconds; a stuck one is told */
 #define STORE_INBOX_MAX      512 /* messages, hence also rows in one transaction: it stays short */
 #define STORE_VALUE_MAX      ((size_t)256 << 20) /* bytes of one text or array; SQLite ends at 10^9 */
@@ -21,6 +21,8 @@ enum store_msg_kind {
     STORE_MSG_SUBMIT,
     STORE_MSG_STATE,
     STORE_MSG_DELETE,
+    STORE_MSG_RUN,
+    STORE_MSG_RUN_DELETE,
     STORE_MSG_NODE,
     STORE_MSG_SCORE,
     STORE_MSG_CALL,
@@ -33,7 +35,7 @@ enum store_msg_kind {
 struct store_msg {
     struct pd_link link;
     enum store_msg_kind kind;
-    char job_id[PD_JOB_ID_MAX];
+    char job_id[PD_JOB_ID_MAX]; /* or the run's */
     union {
         struct pd_job_rec job;
         struct {
@@ -41,6 +43,7 @@ struct store_msg {
             struct store_submission how;
         } submit;
         struct store_job_state state;
+        struct store_run run;
         struct pd_node_rec node;
         struct pd_score_rec score;
         struct pd_call_rec call;
@@ -60,6 +63,11 @@ enum store_stmt {
     STORE_STMT_SUBMISSION,
     STORE_STMT_JOB_STATE,
     STORE_STMT_JOB_DELETE,
+    STORE_STMT_RUN,
+    STORE_STMT_RUN_DELETE,
+    STORE_STMT_ARTIFACT_FIND,
+    STORE_STMT_ARTIFACT_ADD,
+    STORE_STMT_RUN_ARTIFACT,
     STORE_STMT_NODE,
     STORE_STMT_SCORE,
     STORE_STMT_CALL,

@@ -8,6 +8,7 @@
 UNIT_TESTS = \
 	tests/unit/test_app_chat \
 	tests/unit/test_app_queue \
+	tests/unit/test_app_recipe \
 	tests/unit/test_app_settings \
 	tests/unit/test_base_arena \
 	tests/unit/test_base_buf \
@@ -16,17 +17,20 @@ UNIT_TESTS = \
 	tests/unit/test_base_file \
 	tests/unit/test_base_hash \
 	tests/unit/test_base_json \
+	tests/unit/test_base_jsonc \
 	tests/unit/test_base_queue \
 	tests/unit/test_base_rng \
 	tests/unit/test_base_str \
 	tests/unit/test_core_answer \
 	tests/unit/test_core_budget \
 	tests/unit/test_core_given \
+	tests/unit/test_core_grade \
 	tests/unit/test_core_job \
 	tests/unit/test_core_listen \
 	tests/unit/test_core_param \
 	tests/unit/test_core_replay \
 	tests/unit/test_core_search \
+	tests/unit/test_core_stats \
 	tests/unit/test_core_stops \
 	tests/unit/test_core_tally \
 	tests/unit/test_engine_arch \
@@ -94,6 +98,7 @@ SCRIPT_TESTS = \
 	tests/cli/kill9.sh \
 	tests/cli/locks.sh \
 	tests/cli/model.sh \
+	tests/cli/run.sh \
 	tests/cli/verbs.sh \
 	tests/docs/agents.sh \
 	tests/docs/strategies.sh \
@@ -118,6 +123,7 @@ TESTS = $(SCRIPT_TESTS)
 EXTRA_DIST += $(SCRIPT_TESTS) $(FUZZ_TESTS:=.in)
 EXTRA_DIST += tests/gguf_builder.h tests/vocabulary.h tests/unit/engine_fixture.h \
 	tests/unit/storage_fixture.h \
+	tests/unit/stats_reference.h \
 	tests/unit/engine_tolerance.h
 EXTRA_DIST += tests/support/daemon.sh tests/support/tap.sh
 EXTRA_DIST += tests/api/openai.py \
@@ -130,6 +136,7 @@ EXTRA_DIST += tests/api/openai.py \
 	tests/recipes/problems.py \
 	tests/reference/forward.py \
 	tests/reference/bundled.json \
+	tests/reference/stats.py \
 	tests/reference/tiny-gemma.json \
 	tests/reference/tiny-gemma2.json \
 	tests/reference/tiny-gemma3.json \

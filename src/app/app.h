@@ -107,6 +107,9 @@ extern const struct pd_param app_decode_params[];
 /* Everything that determines a result; strings borrowed until app_job_free. */
 struct app_request {
     const char *question, *system, *problem_key, *expect;
+    enum pd_grade grade;
+    const char *id;               /* of the new job (app_job_new); NULL: a new one */
+    const char *run_id, *variant; /* of an experiment; NULL: none */
     const struct pd_chat *chat; /* in place of question and system; NULL: these */
     const char *model;          /* name or path; NULL: app_default_model */
     const char *chat_template;  /* name or Jinja file, of model and draft; NULL: their own */

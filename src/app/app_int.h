@@ -24,6 +24,10 @@ char *app_join(const char *a, const char *between, const char *b);
 enum { APP_FOLDER_NAMED, APP_FOLDER_USER, APP_FOLDER_BUNDLED };
 char *app_data_folder(const char *kind, int i);
 
+/* What a verifier without a model is to know of a problem, {"answer":…,"equations":…}, malloc'ed;
+ * NULL: no equations, or out of memory. */
+char *app_problem_truth(const struct pd_json *problem);
+
 /* Opens the engine the first time; PD_EINVAL when it is open with another kv_type (NULL: f16). */
 int app_start_engine(struct app *a, const char *kv_type, struct pd_err *err);
 /* The loaded model of this file; loads it the first time. Borrowed: lives as long as the app. */

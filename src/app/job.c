@@ -100,7 +100,8 @@ static bool keep_texts(struct request_copy *c)
     struct app_request *r = &c->r;
     const char **texts[] = {&r->question, &r->system,        &r->problem_key, &r->expect,
                             &r->model,    &r->draft,         &r->truth,       &r->scorer,
-                            &r->kv_type,  &r->chat_template, &r->strategy,    &r->budget.wrap_up};
+                            &r->kv_type,  &r->chat_template, &r->strategy,    &r->budget.wrap_up,
+                            &r->id,       &r->run_id,        &r->variant};
 
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         if (*texts[i] && !(*texts[i] = pd_arena_dup(&c->arena, pd_str_of(*texts[i]))))
@@ -333,6 +334,8 @@ static int build_request(struct app_job *j, const struct app_request *r, struct 
     if (j->core.chat)
         app_chat_json(j->core.chat, &w);
     put_text(&w, "expect", r->expect);
+    if (r->grade != PD_GRADE_EXACT)
+        put_text(&w, "grade", pd_grade_name(r->grade));
     app_shape_json(&j->core, &w);
     put_model(&w, "model", j->core.model, j->paths[MODEL_BASE], j->models[MODEL_BASE]);
     put_template(&w, j);
@@ -410,6 +413,9 @@ static void job_fields(struct app_job *j, const struct app_request *r)
     j->core.system = copy(j, r->system);
     j->core.problem_key = copy(j, r->problem_key);
     j->core.expect = copy(j, r->expect);
+    j->core.grade = r->grade;
+    j->core.run_id = copy(j, r->run_id);
+    j->core.variant = copy(j, r->variant);
     j->core.seed = r->seed;
     j->core.repeat = r->repeat;
     j->core.budget = r->budget;
@@ -620,10 +626,10 @@ int app_job_new(struct app *a, const struct app_request *r, struct app_job **out
 {
     struct app_job *j = NULL;
     char id[PD_ID_MAX];
-    int rc = pd_id_new("job_", id, err);
+    int rc = r->id ? 0 : pd_id_new("job_", id, err);
 
     if (rc == 0)
-        rc = build_job(a, r, id, &j, err);
+        rc = build_job(a, r, r->id ? r->id : id, &j, err);
     if (rc == 0)
         rc = lock_job(j, err);
     if (rc == 0) {
@@ -858,6 +864,8 @@ int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct 
         r.budget.wrap_reserve = (uint32_t)number(b, "wrap_reserve");
         r.budget.wrap_up = pd_json_string(pd_json_get(b, "wrap_up"));
         pd_json_number(pd_json_get(b, "seconds"), &r.budget.seconds);
+        if (pd_json_string(pd_json_get(q, "grade")))
+            rc = pd_grade_find(pd_json_string(pd_json_get(q, "grade")), &r.grade, err);
         job_fields(j, &r);
         j->core.model = copy(j, rec->model);
         j->core.draft = copy(j, pd_json_string(pd_json_get(pd_json_get(q, "draft"), "name")));
@@ -866,7 +874,8 @@ int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct 
         j->chat_template =
             copy(j, pd_json_string(pd_json_get(pd_json_get(q, "chat_template"), "text")));
         j->kv_type = copy(j, pd_json_string(pd_json_get(q, "kv_type")));
-        rc = app_stops_parse(q, &j->arena, &r.stops, &r.n_stops, err);
+        if (rc == 0)
+            rc = app_stops_parse(q, &j->arena, &r.stops, &r.n_stops, err);
         if (rc == 0)
             rc = app_bias_parse(q, &j->arena, &r.logit_bias, &r.n_logit_bias, err);
         if (rc == 0)

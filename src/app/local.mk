@@ -12,7 +12,11 @@ src_app_libapp_a_SOURCES = \
 	src/app/paths.c \
 	src/app/queue.c \
 	src/app/queue.h \
+	src/app/recipe.c \
+	src/app/recipe.h \
 	src/app/result.c \
+	src/app/run.c \
+	src/app/run.h \
 	src/app/scorer.c \
 	src/app/settings.c \
 	src/app/settings.h

@@ -11,6 +11,8 @@
 struct pd_job_rec {
     const char *id;
     const char *problem_key; /* may be NULL */
+    const char *run_id;      /* of an experiment: kept from the first put on; NULL: none */
+    const char *variant;     /* which of its strategies and parameters; NULL: none */
     uint32_t repeat;
     const char *strategy;
     const char *options; /* JSON, after defaulting */

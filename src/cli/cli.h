@@ -32,8 +32,8 @@ struct cli { /* one run of the program */
 
 /* A verb returns its exit code, or a negative pd_code with err filled: main prints and maps it. */
 typedef int cli_verb_fn(struct cli *cli, int argc, char **argv, struct pd_err *err);
-cli_verb_fn cli_solve, cli_replay, cli_trace, cli_model, cli_bench, cli_config, cli_tokenize,
-    cli_detokenize, cli_doctor, cli_job, cli_mcp, cli_serve, cli_top;
+cli_verb_fn cli_solve, cli_run, cli_replay, cli_trace, cli_model, cli_bench, cli_config,
+    cli_tokenize, cli_detokenize, cli_doctor, cli_job, cli_mcp, cli_serve, cli_top;
 
 /* ---- options.c: one table row is parser, PONDER_* variable and help ------------------------- */
 
@@ -121,10 +121,14 @@ void cli_print_bytes(struct pd_str s); /* exact, unless stdout is a terminal */
  */
 int cli_input(const char *operand, const char *file, struct pd_buf *out, struct pd_err *err);
 
-/* ---- run.c: a job under SIGINT and SIGTERM, with progress --------------------------------------
+/* ---- progress.c: a job under SIGINT and SIGTERM, with progress
+ * --------------------------------------
  */
 
 void cli_block_signals(void); /* before the first thread starts */
+int cli_signal_pending(void); /* a blocked one that has come since, or 0 */
+void cli_wipe_line(void);     /* of progress, on a terminal */
+const char *cli_grouped(unsigned long long n, char text[32]); /* 12,345 */
 /* Returns the job's code; *out_signal is what cancelled it, or 0. */
 int cli_run_job(const struct cli *cli, struct app_job *job, const struct pd_result **out_result,
                 int *out_signal, struct pd_err *err);

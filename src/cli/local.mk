@@ -13,6 +13,7 @@ ponder_SOURCES = \
 	src/cli/model.c \
 	src/cli/options.c \
 	src/cli/perplexity.c \
+	src/cli/progress.c \
 	src/cli/replay.c \
 	src/cli/remote.c \
 	src/cli/run.c \

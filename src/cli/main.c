@@ -12,6 +12,7 @@ static const struct {
     const char *summary;
 } verbs[] = {
     {"solve", cli_solve, "answer one question by search"},
+    {"run", cli_run, "run an experiment: a recipe's strategies on its problems"},
     {"serve", cli_serve, "run the daemon: jobs over a local socket"},
     {"replay", cli_replay, "run a stored job again from its record, or against it"},
     {"mcp", cli_mcp, "Model Context Protocol on standard input and output, by a daemon"},

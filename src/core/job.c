@@ -235,6 +235,8 @@ void pd_job_record(const struct pd_job *j, const char *status, struct pd_job_rec
 {
     *out = (struct pd_job_rec){.id = j->id,
                                .problem_key = j->problem_key,
+                               .run_id = j->run_id,
+                               .variant = j->variant,
                                .repeat = j->repeat,
                                .strategy = j->strategy->name,
                                .options = j->options,
@@ -266,7 +268,6 @@ static int finish(struct search *s, struct pd_result *r, int rc, struct pd_err *
 {
     struct pd_job_rec *rec = &r->trace.job;
     struct node *a = s->answer, *shown;
-    struct pd_buf key = PD_BUF_INIT(4096);
     uint32_t line = a ? a->path_tokens : 0;
     const char *stop_as;
     bool rests;
@@ -293,11 +294,9 @@ static int finish(struct search *s, struct pd_result *r, int rc, struct pd_err *
         rc2 = fill_steps(s, r, shown, err);
         rc = rc < 0 ? rc : rc2;
     }
-    if (s->job->expect && rc == 0) {
-        pd_answer_key(pd_str_of(s->job->expect), &key);
-        r->correct = r->key && pd_str_eq(pd_buf_str(&key), pd_str_of(r->key));
-    }
-    pd_buf_done(&key);
+    if (s->job->expect && rc == 0)
+        r->correct =
+            r->answer && pd_grade(s->job->grade, pd_str_of(r->answer), pd_str_of(s->job->expect));
     r->usage = s->usage;
     r->usage.discarded = s->usage.generated > line ? s->usage.generated - line : 0;
     for (uint32_t i = 0; i < s->n_nodes; i++)

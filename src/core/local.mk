@@ -4,6 +4,8 @@ src_core_libcore_a_SOURCES = \
 	src/core/answer.h \
 	src/core/generator.h \
 	src/core/given.c \
+	src/core/grade.c \
+	src/core/grade.h \
 	src/core/grow.c \
 	src/core/job.c \
 	src/core/job.h \
@@ -15,6 +17,8 @@ src_core_libcore_a_SOURCES = \
 	src/core/search.c \
 	src/core/search.h \
 	src/core/search_int.h \
+	src/core/stats.c \
+	src/core/stats.h \
 	src/core/steps.c \
 	src/core/steps.h \
 	src/core/stops.c \

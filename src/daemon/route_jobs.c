@@ -91,9 +91,9 @@ static void ask_rows(struct asking *a)
 {
     const struct daemon *d = a->q.d;
 
-    a->running = calloc(d->c->max_jobs, sizeof *a->running);
+    a->running = calloc((size_t)d->settings->max_jobs, sizeof *a->running);
     if (a->running && d->queue)
-        a->n_running = queue_running(d->queue, a->running, d->c->max_jobs);
+        a->n_running = queue_running(d->queue, a->running, (unsigned)d->settings->max_jobs);
     api_ask(&a->q);
 }
 
