@@ -89,14 +89,11 @@ int store_run_list(struct store *s, const char *asked, struct store_runs **out, 
     if (!b)
         return pd_fail(err, PD_ENOMEM, "out of memory");
     list = &b->list;
-    pthread_mutex_lock(&s->read_lock);
-    store_read_exec(&r, "BEGIN");
+    store_read_lock(&r);
     list->runs =
         rows_in(&r, &b->arena, "SELECT count(*) FROM run", NULL, sizeof(*list->runs), &cap);
     take_runs(&r, asked, list, cap);
-    if (!sqlite3_get_autocommit(s->rdb))
-        store_read_exec(&r, "ROLLBACK");
-    pthread_mutex_unlock(&s->read_lock);
+    store_read_unlock(&r);
     if (r.rc == 0 && asked && list->n == 0)
         r.rc = pd_fail(err, PD_ENOENT, "database '%s' has no run '%s' (see ponder runs ls)",
                        s->path, asked);
@@ -173,14 +170,11 @@ int store_run_jobs_load(struct store *s, const char *run_id, struct store_run_jo
 
     if (!b)
         return pd_fail(err, PD_ENOMEM, "out of memory");
-    pthread_mutex_lock(&s->read_lock);
-    store_read_exec(&r, "BEGIN");
+    store_read_lock(&r);
     b->list.jobs = rows_in(&r, &b->arena, "SELECT count(*) FROM job WHERE run_id=?", run_id,
                            sizeof(*b->list.jobs), &cap);
     take_jobs(&r, run_id, &b->list, cap);
-    if (!sqlite3_get_autocommit(s->rdb))
-        store_read_exec(&r, "ROLLBACK");
-    pthread_mutex_unlock(&s->read_lock);
+    store_read_unlock(&r);
     if (r.rc < 0) {
         store_run_jobs_free(&b->list);
         return r.rc;
