@@ -87,7 +87,8 @@ point 'model show' $?
 
 run tokenize --json 'a ÷' && grep -qF '{"id":195,"piece":[195]}' "$tmp/out"
 point 'pieces that are not UTF-8 are byte arrays' $?
-head -c 4096 /dev/urandom >"$tmp/random"
+# no first bytes of what Unicode's form C replaces
+head -c 4096 /dev/urandom | LC_ALL=C tr '\314-\317\340-\364' x >"$tmp/random"
 "$ponder" tokenize -f "$tmp/random" >"$tmp/ids" 2>"$tmp/err" &&
     "$ponder" detokenize -f "$tmp/ids" >"$tmp/out" 2>>"$tmp/err" && cmp -s "$tmp/random" "$tmp/out"
 point 'tokenize and detokenize give random bytes back' $?
