@@ -65,7 +65,7 @@ struct route {
     bool open; /* needs no token */
 };
 /* Each ends with a NULL pattern. */
-extern const struct route routes_jobs[], routes_mcp[], routes_openai[], routes_ops[],
+extern const struct route routes_engine[], routes_jobs[], routes_mcp[], routes_openai[], routes_ops[],
     routes_score[], routes_tokens[];
 
 void api_admit(void *daemon, struct http_request *r);
