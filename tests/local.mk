@@ -83,6 +83,7 @@ SCRIPT_TESTS = \
 	tests/api/mcp.sh \
 	tests/api/openai.sh \
 	tests/api/residency.sh \
+	tests/api/shared.sh \
 	tests/cli/bench.sh \
 	tests/cli/errors.sh \
 	tests/cli/kill9.sh \
