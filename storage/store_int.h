@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <sqlite3.h>
+#include <stdatomic.h>
 
 #include "base/arena.h"
 #include "base/queue.h"
@@ -23,6 +24,7 @@ enum store_msg_kind {
     STORE_MSG_DELETE,
     STORE_MSG_RUN,
     STORE_MSG_RUN_DELETE,
+    STORE_MSG_GC,
     STORE_MSG_NODE,
     STORE_MSG_SCORE,
     STORE_MSG_CALL,
@@ -48,6 +50,9 @@ struct store_msg {
         struct pd_score_rec score;
         struct pd_call_rec call;
         struct pd_event_rec event;
+        struct {
+            int64_t from, to; /* ids of blobs */
+        } gc;
         bool flushed; /* under store.lock */
     } u;
 };
@@ -62,12 +67,16 @@ enum store_stmt {
     STORE_STMT_JOB_SUBMIT,
     STORE_STMT_SUBMISSION,
     STORE_STMT_JOB_STATE,
+    STORE_STMT_JOB_BLOBS,
     STORE_STMT_JOB_DELETE,
     STORE_STMT_RUN,
     STORE_STMT_RUN_DELETE,
     STORE_STMT_ARTIFACT_FIND,
     STORE_STMT_ARTIFACT_ADD,
     STORE_STMT_RUN_ARTIFACT,
+    STORE_STMT_GC_BLOBS,
+    STORE_STMT_BLOB_FREE,
+    STORE_STMT_ASKED_CLEAR,
     STORE_STMT_NODE,
     STORE_STMT_SCORE,
     STORE_STMT_CALL,
@@ -86,6 +95,8 @@ struct store {
     bool thread_runs, inbox_ready;
     struct pd_queue inbox;
 
+    atomic_uint_fast64_t n_freed, bytes_freed; /* blobs, since it was opened */
+
     void (*committed)(void *user, const char *job_id); /* NULL: nobody listens */
     void *committed_user;
 
@@ -103,6 +114,9 @@ struct store {
 int store_db_open(const char *path, enum store_open mode, sqlite3 **out_db, struct pd_err *err);
 /* The error of the last call on db, as a code and a sentence about `path`. rc: SQLite's. */
 int store_db_fail(sqlite3 *db, const char *path, int rc, struct pd_err *err);
+int store_db_exec(sqlite3 *db, const char *path, const char *sql, struct pd_err *err);
+/* The first column of the first row of sql. */
+int store_db_int(sqlite3 *db, const char *path, const char *sql, int64_t *out, struct pd_err *err);
 int store_db_version(sqlite3 *db); /* of its schema; -1: it cannot be read */
 int store_db_prepare(sqlite3 *db, const char *path, const char *sql, sqlite3_stmt **out,
                      struct pd_err *err);

@@ -92,6 +92,8 @@ SCRIPT_TESTS = \
 	tests/api/mcp.sh \
 	tests/api/openai.sh \
 	tests/api/openapi.sh \
+	tests/api/residency.sh \
+	tests/api/shared.sh \
 	tests/api/top.sh \
 	tests/cli/bench.sh \
 	tests/cli/errors.sh \

@@ -110,9 +110,9 @@ struct app_request {
     enum pd_grade grade;
     const char *id;               /* of the new job (app_job_new); NULL: a new one */
     const char *run_id, *variant; /* of an experiment; NULL: none */
-    const struct pd_chat *chat; /* in place of question and system; NULL: these */
-    const char *model;          /* name or path; NULL: app_default_model */
-    const char *chat_template;  /* name or Jinja file, of model and draft; NULL: their own */
+    const struct pd_chat *chat;   /* in place of question and system; NULL: these */
+    const char *model;            /* name or path; NULL: app_default_model */
+    const char *chat_template;    /* name or Jinja file, of model and draft; NULL: their own */
     /* name or path, or a verifier without a model, "oracle:tpr=0.9,fpr=0.1"; NULL:
      * app_default_scorer when the strategy needs one */
     const char *draft; /* name or path; NULL: app_default_draft when the strategy, or speculation,
@@ -149,6 +149,27 @@ int app_open(const struct app_config *c, struct app **out, struct pd_err *err);
 void app_close(struct app *a);
 struct store *app_store(const struct app *a); /* NULL with no_trace */
 struct eng *app_engine(const struct app *a);  /* NULL: no job has needed one; any thread */
+
+/* Loaded models, by their files (app_find_model). Any thread, once the engine is there. What needs
+ * more than the memory limit leaves drives out what was used longest ago, as far as nobody uses it.
+ */
+int app_load_model(struct app *a, const char *path, struct pd_err *err);
+int app_unload_model(struct app *a, const char *path,
+                     struct pd_err *err); /* PD_EBUSY: in use; not loaded: 0 */
+bool app_is_loaded(struct app *a, const char *path, char sha256[PD_SHA256_HEX]);
+/* An array with the path, sha256 and whether it is in use, of each. */
+void app_loaded_json(struct app *a, struct pd_jw *w);
+/* A reference for the caller; NULL: not loaded. */
+struct eng_model *app_loaded_model(struct app *a, const char *path);
+/* While this is on, a job whose model is not loaded is PD_EBUSY, and app_take_missing is the path
+ * to load before it is tried again; malloc'ed, NULL when that was not the reason. */
+void app_load_elsewhere(struct app *a, bool on);
+char *app_take_missing(struct app *a);
+/* The sha256 that was recorded when the model was added. False: it was not. */
+bool app_recorded_sha256(const char *path, char sha256[PD_SHA256_HEX]);
+/* Opens the engine the first time; PD_EINVAL when it is open with another kv_type (NULL: f16). The
+ * dispatcher's thread, or the only one. */
+int app_start_engine(struct app *a, const char *kv_type, struct pd_err *err);
 
 struct app_job;
 /* Parses, validates, loads the models, stores the job (durable on return). */

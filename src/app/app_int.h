@@ -2,19 +2,26 @@
 #ifndef PD_APP_APP_INT_H
 #define PD_APP_APP_INT_H
 
+#include <pthread.h>
+
 #include "app/app.h"
 
 struct app_model {
     char *path;
     struct eng_model *model;
+    uint64_t last_use; /* number among all uses */
 };
 
 struct app {
     struct eng_config config;  /* of the engine, but for kv_type */
     _Atomic(struct eng *) eng; /* NULL: not needed so far; app_engine is anyone's */
     struct store *store;
+    pthread_mutex_t lock;     /* guards the next three; a leaf */
     struct app_model *models; /* loaded, one reference each */
     size_t n_models;
+    uint64_t n_uses;
+    bool elsewhere; /* models are loaded by who calls, not by who needs them */
+    char *missing;  /* the one that was needed */
 };
 
 /* a, between and b in a row; NULL: out of memory. */
@@ -30,7 +37,8 @@ char *app_problem_truth(const struct pd_json *problem);
 
 /* Opens the engine the first time; PD_EINVAL when it is open with another kv_type (NULL: f16). */
 int app_start_engine(struct app *a, const char *kv_type, struct pd_err *err);
-/* The loaded model of this file; loads it the first time. Borrowed: lives as long as the app. */
+/* A reference to the model of this file, which is loaded when it is not there; with
+ * app_load_elsewhere: PD_EBUSY, and app_take_missing has the path. */
 int app_model(struct app *a, const char *path, struct eng_model **out, struct pd_err *err);
 
 /* A judge without a model by its name, "NAME" or "NAME:key=value,…", with its options parsed into
