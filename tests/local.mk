@@ -85,6 +85,7 @@ SCRIPT_TESTS = \
 	tests/api/openapi.sh \
 	tests/api/top.sh \
 	tests/cli/bench.sh \
+	tests/cli/completion.sh \
 	tests/cli/errors.sh \
 	tests/cli/kill9.sh \
 	tests/cli/locks.sh \

@@ -280,7 +280,7 @@ int cli_solve(struct cli *cli, int argc, char **argv, struct pd_err *err)
     struct cli_option table[] = {
         {"file", 'f', CLI_TEXT, &o.file, "FILE",
          "read the question from FILE (- is standard input)", 0, 0, true, false},
-        {"problem", 'p', CLI_TEXT, &o.problem, "ID", "a bundled problem, such as dev-0002", 0, 0,
+        {"problem", 'p', CLI_TEXT, &o.problem, "PROBLEM", "a bundled problem, such as dev-0002", 0, 0,
          true, false},
         {"model", 'm', CLI_TEXT, &o.model, "MODEL", "name or GGUF file (tiny-base)", 0, 0, true,
          false},
@@ -288,7 +288,7 @@ int cli_solve(struct cli *cli, int argc, char **argv, struct pd_err *err)
          "of the prompt, in place of the model's (none: the question as it is)", 0, 0, true, false},
         {"kv-type", 0, CLI_CHOICE, &o.kv_type, "f32|f16|q8_0",
          "how the KV cache keeps numbers (f16); other types give other results", 0, 0, true, false},
-        {"strategy", 's', CLI_TEXT, &o.strategy, "NAME", "how to search (best_of_n)", 0, 0, true,
+        {"strategy", 's', CLI_TEXT, &o.strategy, "STRATEGY", "how to search (best_of_n)", 0, 0, true,
          false},
         {"option", 'o', CLI_LIST, &o.options, "KEY=VALUE", "option of the strategy (repeatable)", 0,
          0, true, false},
