@@ -185,6 +185,7 @@ void tokenizers_give_back(struct tokenizers *t, struct tokenizer *back); /* of {
 
 struct mcp *mcp_new(void); /* NULL: out of memory */
 void mcp_free(struct mcp *m);
+void mcp_cancel_all(struct daemon *d); /* at the end: what calls have begun outside of the queue */
 
 /* ---- metrics.c ------------------------------------------------------------------------------ */
 
