@@ -78,6 +78,7 @@ FUZZ_TESTS = \
 	tests/fuzz/fuzz_template \
 	tests/fuzz/fuzz_tokenizer
 SCRIPT_TESTS = \
+	tests/api/disconnect.sh \
 	tests/api/jobs.sh \
 	tests/api/kill9.sh \
 	tests/api/mcp.sh \
@@ -116,7 +117,9 @@ EXTRA_DIST += tests/gguf_builder.h tests/vocabulary.h tests/unit/engine_fixture.
 	tests/unit/storage_fixture.h \
 	tests/unit/engine_tolerance.h
 EXTRA_DIST += tests/support/daemon.sh tests/support/tap.sh
-EXTRA_DIST += tests/api/openai.py \
+EXTRA_DIST += tests/api/client.py \
+	tests/api/disconnect.py \
+	tests/api/openai.py \
 	tests/api/openapi.py \
 	tests/clients/README.md \
 	tests/clients/load.py \
