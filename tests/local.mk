@@ -48,6 +48,7 @@ UNIT_TESTS = \
 	tests/unit/test_engine_spec \
 	tests/unit/test_engine_tokenizer \
 	tests/unit/test_net_http \
+	tests/unit/test_net_sse \
 	tests/unit/test_resample \
 	tests/unit/test_split \
 	tests/unit/test_storage \
