@@ -420,11 +420,6 @@ static void call_tool(struct daemon *d, struct http_request *r, const char *sess
     tool->run(&c->call);
 }
 
-static void told_nothing(void *user, int rc, const char *status, const struct pd_err *err)
-{
-    (void)user, (void)rc, (void)status, (void)err;
-}
-
 static void cancel_call(struct mcp_wire *c)
 {
     c->call.cancelled = true;
@@ -447,7 +442,7 @@ static void cancelled(struct daemon *d, const char *session, const struct pd_jso
         if (strcmp(c->session, session) == 0 && strcmp(c->id, text) == 0) {
             cancel_call(c);
             if (c->call.job[0])
-                queue_tell(d->queue, QUEUE_CANCEL, c->call.job, told_nothing, NULL, NULL);
+                (void)queue_tell(d->queue, QUEUE_CANCEL, c->call.job, NULL, NULL, NULL);
         }
     free(text);
 }

@@ -93,7 +93,7 @@ int request_text(struct request_object o, const char *key, const char **out,
     return 0;
 }
 
-static int no_memory(struct request_error *e)
+int request_no_memory(struct request_error *e)
 {
     e->code = "memory_limit";
     return pd_fail(&e->err, PD_ENOMEM, "out of memory");
@@ -120,7 +120,7 @@ int request_option(struct request *q, const char *key, const char *value, struct
     if (!list)
         list = pd_arena_array(&q->arena, OPTIONS_MAX, sizeof *list);
     if (!list || !(list[q->app.n_options] = keep(q, text)))
-        return no_memory(e);
+        return request_no_memory(e);
     q->app.options = list;
     q->app.n_options++;
     return 0;
@@ -340,7 +340,7 @@ static int model(struct request *q, struct request_object body, struct request_e
     q->shown_model = keep(q, name);
     copy = pd_arena_dup(&q->arena, pd_str_of(name));
     if (!copy || !q->shown_model)
-        return no_memory(e);
+        return request_no_memory(e);
     at = strchr(copy, '@');
     if (at) {
         *at = '\0';
@@ -436,7 +436,7 @@ int request_parse(const struct pd_json *body, const char *const *known, struct r
 
     memset(e, 0, sizeof *e);
     if (!q)
-        return no_memory(e);
+        return request_no_memory(e);
     pd_arena_init(&q->arena, REQUEST_ARENA);
     q->unknown = PD_BUF_INIT(UNKNOWN_MAX);
     rc = model(q, o, e);

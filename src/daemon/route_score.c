@@ -283,16 +283,10 @@ static void start(struct app *a, void *user)
 
 /* ---- requests ------------------------------------------------------------------------------- */
 
-static int no_memory(struct request_error *e)
-{
-    e->code = "memory_limit";
-    return pd_fail(&e->err, PD_ENOMEM, "out of memory");
-}
-
 static int take_text(struct scoring *s, const char *text, struct request_error *e)
 {
     s->texts[s->n] = pd_arena_dup(&s->arena, pd_str_of(text));
-    return s->texts[s->n++] ? 0 : no_memory(e);
+    return s->texts[s->n++] ? 0 : request_no_memory(e);
 }
 
 static int take_steps(struct scoring *s, const struct pd_json *steps, struct request_error *e)
@@ -310,7 +304,7 @@ static int take_steps(struct scoring *s, const struct pd_json *steps, struct req
             pd_buf_printf(&b, "%s%s", b.len ? "\n\n" : "", pd_json_string(v));
     }
     if (rc == 0 && pd_buf_rc(&b) < 0)
-        rc = no_memory(e);
+        rc = request_no_memory(e);
     s->n_steps[s->n] = pd_json_size(steps);
     if (rc == 0)
         rc = take_text(s, pd_buf_str(&b).ptr, e);
@@ -375,7 +369,7 @@ static int parse(struct scoring *s, const struct pd_json *body, struct request_e
     s->texts = pd_arena_array(&s->arena, pd_json_size(list), sizeof *s->texts);
     s->n_steps = pd_arena_array(&s->arena, pd_json_size(list), sizeof *s->n_steps);
     if (!s->model || !s->problem || !s->texts || !s->n_steps)
-        return no_memory(e);
+        return request_no_memory(e);
     for (const struct pd_json *v = pd_json_first(list); v && rc == 0; v = pd_json_next(v))
         rc = s->rerank ? take_document(s, v, e) : take_steps(s, v, e);
     return rc;

@@ -2,7 +2,7 @@
 import json
 import os
 
-from client import run, send
+from client import eventually, run, send
 
 ASK = "Ben has 2 pens. He buys 3 more. How many pens does Ben have?"
 USER = [{"role": "user", "content": ASK}]
@@ -344,6 +344,24 @@ def what_is_wrong_is_named():
     assert ask(CHAT, "{}", "text/plain")[0] == 415
 
 
+def a_job_that_is_cancelled_ends_its_request():
+    body = {"model": "tiny-base", "messages": USER,
+            "ponder": {"strategy": "self_consistency", "options": {"samples": 256, "temperature": 2, "max_tokens": 400}}}
+    for streams in (False, True):
+        c = send(CHAT, dict(body, stream=streams))
+        job, = eventually(lambda: [j["id"] for j in good("/v1/jobs?status=running")["data"]
+                                   if not streams or j["progress"] and j["progress"]["tokens"] > 50])
+        assert good("/v1/jobs/%s/cancel" % job, {})["status"] == "cancelled"
+        r = c.getresponse()
+        text = r.read()
+        record(CHAT, dict(body, stream=streams), r, text)
+        if not streams:
+            assert r.status == 409
+        error = json.loads(text.decode().rstrip().split("data: ")[-1])["error"]
+        assert (error["type"], error["code"]) == ("conflict_error", "bad_state") and "cancelled" in error["message"]
+        c.close()
+
+
 def unknown_fields_are_named_once():
     v = chat(frobnicate=1, foo=[2])
     assert v["ponder"]["warnings"] == ["ignored, as not known: frobnicate, foo"]
@@ -356,6 +374,7 @@ POINTS = [a_chat_is_answered, the_same_seed_says_the_same, usage_is_the_ledger,
           a_search_is_streamed_in_three_ways, turns_are_kept, a_turn_goes_on,
           completions_take_texts_and_tokens, models_are_listed, tokens_go_there_and_back,
           long_bodies_are_read_too, every_score_is_in_the_tree, texts_are_scored,
-          what_is_wrong_is_named, unknown_fields_are_named_once]
+          what_is_wrong_is_named, a_job_that_is_cancelled_ends_its_request,
+          unknown_fields_are_named_once]
 
 run(POINTS)
