@@ -56,6 +56,7 @@ UNIT_TESTS = \
 	tests/unit/test_engine_tokenizer \
 	tests/unit/test_engine_view \
 	tests/unit/test_net_http \
+	tests/unit/test_net_sse \
 	tests/unit/test_resample \
 	tests/unit/test_split \
 	tests/unit/test_storage \
@@ -87,6 +88,7 @@ FUZZ_TESTS = \
 	tests/fuzz/fuzz_tokenizer
 SCRIPT_TESTS = \
 	tests/api/config.sh \
+	tests/api/disconnect.sh \
 	tests/api/jobs.sh \
 	tests/api/kill9.sh \
 	tests/api/mcp.sh \
@@ -96,6 +98,7 @@ SCRIPT_TESTS = \
 	tests/api/shared.sh \
 	tests/api/top.sh \
 	tests/cli/bench.sh \
+	tests/cli/completion.sh \
 	tests/cli/errors.sh \
 	tests/cli/kill9.sh \
 	tests/cli/locks.sh \
@@ -128,7 +131,9 @@ EXTRA_DIST += tests/gguf_builder.h tests/vocabulary.h tests/unit/engine_fixture.
 	tests/unit/stats_reference.h \
 	tests/unit/engine_tolerance.h
 EXTRA_DIST += tests/support/daemon.sh tests/support/tap.sh
-EXTRA_DIST += tests/api/openai.py \
+EXTRA_DIST += tests/api/client.py \
+	tests/api/disconnect.py \
+	tests/api/openai.py \
 	tests/api/openapi.py \
 	tests/clients/README.md \
 	tests/clients/load.py \

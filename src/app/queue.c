@@ -1257,6 +1257,7 @@ size_t queue_running(struct queue *q, struct queue_running *out, size_t max)
         out[n].steps = atomic_load(&p->steps);
         out[n].tokens = atomic_load(&p->tokens);
         out[n].best = atomic_load(&p->best);
+        out[n].scoring = atomic_load(&p->scoring);
         n++;
     }
     pthread_mutex_unlock(&q->look);

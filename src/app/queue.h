@@ -141,6 +141,7 @@ struct queue_running {
     unsigned live, steps; /* see pd_progress */
     uint64_t tokens;
     double best;
+    bool scoring;
 };
 size_t queue_running(struct queue *q, struct queue_running *out, size_t max);
 

@@ -28,12 +28,13 @@ struct cli { /* one run of the program */
     bool host_given;  /* on the command line, not by PONDER_HOST */
     bool remote;      /* set by verbs that can talk to a daemon */
     bool no_settings; /* set by verbs that read the configuration themselves */
+    bool completing;  /* the words are of a line that is being typed, see complete.c */
 };
 
 /* A verb returns its exit code, or a negative pd_code with err filled: main prints and maps it. */
 typedef int cli_verb_fn(struct cli *cli, int argc, char **argv, struct pd_err *err);
 cli_verb_fn cli_solve, cli_run, cli_replay, cli_trace, cli_model, cli_bench, cli_config,
-    cli_tokenize, cli_detokenize, cli_doctor, cli_job, cli_mcp, cli_serve, cli_top;
+    cli_tokenize, cli_detokenize, cli_completion, cli_doctor, cli_job, cli_mcp, cli_serve, cli_top;
 
 /* ---- options.c: one table row is parser, PONDER_* variable and help ------------------------- */
 
@@ -100,6 +101,19 @@ int cli_list_split(struct cli_list *list, const char *what, const char *value, s
 
 /* The files, with the variables over them. */
 int cli_settings(const struct cli *cli, struct settings **out, struct pd_err *err);
+
+int cli_set_value(struct cli_option *o, const char *value, struct pd_err *err);
+
+/* ---- complete.c --------------------------------------------------------------------------------
+ */
+
+/* Prints what argv's last word may become: an option of all, an option's argument, or an operand as
+ * the synopsis has it. With synopsis NULL the words are those before a verb, and what is returned
+ * is the index of the first that is no option; argc: the last word was one. */
+int cli_complete(struct cli *cli, int argc, char **argv, struct cli_option *all,
+                 const char *synopsis);
+/* Prints the verb if it begins with word. */
+void cli_complete_verb(const char *word, const char *name, const char *summary);
 
 /* ---- ui.c --------------------------------------------------------------------------------------
  */

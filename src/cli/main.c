@@ -25,6 +25,7 @@ static const struct {
     {"tokenize", cli_tokenize, "text to token ids"},
     {"detokenize", cli_detokenize, "token ids to text"},
     {"doctor", cli_doctor, "check this machine and installation"},
+    {"completion", cli_completion, "completion of these words in bash, zsh or fish"},
 };
 #define N_VERBS (sizeof(verbs) / sizeof(verbs[0]))
 
@@ -41,10 +42,21 @@ static void help(void)
 
 static int run(struct cli *cli, int argc, char **argv, struct pd_err *err)
 {
-    int at = cli_global_options(cli, argc, argv, err);
+    int at;
 
+    cli->completing = argc > 2 && strcmp(argv[1], "__complete") == 0;
+    if (cli->completing) {
+        argc--;
+        argv++;
+    }
+    at = cli_global_options(cli, argc, argv, err);
     if (at < 0)
         return at;
+    if (cli->completing && at == argc - 1)
+        for (size_t i = 0; i < N_VERBS; i++)
+            cli_complete_verb(argv[at], verbs[i].name, verbs[i].summary);
+    if (cli->completing && at >= argc - 1)
+        return CLI_EXIT_OK;
     if (cli->version) {
         puts("ponder " PONDER_VERSION);
         return CLI_EXIT_OK;

@@ -87,13 +87,9 @@ void api_error(struct http_request *r, unsigned status, const char *type, const 
     api_json(r, status, &b);
 }
 
-void api_fail(struct http_request *r, const struct pd_err *err)
+const struct api_kind *api_kind(int pd_code)
 {
-    static const struct {
-        enum pd_code pd;
-        unsigned status;
-        const char *type, *code;
-    } known[] = {
+    static const struct api_kind kinds[] = {
         {PD_EINVAL, 400, "invalid_request_error", "unsupported_value"},
         {PD_EFORMAT, 400, "invalid_request_error", "unsupported_value"},
         {PD_ENOENT, 404, "not_found_error", "model_not_found"},
@@ -103,14 +99,22 @@ void api_fail(struct http_request *r, const struct pd_err *err)
         {PD_ETIMEOUT, 504, "upstream_error", "engine_timeout"},
         {PD_ECANCEL, 503, "unavailable_error", "draining"},
         {PD_EBUSY, 409, "conflict_error", "bad_state"},
+        {PD_OK, 500, "server_error", "internal"}, /* all others */
     };
+    const struct api_kind *k = kinds;
 
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (err->code == known[i].pd) {
-            api_error(r, known[i].status, known[i].type, known[i].code, NULL, "%s", err->text);
-            return;
-        }
-    api_error(r, 500, "server_error", "internal", NULL, "%s", err->text);
+    while (k->pd != PD_OK && (int)k->pd != pd_code)
+        k++;
+    return k;
+}
+
+void api_fail(struct http_request *r, const struct pd_err *err)
+{
+    const struct api_kind *k = api_kind(err->code);
+
+    if (k->status == 503)
+        http_set_header(r, "Retry-After", "5");
+    api_error(r, k->status, k->type, k->code, NULL, "%s", err->text);
 }
 
 void api_no_memory(struct http_request *r)

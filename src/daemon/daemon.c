@@ -325,6 +325,7 @@ static bool stop(struct daemon *d)
     d->queue = NULL;
     take_posts(d);
     http_server_free(d->http); /* whoever waits for an answer hears that nobody does any more */
+    mcp_cancel_all(d);
     for (struct pd_link *l; d->n_scoring > 0 && pd_queue_pop_wait(&w->posts, PD_NEVER_NS, &l) == 0;)
         take_post(d, l); /* they have been cancelled, and still have their models */
     pd_queue_close(&w->work);

@@ -88,7 +88,14 @@ void api_error(struct http_request *r, unsigned status, const char *type, const 
 /* The same object alone, for a stream that has begun. */
 void api_error_json(struct pd_jw *w, const char *message, const char *type, const char *code,
                     const char *param, const char *request_id);
-/* The error of a pd_code that has no more special meaning to the route. */
+/* What a pd_code means that has no more special meaning to the route. */
+struct api_kind {
+    enum pd_code pd;
+    unsigned status;
+    const char *type, *code;
+};
+const struct api_kind *api_kind(int pd_code);
+/* The error of that kind. */
 void api_fail(struct http_request *r, const struct pd_err *err);
 void api_no_memory(struct http_request *r); /* 507 */
 void api_draining(struct http_request *r);  /* 503: the daemon ends */
@@ -195,6 +202,7 @@ void tokenizers_give_back(struct tokenizers *t, struct tokenizer *back); /* of {
 
 struct mcp *mcp_new(void); /* NULL: out of memory */
 void mcp_free(struct mcp *m);
+void mcp_cancel_all(struct daemon *d); /* at the end: what calls have begun outside of the queue */
 
 /* ---- metrics.c ------------------------------------------------------------------------------ */
 

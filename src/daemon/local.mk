@@ -29,7 +29,6 @@ src_daemon_libdaemon_a_SOURCES = \
 
 # docs/openapi.json as a C string, for GET /openapi.json.
 daemon/openapi.inc: $(srcdir)/docs/openapi.json
-	$(AM_V_GEN)$(MKDIR_P) $(@D) && sed 's/[\\"]/\\&/g; s/^/"/; s/$$/\\n"/' $(srcdir)/docs/openapi.json >$@.tmp && \
-	  mv $@.tmp $@
+	$(C_STRING) $(srcdir)/docs/openapi.json >$@.tmp && mv $@.tmp $@
 src/daemon/route_ops.$(OBJEXT): daemon/openapi.inc
 CLEANFILES += daemon/openapi.inc

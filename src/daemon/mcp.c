@@ -420,9 +420,17 @@ static void call_tool(struct daemon *d, struct http_request *r, const char *sess
     tool->run(&c->call);
 }
 
-static void told_nothing(void *user, int rc, const char *status, const struct pd_err *err)
+static void cancel_call(struct mcp_wire *c)
 {
-    (void)user, (void)rc, (void)status, (void)err;
+    c->call.cancelled = true;
+    if (c->call.cancel)
+        c->call.cancel(&c->call);
+}
+
+void mcp_cancel_all(struct daemon *d)
+{
+    for (struct mcp_wire *c = d->mcp->calls; c; c = c->next)
+        cancel_call(c);
 }
 
 static void cancelled(struct daemon *d, const char *session, const struct pd_json *params)
@@ -432,9 +440,9 @@ static void cancelled(struct daemon *d, const char *session, const struct pd_jso
 
     for (struct mcp_wire *c = d->mcp->calls; c && text; c = c->next)
         if (strcmp(c->session, session) == 0 && strcmp(c->id, text) == 0) {
-            c->call.cancelled = true;
+            cancel_call(c);
             if (c->call.job[0])
-                queue_tell(d->queue, QUEUE_CANCEL, c->call.job, told_nothing, NULL, NULL);
+                (void)queue_tell(d->queue, QUEUE_CANCEL, c->call.job, NULL, NULL, NULL);
         }
     free(text);
 }

@@ -529,6 +529,16 @@ static void run_models(struct mcp_call *c)
         api_ask(&r->r.q);
 }
 
+/* ---- score_steps --------------------------------------------------------------------------- */
+
+static void run_score(struct mcp_call *c)
+{
+    static const char *const known[] = {"problem", "steps", "scorer", NULL};
+
+    if (check_args(c, known, 2))
+        mcp_score_steps(c);
+}
+
 /* ---- cancel_job ---------------------------------------------------------------------------- */
 
 struct telling {
@@ -660,6 +670,17 @@ const struct mcp_tool mcp_tools[] = {
      OBJECT("\"job\"", JOB), RESULT, READS, run_result},
     {"cancel_job", "Cancel a job", "Ends a job; what it did so far stays.", OBJECT("\"job\"", JOB),
      OBJECT("\"job\",\"status\"", JOB "," STATUS), CANCELS, run_cancel},
+    {"score_steps", "Judge steps", "How right each step of a solution looks to a reward model, 0 to 1.",
+     OBJECT("\"problem\",\"steps\"",
+            JSON("problem": {"type": "string", "description": "the question"}) ","
+            JSON("steps": {"type": "array", "minItems": 1, "description": "of one solution, in order",
+                           "items": {"type": "string", "minLength": 1}}) "," SCORER),
+     OBJECT("\"scorer\",\"steps\"",
+            JSON("scorer": {"type": "string"}) ","
+            JSON("steps": {"type": "array", "items": {"type": "number"}}) ","
+            JSON("aggregate": {"type": "object", "additionalProperties": {"type": "number"}}) ","
+            COUNT("scored_tokens")),
+     READS, run_score},
     {"list_models", "Models", "The models that can be named.", OBJECT("", ""),
      OBJECT("\"models\",\"default\"",
             JSON("default": {"type": "string", "description": "the model when none is named"}) ","

@@ -95,7 +95,7 @@ int request_text(struct request_object o, const char *key, const char **out,
     return 0;
 }
 
-static int no_memory(struct request_error *e)
+int request_no_memory(struct request_error *e)
 {
     e->code = "memory_limit";
     return pd_fail(&e->err, PD_ENOMEM, "out of memory");
@@ -122,7 +122,7 @@ int request_option(struct request *q, const char *key, const char *value, struct
     if (!list)
         list = pd_arena_array(&q->arena, OPTIONS_MAX, sizeof *list);
     if (!list || !(list[q->app.n_options] = keep(q, text)))
-        return no_memory(e);
+        return request_no_memory(e);
     q->app.options = list;
     q->app.n_options++;
     return 0;
@@ -343,7 +343,7 @@ static int model(struct request *q, const struct settings *s, struct request_obj
     q->shown_model = keep(q, name);
     copy = pd_arena_dup(&q->arena, pd_str_of(name));
     if (!copy || !q->shown_model)
-        return no_memory(e);
+        return request_no_memory(e);
     at = strchr(copy, '@');
     if (at) {
         *at = '\0';
@@ -418,7 +418,7 @@ static int effort(struct request *q, const struct settings *s, struct request_ob
     if (q->profile)
         return settings_apply(settings_profile(s, q->profile), level, &q->arena, &q->app, &e->err) <
                        0
-                   ? no_memory(e)
+                   ? request_no_memory(e)
                    : 0;
     if (level >= 0 && !q->app.strategy)
         q->warning = "reasoning_effort has no effect without a strategy";
@@ -471,7 +471,7 @@ int request_parse(const struct pd_json *body, const char *const *known, struct r
     if (!q || !s) {
         free(q);
         settings_unref(s);
-        return no_memory(e);
+        return request_no_memory(e);
     }
     pd_arena_init(&q->arena, REQUEST_ARENA);
     q->unknown = PD_BUF_INIT(UNKNOWN_MAX);

@@ -147,6 +147,8 @@ static void put_progress(struct pd_jw *w, const struct asking *a, const char *id
         pd_jw_double(w, a->running[i].best);
     else
         pd_jw_null(w);
+    pd_jw_key(w, "scoring");
+    pd_jw_bool(w, a->running[i].scoring);
     pd_jw_end_object(w);
 }
 

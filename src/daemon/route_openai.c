@@ -166,12 +166,13 @@ static void refuse(struct completion *c)
 /* The error of a stream that has begun, which then ends without [DONE]. */
 static void fail_stream(struct completion *c)
 {
+    const struct api_kind *k = api_kind(c->err.code);
     struct pd_buf b = PD_BUF_INIT(8192);
     struct pd_jw w;
 
     pd_buf_addz(&b, "data: ");
     pd_jw_init(&w, &b);
-    api_error_json(&w, c->err.text, "server_error", "internal", NULL, api_request_id(c->r));
+    api_error_json(&w, c->err.text, k->type, k->code, NULL, api_request_id(c->r));
     pd_buf_addz(&b, "\n\n");
     (void)http_stream_write(c->r, pd_buf_str(&b));
     pd_buf_done(&b);
@@ -215,6 +216,8 @@ static void over(struct daemon *d, void *arg)
 
     flush(d, c);
     ev_timer_stop(d->loop, &c->late);
+    if (c->err.code == PD_ECANCEL && !d->draining)
+        c->err.code = PD_EBUSY; /* somebody has cancelled its job */
     if (c->r && c->err.code != PD_OK && !c->begun)
         refuse(c);
     else if (c->r && c->err.code != PD_OK)

@@ -63,8 +63,11 @@ static void openapi(struct daemon *d, struct http_request *r, const struct route
 }
 
 const struct route routes_ops[] = {
-    {HTTP_GET, "/health", health, ROUTE_OPEN}, {HTTP_GET, "/v1/health", health, ROUTE_OPEN},
-    {HTTP_GET, "/ready", ready, ROUTE_OPEN},   {HTTP_GET, "/version", version, 0},
-    {HTTP_GET, "/metrics", metrics, 0},        {HTTP_GET, "/openapi.json", openapi, 0},
+    {HTTP_GET, "/health", health, ROUTE_OPEN},
+    {HTTP_GET, "/v1/health", health, ROUTE_OPEN},
+    {HTTP_GET, "/ready", ready, ROUTE_OPEN},
+    {HTTP_GET, "/version", version, 0},
+    {HTTP_GET, "/metrics", metrics, 0},
+    {HTTP_GET, "/openapi.json", openapi, 0},
     {HTTP_GET, NULL, NULL, 0},
 };

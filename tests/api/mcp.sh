@@ -53,7 +53,7 @@ point 'a foreign Origin: 403' $?
 # ---- the tools
 ask -d '{"jsonrpc":"2.0","id":4,"method":"tools/list"}'
 missing=
-for tool in solve submit_job job_status job_result cancel_job list_models explain_trace; do
+for tool in solve submit_job job_status job_result cancel_job score_steps list_models explain_trace; do
     has "\"name\":\"$tool\"" || missing="$missing $tool"
 done
 [ -z "$missing" ] && has '"inputSchema":{"type":"object"' && has '"readOnlyHint": true'
@@ -95,6 +95,18 @@ point 'job_result' $?
 call explain_trace "{\"job\":\"$job\",\"max_nodes\":2}"
 has '"nodes_total":5' && has '(3 more)'
 point 'explain_trace' $?
+call score_steps '{"problem":"Mia has 18 beads. She finds 4 more. How many?","steps":["18 + 4 = 22.","The answer is 22."]}'
+has '"structuredContent":{"scorer":"tiny-prm","steps":[0.' && has '"aggregate":{"min":' && has '"isError":false'
+point 'score_steps' $?
+call score_steps '{"problem":"x","steps":["a",""]}'
+has '"isError":true' && has 'a step is not empty'
+point 'score_steps: an empty step' $?
+call score_steps '{"problem":"x","steps":"a"}'
+has '"code":-32602'
+point 'score_steps: no array' $?
+call score_steps '{"problem":"x","steps":["a"],"scorer":"nope"}'
+has '"isError":true' && has "no model 'nope'"
+point 'score_steps: no such scorer' $?
 call job_result '{"job":"job_0"}'
 has '"isError":true'
 point 'no such job' $?

@@ -1,34 +1,12 @@
 """What clients of the OpenAI-compatible routes rely on. openai.py SOCKET"""
-import http.client
 import json
 import os
-import socket
-import sys
-import time
+
+from client import eventually, run, send
 
 ASK = "Ben has 2 pens. He buys 3 more. How many pens does Ben have?"
 USER = [{"role": "user", "content": ASK}]
 CHAT, PROMPT = "/v1/chat/completions", "/v1/completions"
-
-
-class Connection(http.client.HTTPConnection):
-    def __init__(self):
-        super().__init__("localhost", timeout=120)
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(sys.argv[1])
-
-
-def send(path, body=None, kind="application/json"):
-    c = Connection()
-    if body is None:
-        c.request("GET", path)
-    else:
-        text = body if isinstance(body, str) else json.dumps(body)
-        c.request("POST", path, text.encode(), {"Content-Type": kind})
-    return c, c.getresponse()
 
 
 def record(path, body, r, text):
@@ -46,7 +24,8 @@ def record(path, body, r, text):
 
 
 def ask(path, body=None, kind="application/json"):
-    c, r = send(path, body, kind)
+    c = send(path, body, kind)
+    r = c.getresponse()
     text = r.read()
     c.close()
     record(path, body, r, text)
@@ -68,7 +47,8 @@ def chat(**fields):
 def stream(path, body):
     """The chunks, and whether [DONE] came last."""
     body = dict(body, stream=True)
-    c, r = send(path, body)
+    c = send(path, body)
+    r = c.getresponse()
     text = r.read()
     c.close()
     record(path, body, r, text)
@@ -92,19 +72,6 @@ def streamed(path=CHAT, **fields):
 
 def joined(chunks, key):
     return "".join(c["choices"][0]["delta"].get(key) or "" for c in chunks if c["choices"])
-
-
-def wait_for(what):
-    for _ in range(600):
-        v = what()
-        if v:
-            return v
-        time.sleep(0.1)
-    raise AssertionError("it did not come")
-
-
-def statuses():
-    return {j["id"]: j["status"] for j in good("/v1/jobs?limit=1000")["data"]}
 
 
 # ---- the points ------------------------------------------------------------------------------
@@ -307,8 +274,8 @@ def long_bodies_are_read_too():
 
 def every_score_is_in_the_tree():
     job = chat(model="tiny-base@beam")["ponder"]["job"]
-    c, r = send("/v1/jobs/%s/events" % job)
-    events = [json.loads(line[6:]) for line in r.read().decode().splitlines() if line.startswith("data: ")]
+    c = send("/v1/jobs/%s/events" % job)
+    events = [json.loads(line[6:]) for line in c.getresponse().read().decode().splitlines() if line.startswith("data: ")]
     c.close()
     told = {e["node"]: e["value"] for e in events if "scorer" in e and "node" in e}
     nodes = good("/v1/jobs/%s/tree?form=flat" % job)["nodes"]
@@ -377,31 +344,27 @@ def what_is_wrong_is_named():
     assert ask(CHAT, "{}", "text/plain")[0] == 415
 
 
+def a_job_that_is_cancelled_ends_its_request():
+    body = {"model": "tiny-base", "messages": USER,
+            "ponder": {"strategy": "self_consistency", "options": {"samples": 256, "temperature": 2, "max_tokens": 400}}}
+    for streams in (False, True):
+        c = send(CHAT, dict(body, stream=streams))
+        job, = eventually(lambda: [j["id"] for j in good("/v1/jobs?status=running")["data"]
+                                   if not streams or j["progress"] and j["progress"]["tokens"] > 50])
+        assert good("/v1/jobs/%s/cancel" % job, {})["status"] == "cancelled"
+        r = c.getresponse()
+        text = r.read()
+        record(CHAT, dict(body, stream=streams), r, text)
+        if not streams:
+            assert r.status == 409
+        error = json.loads(text.decode().rstrip().split("data: ")[-1])["error"]
+        assert (error["type"], error["code"]) == ("conflict_error", "bad_state") and "cancelled" in error["message"]
+        c.close()
+
+
 def unknown_fields_are_named_once():
     v = chat(frobnicate=1, foo=[2])
     assert v["ponder"]["warnings"] == ["ignored, as not known: frobnicate, foo"]
-
-
-LONG = {"model": "tiny-base", "messages": USER, "seed": 5,
-        "ponder": {"strategy": "self_consistency",
-                   "options": {"samples": 256, "temperature": 2, "max_tokens": 400}}}
-
-
-def who_leaves_cancels_its_own_job_only():
-    alone = chat(seed=9)["choices"]
-    before = set(statuses())
-    running, queued = Connection(), Connection()
-    for c in (running, queued):
-        c.request("POST", CHAT, json.dumps(dict(LONG, stream=True)).encode(), {"Content-Type": "application/json"})
-        wait_for(lambda: len(set(statuses()) - before) == (1 if c is running else 2))
-    jobs = set(statuses()) - before
-    wait_for(lambda: "running" in [statuses()[j] for j in jobs])
-    waits = [j for j in jobs if statuses()[j] == "queued"]
-    running.close()
-    queued.close()
-    wait_for(lambda: all(statuses()[j] == "cancelled" for j in jobs))
-    assert len(waits) <= 1
-    assert chat(seed=9)["choices"] == alone
 
 
 POINTS = [a_chat_is_answered, the_same_seed_says_the_same, usage_is_the_ledger,
@@ -410,32 +373,8 @@ POINTS = [a_chat_is_answered, the_same_seed_says_the_same, usage_is_the_ledger,
           penalties_and_biases_count, choices_are_the_best_that_differ, a_search_gives_its_answer,
           a_search_is_streamed_in_three_ways, turns_are_kept, a_turn_goes_on,
           completions_take_texts_and_tokens, models_are_listed, tokens_go_there_and_back,
-          long_bodies_are_read_too, every_score_is_in_the_tree, texts_are_scored, what_is_wrong_is_named, unknown_fields_are_named_once,
-          who_leaves_cancels_its_own_job_only]
+          long_bodies_are_read_too, every_score_is_in_the_tree, texts_are_scored,
+          what_is_wrong_is_named, a_job_that_is_cancelled_ends_its_request,
+          unknown_fields_are_named_once]
 
-
-def main():
-    failed = 0
-
-    def there():
-        try:
-            return ask("/health")[0] == 200
-        except OSError:
-            return False
-
-    wait_for(there)
-    for i, point in enumerate(POINTS):
-        try:
-            point()
-            print("ok %d - %s" % (i + 1, point.__name__), flush=True)
-        except Exception as e:  # one point that fails does not hide the others
-            failed += 1
-            where = e.__traceback__
-            while where.tb_next:
-                where = where.tb_next
-            print("not ok %d - %s" % (i + 1, point.__name__))
-            print("# line %d: %s %s" % (where.tb_lineno, type(e).__name__, str(e)[:600].replace("\n", " ")), flush=True)
-    sys.exit(failed > 0)
-
-
-main()
+run(POINTS)
