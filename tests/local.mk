@@ -68,6 +68,7 @@ UNIT_TESTS = \
 	tests/unit/test_strategies_cope \
 	tests/unit/test_strategies_dvts \
 	tests/unit/test_strategies_first \
+	tests/unit/test_strategies_hogwild \
 	tests/unit/test_strategies_limit \
 	tests/unit/test_strategies_mcts \
 	tests/unit/test_strategies_particles \

@@ -16,7 +16,9 @@ struct local {
     struct eng_model *model;
     const char *chat_template; /* NULL: the model's */
     struct app_decode decode;
-    struct eng_model *draft;       /* NULL: none */
+    struct eng_model *draft; /* NULL: none */
+    int32_t *bounds;         /* [n_bounds]: NULL before they are asked for */
+    size_t n_bounds;
     struct eng_ctx *draft_session; /* empty: keeps the draft model's working space between lanes */
     struct pd_queue mailbox;
 };
@@ -71,6 +73,20 @@ static int32_t find_token(struct pd_generator *g, const char *text)
     return eng_token_find(eng_model_tokenizer(self(g)->model), pd_str_of(text));
 }
 
+static size_t bounds(struct pd_generator *g, const int32_t **out)
+{
+    struct local *l = self(g);
+    const struct eng_tokenizer *t = eng_model_tokenizer(l->model);
+    int32_t n = (int32_t)eng_n_vocab(t);
+
+    if (!l->bounds && (l->bounds = malloc((size_t)n * sizeof *l->bounds)) != NULL)
+        for (int32_t id = 0; id < n; id++)
+            if (id == eng_token_bos(t) || eng_token_is_end(t, id))
+                l->bounds[l->n_bounds++] = id;
+    *out = l->bounds;
+    return l->n_bounds;
+}
+
 static uint32_t n_ctx(struct pd_generator *g)
 {
     return eng_model_info(self(g)->model)->n_ctx;
@@ -115,6 +131,24 @@ static int ctx_rollback(struct pd_generator *g, struct pd_gctx *c, size_t n, str
 {
     (void)g;
     return eng_ctx_rollback(ctx_of(c), n, err);
+}
+
+static int ctx_view(struct pd_generator *g, struct pd_gctx *c, struct pd_gctx *const *blocks,
+                    size_t n, struct pd_err *err)
+{
+    struct eng_ctx *seen[ENG_MAX_BLOCKS];
+
+    (void)g;
+    for (size_t i = 0; i < n && i < ENG_MAX_BLOCKS; i++)
+        seen[i] = ctx_of(blocks[i]);
+    return eng_ctx_view(ctx_of(c), seen, n, err);
+}
+
+static int ctx_move(struct pd_generator *g, struct pd_gctx *to, struct pd_gctx *from, size_t n,
+                    struct pd_err *err)
+{
+    (void)g;
+    return eng_ctx_move(ctx_of(to), ctx_of(from), 0, n, err);
 }
 
 static size_t ctx_n_tokens(struct pd_generator *g, const struct pd_gctx *c)
@@ -304,12 +338,15 @@ static const struct pd_generator_ops ops = {
     .tokenize = tokenize,
     .detokenize = detokenize,
     .find_token = find_token,
+    .bounds = bounds,
     .n_ctx = n_ctx,
     .ctx_new = ctx_new,
     .ctx_free = ctx_free,
     .ctx_fork = ctx_fork,
     .ctx_append = ctx_append,
     .ctx_rollback = ctx_rollback,
+    .ctx_view = ctx_view,
+    .ctx_move = ctx_move,
     .ctx_n_tokens = ctx_n_tokens,
     .ctx_n_cached = ctx_n_cached,
     .submit = submit,
@@ -358,5 +395,6 @@ void app_generator_free(struct pd_generator *g)
     eng_model_unref(self(g)->draft);
     eng_model_unref(self(g)->model);
     pd_queue_done(&self(g)->mailbox);
+    free(self(g)->bounds);
     free(self(g));
 }

@@ -268,7 +268,7 @@ static int finish(struct search *s, struct pd_result *r, int rc, struct pd_err *
 {
     struct pd_job_rec *rec = &r->trace.job;
     struct node *a = s->answer, *shown;
-    uint32_t line = a ? a->path_tokens : 0;
+    uint32_t line = a ? a->path_tokens + a->joined_tokens : 0;
     const char *stop_as;
     bool rests;
     int rc2;
@@ -374,6 +374,8 @@ int pd_job_run(struct pd_job *job, struct pd_result *r, struct pd_err *err)
     rc = finish(s, r, rc, err);
     for (uint32_t i = 0; i < s->n_nodes; i++)
         search_node_drop_ctx(s, s->nodes[i]);
+    for (uint32_t i = 0; i < s->n_nodes; i++)
+        search_block_drop(s, s->nodes[i]);
     if (s->scorer_open && job->verifier->close)
         job->verifier->close(&s->scorer);
     if (sink) {

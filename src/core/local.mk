@@ -24,5 +24,6 @@ src_core_libcore_a_SOURCES = \
 	src/core/stops.c \
 	src/core/strategy.h \
 	src/core/tally.c \
+	src/core/together.c \
 	src/core/trace_digest.c \
 	src/core/verifier.h

@@ -141,6 +141,8 @@ struct node *search_node_new(struct search *s, struct node *parent)
         n->depth = parent->depth + 1;
         n->path_tokens = parent->path_tokens;
         n->apart = parent->apart;
+        n->block = parent->block;
+        n->joined_tokens = parent->joined_tokens;
         /* lane i from the prompt has path (i); child 0 goes on with its parent's key, child j > 0
          * is new */
         n->key = parent->prompt ? search_subkey(parent->key, 0, j)
@@ -214,6 +216,15 @@ const struct pd_score_rec *search_stored_score(const struct search *s, uint32_t 
                : NULL;
 }
 
+int search_close(struct search *s, struct node *n, struct pd_err *err)
+{
+    if (n->status != NODE_OPEN)
+        return 0;
+    n->status = NODE_FINISHED;
+    search_node_drop_ctx(s, n);
+    return s->job->mode == PD_JOB_RUN ? search_node_record(s, n, err) : 0;
+}
+
 void search_prune(struct search *s, struct node *n, const char *why)
 {
     if (n->status == NODE_PRUNED || n->status == NODE_FAILED)
@@ -221,6 +232,7 @@ void search_prune(struct search *s, struct node *n, const char *why)
     n->status = NODE_PRUNED;
     n->prune_reason = why;
     search_node_drop_ctx(s, n);
+    search_block_drop(s, n);
     if (s->job->mode == PD_JOB_RUN)
         search_node_record(
             s, n,

@@ -3,17 +3,17 @@
 # fast anything is. TAP.
 . "${PONDER_TEST_SRCDIR:-.}/tests/support/tap.sh"
 
-run bench --reps 2 --prefill 40 --branches 1,3 --prompt 16,33 --gen 4
+run bench --reps 2 --prefill 40 --branches 1,3 --workers 1,2 --prompt 16,33 --gen 4
 point 'bench' $?
 status=0
 for line in '^machine  .*, 2 threads, kernels [a-z0-9]*, KV in f16$' '^  read .* GB/s (' '^  int8 .* Gop/s (' \
     '^  fp32 .* Gop/s (' '^model    tiny-base: llama, mostly Q8_0, ' '^  load .* ms (' \
     '^memory .* MB resident' '^fork .* ns (' '^prefill  *1  *-  *40 .* % .* \(memory\|compute\) ' \
     '^decode  *1  *16  *4 ' '^decode  *3  *16  *4 ' '^decode  *1  *33  *4 ' \
-    '^decode  *3  *33  *4 '; do
+    '^decode  *3  *33  *4 ' '^workers  *1  *16  *4 ' '^workers  *2  *33  *4  *[0-9.]* '; do
     grep -q "$line" "$tmp/out" || { status=1; echo "# missing: $line"; }
 done
-[ "$(grep -c '^decode' "$tmp/out")" -eq 4 ] || status=1
+[ "$(grep -c '^decode' "$tmp/out")" -eq 4 ] && [ "$(grep -c '^workers' "$tmp/out")" -eq 4 ] || status=1
 [ "$(awk '{ if (length($0) > 99) n++ } END { print n + 0 }' "$tmp/out")" -eq 0 ] || status=1
 [ ! -s "$tmp/err" ] || status=1
 point 'what bench prints' $status
