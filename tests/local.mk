@@ -104,6 +104,7 @@ SCRIPT_TESTS = \
 	tests/cli/kill9.sh \
 	tests/cli/locks.sh \
 	tests/cli/model.sh \
+	tests/cli/report.sh \
 	tests/cli/run.sh \
 	tests/cli/verbs.sh \
 	tests/docs/agents.sh \
@@ -141,6 +142,7 @@ EXTRA_DIST += tests/api/client.py \
 	tests/clients/mcp.mjs \
 	tests/clients/openai.mjs \
 	tests/clients/openai.sh \
+	tests/cli/report.py \
 	tests/recipes/problems.py \
 	tests/reference/forward.py \
 	tests/reference/bundled.json \

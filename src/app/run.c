@@ -87,15 +87,8 @@ static void put_uint(struct pd_jw *w, const char *key, uint64_t v)
 static int write_file(const char *dir, const char *name, struct pd_str text, struct pd_err *err)
 {
     char *path = pd_path_join(dir, name);
-    struct pd_draft d;
-    int rc = path ? pd_draft_open(&d, path, err) : no_memory(err);
+    int rc = path ? pd_write_file(path, text, err) : no_memory(err);
 
-    if (rc == 0) {
-        rc = pd_draft_write(&d, text, err);
-        if (rc == 0)
-            rc = pd_draft_commit(&d, err);
-        pd_draft_done(&d);
-    }
     free(path);
     return rc;
 }

@@ -33,8 +33,9 @@ struct cli { /* one run of the program */
 
 /* A verb returns its exit code, or a negative pd_code with err filled: main prints and maps it. */
 typedef int cli_verb_fn(struct cli *cli, int argc, char **argv, struct pd_err *err);
-cli_verb_fn cli_solve, cli_run, cli_replay, cli_trace, cli_model, cli_bench, cli_config,
-    cli_tokenize, cli_detokenize, cli_completion, cli_doctor, cli_job, cli_mcp, cli_serve, cli_top;
+cli_verb_fn cli_solve, cli_run, cli_runs, cli_report, cli_replay, cli_trace, cli_model, cli_bench,
+    cli_config, cli_tokenize, cli_detokenize, cli_completion, cli_doctor, cli_job, cli_mcp,
+    cli_serve, cli_top;
 
 /* ---- options.c: one table row is parser, PONDER_* variable and help ------------------------- */
 
@@ -120,6 +121,7 @@ void cli_complete_verb(const char *word, const char *name, const char *summary);
 
 int cli_exit_code(int code); /* of a negative pd_code */
 bool cli_fancy(FILE *f);     /* a terminal, and NO_COLOR is unset */
+bool cli_speaks_utf8(void);  /* by its locale */
 const char *cli_bold(FILE *f), *cli_dim(FILE *f), *cli_plain(FILE *f); /* "" when not fancy */
 /* Text from models and files: control characters and bad UTF-8 are escaped; newlines are kept with
  * `indent` blanks behind them, or shown as \n when indent is negative. */

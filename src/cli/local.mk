@@ -17,7 +17,9 @@ ponder_SOURCES = \
 	src/cli/progress.c \
 	src/cli/replay.c \
 	src/cli/remote.c \
+	src/cli/report.c \
 	src/cli/run.c \
+	src/cli/runs.c \
 	src/cli/serve.c \
 	src/cli/show.c \
 	src/cli/solve.c \

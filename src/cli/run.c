@@ -1,7 +1,9 @@
 #include "cli/cli.h"
 
+#include <stdlib.h>
 #include <unistd.h>
 
+#include "app/report.h"
 #include "app/run.h"
 
 #define SLICE_NS        (100 * PD_NS_PER_MS)
@@ -204,6 +206,28 @@ static int print_end(const struct cli *cli, const struct run_options *o, const s
     return rc;
 }
 
+/* Into the run's folder, and to a reader of text. */
+static int print_report(const struct cli *cli, const struct run_options *o, struct store *s,
+                        const struct run *r, struct pd_err *err)
+{
+    struct pd_buf text = PD_BUF_INIT((size_t)16 << 20);
+    struct report *report = NULL;
+    const char *id = run_id(r);
+    char *dir = pd_path_join(o->out, "report");
+    int rc = dir ? report_make(s, &id, 1, &report, err) : cli_no_memory(err);
+
+    if (rc == 0)
+        rc = report_write(report, dir, err);
+    if (rc == 0 && !cli->json && !cli->quiet) {
+        report_text(report, !cli_speaks_utf8(), &text);
+        printf("\n%s", pd_buf_str(&text).ptr);
+    }
+    report_free(report);
+    pd_buf_done(&text);
+    free(dir);
+    return rc;
+}
+
 /* ---- the verb -------------------------------------------------------------------------------- */
 
 static int dry_run(const struct cli *cli, struct app *a, const struct run_config *c,
@@ -242,6 +266,8 @@ static int go(const struct cli *cli, const struct run_options *o, struct app *a,
         rc = finished;
     if (rc == 0)
         rc = print_end(cli, o, r, err);
+    if (rc == 0)
+        rc = print_report(cli, o, app_store(a), r, err);
     if (rc == 0 && o->expect_digest && strcmp(o->expect_digest, run_digest(r)) != 0)
         rc = pd_fail(err, PD_EDIFFER,
                      "differs: digest %s, expected %s (ponder runs diff, ponder "
