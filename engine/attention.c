@@ -150,11 +150,15 @@ static size_t common_pages(const struct eng_ctx *a, const struct eng_ctx *b)
     return lo;
 }
 
-/* Any order will do that keeps together those who share pages. */
+/* Any order will do that keeps together those who share pages. Blocks that rest come first: they
+ * are the long ones, which all rows see, and so begin an item. */
 static bool tree_before(const struct eng_ctx *a, const struct eng_ctx *b)
 {
-    size_t n = common_pages(a, b);
+    size_t n;
 
+    if ((a->n_step == 0) != (b->n_step == 0))
+        return a->n_step == 0;
+    n = common_pages(a, b);
     if (n == a->n_table || n == b->n_table)
         return a->n_table < b->n_table;
     return (uintptr_t)a->table[n] < (uintptr_t)b->table[n];
@@ -457,10 +461,15 @@ static void attn_items(void *arg, size_t begin, size_t end, unsigned thread)
     const struct fwd *f = a->f;
     struct scratch *s = &a->scratch[thread];
     size_t hd = a->head_dim, n_head_kv = f->model->info.n_head_kv;
+    size_t n_runs = (a->n_parts + a->item_rows - 1) / a->item_rows;
 
     for (size_t i = begin; i < end; i++) {
-        struct item it = {
-            .a = a, .s = s, .r0 = i / n_head_kv * a->item_rows, .head = i % n_head_kv};
+        /* Long blocks are in the first items of a head: one thread is not to take those of all. */
+        size_t run = a->merges ? i % n_runs : i / n_head_kv;
+        struct item it = {.a = a,
+                          .s = s,
+                          .r0 = run * a->item_rows,
+                          .head = a->merges ? i / n_runs : i % n_head_kv};
 
         it.r1 = it.r0 + a->item_rows < a->n_parts ? it.r0 + a->item_rows : a->n_parts;
         for (size_t r = it.r0; r < it.r1; r++) {
