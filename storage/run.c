@@ -199,14 +199,18 @@ int store_rates(struct store *s, const char *model, double *out_line_tokens, dou
     double line = 0, rate = 0;
 
     pthread_mutex_lock(&s->read_lock);
-    /* the newest are enough, and soon found */
+    /* The newest are enough, and soon found. Jobs run beside each other: the time is that in which
+     * any of them ran. */
     store_read_begin(&r,
-                     "WITH j AS (SELECT id,finished_ms-started_ms AS ms FROM job WHERE"
-                     " status='done' AND model=? ORDER BY created_ms DESC LIMIT 1000)"
+                     "WITH j AS (SELECT id,started_ms AS a,finished_ms AS b FROM job WHERE"
+                     "  status='done' AND model=? ORDER BY created_ms DESC LIMIT 1000),"
+                     " t AS (SELECT sum(max(0,b-max(a,coalesce(before,a)))) AS ms FROM"
+                     "  (SELECT a,b,max(b) OVER (ORDER BY a,b ROWS BETWEEN UNBOUNDED PRECEDING"
+                     "   AND 1 PRECEDING) AS before FROM j))"
                      " SELECT coalesce((SELECT avg(n.n_tokens) FROM j JOIN node n ON n.job_id=j.id"
                      "  WHERE n.depth=1 AND n.finish='eos'),0),"
                      " coalesce(1000.0*(SELECT sum(c.generated_tokens) FROM j JOIN call c"
-                     "  ON c.job_id=j.id)/(SELECT sum(ms) FROM j),0)",
+                     "  ON c.job_id=j.id)/(SELECT ms FROM t),0)",
                      model);
     if (store_read_next(&r)) {
         line = store_take_real(&r);

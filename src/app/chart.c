@@ -48,7 +48,7 @@ static double px(const struct chart *c, double x)
     double t = c->x_log ? (log(x) - log(c->x_min)) / (log(c->x_max) - log(c->x_min))
                         : (x - c->x_min) / (c->x_max - c->x_min);
 
-    return c->left + t * (c->right - c->left);
+    return c->left + t * (c->right - c->left) + c->shift;
 }
 
 static double py(const struct chart *c, double y)

@@ -7,6 +7,7 @@
 
 #include "app/app_int.h"
 #include "core/answer.h"
+#include "core/search.h"
 
 #define ARENA_BYTES ((size_t)8 << 30)
 #define RESAMPLINGS 10000
@@ -294,7 +295,7 @@ static int compare_at_equal_cost(struct making *m, struct report_variant *o)
     if (n == 0)
         return 0;
     o->has_base = true;
-    o->base_short = n_short > n_draws / 10;
+    o->base_short = n_short > n_draws / 4;
     o->base_accuracy = rates / (double)n;
     o->base_lines = lines / (double)n;
     o->p = o->p_holm = pd_mcnemar(o->only_it, o->only_base);
@@ -373,6 +374,114 @@ static void make_curves(struct making *m)
     }
     run->fit = pd_fit_coverage(k_of, value, run->n_coverage);
     run->saturation = pd_fit_saturation(k_of, vote, run->n_coverage);
+}
+
+/* ---- other rules on the same lines ------------------------------------------------------------
+ */
+
+enum rule_kind { MAJORITY, WEIGHTED, BEST };
+
+static const struct {
+    const char *name;
+    enum rule_kind kind;
+    enum search_aggregate how;
+} rules[] = {
+    {"majority", MAJORITY, AGGREGATE_LAST},      {"weighted:last", WEIGHTED, AGGREGATE_LAST},
+    {"weighted:min", WEIGHTED, AGGREGATE_MIN},   {"weighted:prod", WEIGHTED, AGGREGATE_PROD},
+    {"weighted:mean", WEIGHTED, AGGREGATE_MEAN}, {"best:last", BEST, AGGREGATE_LAST},
+    {"best:min", BEST, AGGREGATE_MIN},           {"best:prod", BEST, AGGREGATE_PROD},
+    {"best:mean", BEST, AGGREGATE_MEAN},
+};
+#define N_RULES (sizeof rules / sizeof *rules)
+
+static double reward(const struct line *line, enum search_aggregate how)
+{
+    return pd_aggregate(line->steps, line->n_steps, how);
+}
+
+/* The line that the rule picks of k, ties to the first: by its own reward, or by the weights of
+ * the lines with the same answer. weights: room, [p->n] of zeros. */
+static const struct line *pick(const struct pool *p, size_t first, size_t k, size_t rule,
+                               double *weights)
+{
+    const struct line *best = NULL;
+
+    for (size_t i = 0; i < k; i++) {
+        const struct line *line = line_at(p, first, i);
+
+        if (!line->key[0] || (rules[rule].kind != MAJORITY && !line->n_steps))
+            continue;
+        if (rules[rule].kind != BEST)
+            weights[line->like] += rules[rule].kind == MAJORITY ? 1 : reward(line, rules[rule].how);
+        else if (!best || reward(line, rules[rule].how) > reward(best, rules[rule].how))
+            best = line;
+    }
+    for (size_t i = 0; i < k && rules[rule].kind != BEST; i++) {
+        const struct line *line = line_at(p, first, i);
+
+        if (line->key[0] && (!best || weights[line->like] > weights[best->like]))
+            best = line;
+    }
+    for (size_t i = 0; i < k; i++)
+        weights[line_at(p, first, i)->like] = 0;
+    return best;
+}
+
+static double rule_accuracy(const struct making *m, size_t rule, size_t k, double *weights)
+{
+    double right = 0;
+    size_t n = 0;
+
+    for (size_t i = 0; i < m->n_problems * m->recipe->repeats; i++) {
+        const struct pool *p = &m->pools[i];
+        size_t hits = 0;
+
+        for (size_t first = 0; first < p->n; first++) {
+            const struct line *picked = pick(p, first, k, rule, weights);
+
+            hits += picked && picked->right;
+        }
+        right += p->n ? (double)hits / (double)p->n : 0;
+        n += p->n > 0;
+    }
+    return n ? right / (double)n : 0;
+}
+
+/* Rules that read rewards are only tried on lines that have them. */
+static int try_rules(struct making *m, bool scored)
+{
+    struct report_run *run = m->run;
+    size_t most = 0, n_rules = scored ? N_RULES : 1;
+    double *weights, best = -1;
+
+    for (size_t i = 0; i < m->n_problems * m->recipe->repeats; i++)
+        most = m->pools[i].n > most ? m->pools[i].n : most;
+    weights = pd_arena_array(&m->scratch, most + 1, sizeof *weights);
+    run->rules = pd_arena_array(m->arena, REPORT_K_MAX * N_RULES, sizeof *run->rules);
+    if (!weights || !run->rules)
+        return no_memory(m->err);
+    for (size_t c = 0; c < run->n_coverage; c++) {
+        double here = best;
+
+        for (size_t i = 0; i < n_rules; i++) {
+            struct report_rule *r = &run->rules[run->n_rules++];
+
+            *r = (struct report_rule){
+                .name = rules[i].name, .k = run->coverage[c].k, .tokens = run->coverage[c].tokens};
+            r->accuracy = rule_accuracy(m, i, (size_t)r->k, weights);
+            here = r->accuracy > here ? r->accuracy : here;
+        }
+        /* of equally good ones at one cost, the first is enough */
+        for (size_t i = 0; i < n_rules && here > best; i++) {
+            struct report_rule *r = &run->rules[run->n_rules - n_rules + i];
+
+            if (r->accuracy >= here) {
+                r->best = true;
+                best = here;
+            }
+        }
+    }
+    return 0;
 }
 
 /* ---- steps and lengths ----------------------------------------------------------------------- */
@@ -472,6 +581,8 @@ static int read_lines(struct making *m)
     for (size_t i = 0; i < m->n_problems * m->recipe->repeats; i++)
         for (size_t l = 0; l < m->pools[i].n; l++)
             scored |= m->pools[i].lines[l].n_steps > 0;
+    if (rc == 0)
+        rc = try_rules(m, scored);
     if (rc == 0 && scored) {
         m->run->fan_of = m->run->lines_of;
         rc = fill_fan(m, true, &m->run->right);

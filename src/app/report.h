@@ -25,7 +25,7 @@ struct report_variant {
     /* The majority vote of as many plain lines as its mean tokens pay for, on the same problems:
      * the mean over the ways to take that many in a row out of a circle of all. */
     bool has_base;
-    bool base_short; /* for one in ten there were not enough lines */
+    bool base_short; /* for one in four there were not enough lines */
     double base_accuracy, base_lines;
     struct pd_interval difference; /* accuracy less base_accuracy; bootstrap over problems */
     uint64_t only_it, only_base;   /* pairs of which one is right; here of the first lines alone */
@@ -48,6 +48,14 @@ struct report_bin {           /* finished lines by their length */
     struct pd_interval interval;
 };
 
+/* What another rule would have made of so many of the same lines: nothing is decoded for it. */
+struct report_rule {
+    const char *name; /* majority, weighted:last, best:min … */
+    double k, tokens; /* of a job */
+    double accuracy;  /* mean over the ways to take k lines, as for the majority at equal cost */
+    bool best;        /* no rule is as good for fewer tokens */
+};
+
 struct report_run {
     char id[PD_JOB_ID_MAX], recipe_sha256[PD_SHA256_HEX];
     const char *name, *status, *model, *lock;
@@ -67,7 +75,9 @@ struct report_run {
     struct pd_coverage_fit fit;
     struct report_point majority[REPORT_K_MAX]; /* of k lines */
     struct pd_saturation_fit saturation;        /* of it */
-    const char *fan_of;                         /* variant; NULL: nothing was scored */
+    struct report_rule *rules;                  /* by k, then as above */
+    size_t n_rules;
+    const char *fan_of; /* variant; NULL: nothing was scored */
     struct report_fan right, wrong;
     struct report_bin bins[REPORT_BINS];
     size_t n_bins;

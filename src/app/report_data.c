@@ -128,6 +128,18 @@ static void put_lines(struct pd_jw *w, const struct report_run *r)
     put_double(w, "n_at_gain_0.01",
                pd_saturation_point(r->saturation.f_max, r->saturation.p, 0.01));
     pd_jw_end_object(w);
+    pd_jw_key(w, "rules");
+    pd_jw_array(w);
+    for (size_t i = 0; i < r->n_rules; i++) {
+        pd_jw_object(w);
+        put_text(w, "rule", r->rules[i].name);
+        put_double(w, "k", r->rules[i].k);
+        put_double(w, "tokens", r->rules[i].tokens);
+        put_double(w, "accuracy", r->rules[i].accuracy);
+        put_bool(w, "best", r->rules[i].best);
+        pd_jw_end_object(w);
+    }
+    pd_jw_end_array(w);
     pd_jw_key(w, "lengths");
     pd_jw_array(w);
     for (size_t i = 0; i < r->n_bins; i++) {

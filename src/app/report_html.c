@@ -101,6 +101,35 @@ static void coverage(const struct report_run *r, struct pd_buf *out)
                   pd_saturation_point(r->saturation.f_max, r->saturation.p, 0.01));
 }
 
+/* A row a rule, a column a number of lines. */
+static void rules(const struct report_run *r, struct pd_buf *out)
+{
+    size_t n = r->n_coverage ? r->n_rules / r->n_coverage : 0;
+
+    if (n < 2)
+        return;
+    pd_buf_addz(out, "<h2>Other rules on the same lines</h2>\n<div class=\"scroll\"><table><thead>"
+                     "<tr><th>k</th>");
+    for (size_t k = 0; k < r->n_coverage; k++)
+        pd_buf_printf(out, "<th>%.0f</th>", r->coverage[k].k);
+    pd_buf_addz(out, "</tr></thead><tbody>");
+    for (size_t i = 0; i < n; i++) {
+        pd_buf_printf(out, "<tr><td>%s</td>", r->rules[i].name);
+        for (size_t k = 0; k < r->n_coverage; k++) {
+            const struct report_rule *rule = &r->rules[k * n + i];
+
+            pd_buf_printf(out, rule->best ? "<td><b>%.3f</b></td>" : "<td>%.3f</td>",
+                          rule->accuracy);
+        }
+        pd_buf_addz(out, "</tr>");
+    }
+    pd_buf_addz(out,
+                "</tbody></table></div>\n<p class=\"note\">What these rules make of k of the "
+                "stored lines, without decoding anything again: votes that count lines, votes "
+                "that add up rewards, and the line of greatest reward, with four ways to make "
+                "one reward of those of the steps. Bold: better than everything cheaper.</p>\n");
+}
+
 static void figure(const struct report *rep, size_t i, const char *view, const char *caption,
                    struct pd_buf *out)
 {
@@ -142,11 +171,12 @@ static void run(const struct report *rep, size_t i, struct pd_buf *out)
         figure(rep, i, "scaling",
                "Accuracy against generated tokens per problem, with 95 % intervals (Wilson). "
                "Dashed: the majority vote at the same cost; dotted: problems that any of the lines "
-               "solves, what a perfect verifier would reach.",
+               "solves, what a perfect verifier would reach. Points of the same cost stand side by side.",
                out);
     if (r->views & RECIPE_TABLE) {
         table(r, out);
         coverage(r, out);
+        rules(r, out);
     }
     if (r->views & RECIPE_STEPS)
         figure(rep, i, "steps",

@@ -7,6 +7,7 @@
 
 #define SERIES_MAX 64
 #define POINTS_MAX 64
+#define SHIFT      3.0 /* pixels between series of the same cost */
 
 /* ---- accuracy against tokens ----------------------------------------------------------------- */
 
@@ -110,7 +111,7 @@ static int scaling(const struct report *r, struct pd_buf *out, struct pd_err *er
     struct chart_xy line[REPORT_K_MAX];
     struct chart c;
     char title[160];
-    unsigned no = 0;
+    unsigned no = 0, n_series = 0;
 
     if (b.x_max <= 0)
         return pd_fail(err, PD_EINVAL, "no job is done: there is nothing to draw");
@@ -137,8 +138,14 @@ static int scaling(const struct report *r, struct pd_buf *out, struct pd_err *er
     }
     for (size_t i = 0; i < r->n_runs; i++)
         for (size_t v = 0; v < r->runs[i].n_variants; v++)
+            n_series += starts_series(&r->runs[i], v);
+    for (size_t i = 0; i < r->n_runs; i++)
+        for (size_t v = 0; v < r->runs[i].n_variants; v++) {
+            c.shift = SHIFT * (no - (n_series - 1) / 2.0);
             if (starts_series(&r->runs[i], v))
                 draw_series(&c, &r->runs[i], v, no++, r->n_runs > 1);
+        }
+    c.shift = 0;
     if (r->runs[0].n_coverage > 1) {
         grey.dash = 1;
         chart_key(&c, "majority, equal cost", true, false, grey);

@@ -148,6 +148,18 @@ static void table(const struct report_run *r, struct pd_buf *out)
     }
 }
 
+/* The cheapest way to each accuracy that other rules would have reached. */
+static void rules(const struct report_run *r, struct pd_buf *out)
+{
+    if (r->n_coverage < 2)
+        return;
+    pd_buf_addz(out, "best of other rules on the same lines\n");
+    for (size_t i = 0; i < r->n_rules; i++)
+        if (r->rules[i].best)
+            pd_buf_printf(out, "  %-14s of %-4.0f %.3f for %.0f tokens\n", r->rules[i].name,
+                          r->rules[i].k, r->rules[i].accuracy, r->rules[i].tokens);
+}
+
 void report_text(const struct report *rep, bool ascii, struct pd_buf *out)
 {
     for (size_t i = 0; i < rep->n_runs; i++) {
@@ -192,6 +204,7 @@ void report_text(const struct report *rep, bool ascii, struct pd_buf *out)
         if (r->fit.n_used > 2)
             pd_buf_printf(out, "pass@k is about exp(%.3f k^%.3f), within %.3f\n", r->fit.a,
                           r->fit.b, r->fit.rms);
+        rules(r, out);
         chart(r, ascii, out);
     }
 }

@@ -67,17 +67,14 @@ const char *search_key(const struct node *n)
     return n->answer_key ? n->answer_key : "";
 }
 
-double search_value(const struct node *n, enum search_aggregate how)
+double pd_aggregate(const double *rewards, size_t n, enum search_aggregate how)
 {
-    double v;
+    double v = rewards[0];
 
-    if (!search_scored(n))
-        return -1;
     if (how == AGGREGATE_LAST)
-        return n->values[n->n_values - 1];
-    v = n->values[0];
-    for (size_t i = 1; i < n->n_values; i++) {
-        double r = n->values[i];
+        return rewards[n - 1];
+    for (size_t i = 1; i < n; i++) {
+        double r = rewards[i];
 
         if (how == AGGREGATE_MIN)
             v = r < v ? r : v;
@@ -86,7 +83,12 @@ double search_value(const struct node *n, enum search_aggregate how)
         else
             v += r;
     }
-    return how == AGGREGATE_MEAN ? v / (double)n->n_values : v;
+    return how == AGGREGATE_MEAN ? v / (double)n : v;
+}
+
+double search_value(const struct node *n, enum search_aggregate how)
+{
+    return search_scored(n) ? pd_aggregate(n->values, n->n_values, how) : -1;
 }
 
 const char *search_status_name(enum node_status st)

@@ -142,6 +142,8 @@ bool search_scored(const struct node *n);
 const char *search_key(const struct node *n);
 /* -1 when not scored: orders below all. */
 double search_value(const struct node *n, enum search_aggregate how);
+/* The same of n >= 1 step rewards. */
+double pd_aggregate(const double *rewards, size_t n, enum search_aggregate how);
 uint32_t search_id(const struct node *n);     /* in order of creation */
 uint32_t search_steps(const struct node *n);  /* nodes from the prompt, without it */
 uint32_t search_tokens(const struct node *n); /* generated on its line */

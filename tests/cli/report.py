@@ -49,6 +49,21 @@ def vote(lines):
     return next((right for a, right, *_ in lines if a == best and a is not None), False)
 
 
+def pick(lines, rule):
+    """What majority, weighted:HOW or best:HOW make of these lines: (answer, right, ...)."""
+    kind, _, how = rule.partition(":")
+    reward = {"last": lambda r: r[-1], "min": min, "prod": math.prod, "mean": lambda r: sum(r) / len(r),
+              "": lambda r: 1}[how]
+    voters = [x for x in lines if x[0] is not None and (x[3] or not how)]
+    if kind == "best" or not voters:
+        return max(voters, key=lambda x: reward(x[3]), default=(None, False))
+    weight = collections.Counter()
+    for x in voters:
+        weight[x[0]] += reward(x[3])
+    best = max(weight, key=weight.get)  # ties: whose first line came first
+    return next(x for x in voters if x[0] == best)
+
+
 def circle(lines, first, k):
     return [lines[(first + i) % len(lines)] for i in range(k)]
 
@@ -132,6 +147,22 @@ for run in report["runs"]:
         k = int(point["k"])
         check(f"majority of {k}", point["value"], statistics.mean(
             statistics.mean(vote(circle(pool, f, k)) for f in range(len(pool))) for pool in pools.values()))
+    for rule in run["lines"]["rules"]:
+        k = int(rule["k"])
+        check(f"{rule['rule']} of {k}", rule["accuracy"], statistics.mean(
+            statistics.mean(bool(pick(circle(pool, f, k), rule["rule"])[1]) for f in range(len(pool)))
+            for pool in pools.values()))
+        better = [x["accuracy"] for x in run["lines"]["rules"] if x["tokens"] < rule["tokens"]]
+        same = [x for x in run["lines"]["rules"] if x["tokens"] == rule["tokens"]]
+        first = max(same, key=lambda x: x["accuracy"])
+        check("best", rule["best"], rule is first and rule["accuracy"] > max(better, default=-1))
+    # Jobs of one strategy have the same lines: their answers are what these rules say they are.
+    for _, v, p, r, answer, _ in jobs:
+        name, _, option = v.partition(" vote=")
+        if name.startswith(("bon@", "votes")):
+            rule = {"": "weighted:last", "none": "best:last", "majority": "majority"}[option]
+            k = int(name.partition("@")[2] or 4)
+            check(f"{v} on {p}", None if answer is None else int(answer), pick(pools[p, r][:k], rule)[0])
     ended = [x for x in every if x[0] is not None]
     check("lines with a length", sum(x["n"] for x in run["lines"]["lengths"]), len(ended))
     for x in run["lines"]["lengths"]:

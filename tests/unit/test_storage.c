@@ -945,6 +945,12 @@ static void test_runs(void **unused)
     job.started_ms = 1000;
     job.finished_ms = 3000;
     ok(store_job_put(s, &job, e));
+    job = job_rec("job_4"); /* beside it: no time of its own */
+    job.status = "done";
+    job.started_ms = 1500;
+    job.finished_ms = 2500;
+    job.answer_node = -1;
+    ok(store_job_put(s, &job, e));
     job = job_rec("job_2");
     job.run_id = "run_a";
     job.status = "failed";
