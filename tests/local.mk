@@ -74,6 +74,7 @@ PROP_TESTS = \
 	tests/prop/test_digest
 FUZZ_TESTS = \
 	tests/fuzz/fuzz_gguf \
+	tests/fuzz/fuzz_grammar \
 	tests/fuzz/fuzz_http \
 	tests/fuzz/fuzz_template \
 	tests/fuzz/fuzz_tokenizer
@@ -87,6 +88,7 @@ SCRIPT_TESTS = \
 	tests/cli/kill9.sh \
 	tests/cli/locks.sh \
 	tests/cli/model.sh \
+	tests/cli/schema.sh \
 	tests/cli/verbs.sh \
 	tests/docs/agents.sh \
 	tests/docs/strategies.sh \
@@ -113,6 +115,7 @@ EXTRA_DIST += tests/gguf_builder.h tests/vocabulary.h tests/unit/engine_fixture.
 	tests/unit/storage_fixture.h \
 	tests/unit/engine_tolerance.h
 EXTRA_DIST += tests/api/openai.py \
+	tests/cli/schema.py \
 	tests/clients/README.md \
 	tests/clients/load.py \
 	tests/clients/mcp.mjs \
@@ -144,7 +147,7 @@ check_LIBRARIES += tests/fuzz/libreplay.a
 tests_fuzz_libreplay_a_SOURCES = tests/fuzz/replay.c
 LDADD += tests/fuzz/libreplay.a
 check_PROGRAMS += $(FUZZ_TESTS) tests/tools/make_model \
-	tests/tools/share tests/tools/speculate
+	tests/tools/masks tests/tools/share tests/tools/speculate
 TESTS += $(FUZZ_TESTS)
 if HAVE_CMOCKA
 TEST_SUPPORT += tests/support/libsupport.a

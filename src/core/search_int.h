@@ -68,6 +68,7 @@ struct search {
     size_t n_calls, cap_calls;
     struct pd_event_rec *events;
     size_t n_events, cap_events;
+    struct pd_form form;       /* the job's, as it applies to lines; text NULL: not known yet */
     struct pd_buf decision; /* being written, between search_decide and search_decided */
     struct pd_jw decision_jw;
 };
@@ -131,6 +132,8 @@ void search_node_tokens(struct search *s, struct node *n, const int32_t *tokens,
 int search_node_settle(struct search *s, struct node *n, struct pd_err *err);
 int search_node_serve(struct search *s, struct node *n, const struct pd_node_rec *r,
                       struct pd_err *err);
+/* The job's form as it applies to its lines. */
+const struct pd_form *search_form(struct search *s);
 void search_node_adopt(struct node *n); /* what the tree goes on from is part of it */
 
 /* given.c */

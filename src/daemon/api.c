@@ -104,6 +104,7 @@ void api_fail(struct http_request *r, const struct pd_err *err)
         {PD_EREMOTE, 502, "upstream_error", "engine_error"},
         {PD_ETIMEOUT, 504, "upstream_error", "engine_timeout"},
         {PD_ECANCEL, 503, "unavailable_error", "draining"},
+        {PD_ECOMPLEX, 400, "invalid_request_error", "schema_too_complex"},
         {PD_EBUSY, 409, "conflict_error", "bad_state"},
     };
 
