@@ -225,8 +225,8 @@ struct eng_grammar_spec {
 struct eng_grammar;
 
 /* For requests to models with this tokenizer, which outlives it; NULL: only to look at texts.
- * PD_EINVAL: what is wrong, and where: an unsupported keyword by its JSON pointer. PD_ELIMIT: more
- * than an automaton of bounded size can tell. */
+ * PD_EINVAL: what is wrong, and where: an unsupported keyword by its JSON pointer. PD_ECOMPLEX:
+ * more than an automaton of bounded size can tell. */
 int eng_grammar_new(const struct eng_tokenizer *t, const struct eng_grammar_spec *spec,
                     struct eng_grammar **out, struct pd_err *err);
 struct eng_grammar *eng_grammar_ref(struct eng_grammar *g);

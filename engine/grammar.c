@@ -80,7 +80,7 @@ static void make_whole(struct grammar_builder *b, const struct eng_grammar_spec 
 static int check_spec(const struct eng_grammar_spec *spec, struct pd_err *err)
 {
     if (spec->text.len > ENG_GRAMMAR_MAX_BYTES)
-        return pd_fail(err, PD_ELIMIT, "%s has %zu bytes (at most %d)",
+        return pd_fail(err, PD_ECOMPLEX, "%s has %zu bytes (at most %d)",
                        spec->kind == ENG_GRAMMAR_SCHEMA ? "the schema" : "the grammar",
                        spec->text.len, ENG_GRAMMAR_MAX_BYTES);
     if ((spec->after && (!*spec->after || strlen(spec->after) > MAX_MARK)) ||
@@ -116,6 +116,11 @@ int eng_grammar_new(const struct eng_tokenizer *t, const struct eng_grammar_spec
         g->parts = calloc(g->a.n_states, sizeof(struct part_mask *));
         if (!g->parts)
             rc = pd_fail(err, PD_ENOMEM, "out of memory for a grammar");
+    }
+    if (rc == PD_ELIMIT) {
+        rc = PD_ECOMPLEX;
+        if (err)
+            err->code = rc;
     }
     if (rc < 0) {
         if (rc != PD_ENOMEM)

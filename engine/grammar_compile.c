@@ -11,11 +11,12 @@
 #include "base/hash.h"
 
 #define NFA_MAX       (1u << 18) /* states, and edges */
-#define INLINE_MAX    64         /* expressions of a rule that is written out */
+#define INLINE_MAX    32         /* expressions of a rule that is written out */
 #define TABLE_BYTES   ((size_t)64 << 20)
 #define MAX_CALLS     (1u << 20)
 #define MAX_PAIRS     (1u << 22)
 #define MEASURE_DEPTH 100
+#define MINIMISE_MAX  2000 /* states */
 
 /* ---- automata that may be in several states
  * -------------------------------------------------------- */
@@ -436,6 +437,75 @@ static struct grammar_dfa *dfa_of(struct grammar_builder *b, uint32_t n_states)
     return NULL;
 }
 
+/* What tells a state apart: its class, and those that it leads to. */
+static void write_row(const struct grammar_dfa *d, const uint32_t *class, uint32_t s,
+                      uint32_t row[257])
+{
+    row[256] = class[s];
+    for (unsigned byte = 0; byte < 256; byte++)
+        row[byte] = class[d->next[s][byte]];
+}
+
+/* Moore's algorithm: classes of states that no text tells apart, in next_class; how many. */
+static uint32_t refine(const struct grammar_dfa *d, const uint32_t *class, uint32_t *next_class,
+                       uint32_t *first, uint64_t *hashes)
+{
+    uint32_t n = 1, row[257], other[257];
+
+    for (uint32_t s = 1; s < d->n_states; s++) {
+        uint64_t hash;
+        uint32_t c = 1;
+
+        write_row(d, class, s, row);
+        hash = pd_hash64(row, sizeof(row));
+        for (; c < n; c++) {
+            if (hashes[c] != hash)
+                continue;
+            write_row(d, class, first[c], other);
+            if (memcmp(row, other, sizeof(row)) == 0)
+                break;
+        }
+        if (c == n) {
+            first[n] = s;
+            hashes[n++] = hash;
+        }
+        next_class[s] = c;
+    }
+    return n;
+}
+
+/* States that no text tells apart become one: what is repeated is repeated many times. */
+static void minimise(struct grammar_builder *b, struct grammar_dfa *d)
+{
+    uint32_t *class = calloc(d->n_states, sizeof(*class)), *swap,
+             *next = calloc(d->n_states, sizeof(*next)),
+             *first = calloc(d->n_states, sizeof(*first)), n = 0, was;
+    uint64_t *hashes = calloc(d->n_states, sizeof(*hashes));
+
+    for (uint32_t s = 1; class && s < d->n_states; s++)
+        class[s] = 1 + d->accepts[s];
+    if (class && next && first && hashes) {
+        do {
+            was = n;
+            n = refine(d, class, next, first, hashes);
+            grammar_work(b, (uint64_t)d->n_states * 256);
+            swap = class;
+            class = next;
+            next = swap;
+        } while (n != was && !b->full);
+        for (uint32_t c = 1; c < n; c++) { /* a class comes at or before its first state */
+            for (unsigned byte = 0; byte < 256; byte++)
+                d->next[c][byte] = class[d->next[first[c]][byte]];
+            d->accepts[c] = d->accepts[first[c]];
+        }
+        d->n_states = n;
+    }
+    free(class);
+    free(next);
+    free(first);
+    free(hashes);
+}
+
 const struct grammar_dfa *grammar_dfa_new(struct grammar_builder *b, const struct grammar_expr *e)
 {
     struct nfa nfa = {.b = b};
@@ -465,6 +535,8 @@ const struct grammar_dfa *grammar_dfa_new(struct grammar_builder *b, const struc
         memcpy(d->next[set], next[set], sizeof(*next));
         d->accepts[set] = set_has(&s, set, end);
     }
+    if (d && d->n_states <= MINIMISE_MAX)
+        minimise(b, d);
     b->full = b->full || !d;
     free(next);
     subsets_done(&s);
@@ -535,12 +607,13 @@ const struct grammar_dfa *grammar_dfa_until(struct grammar_builder *b, struct pd
     for (uint32_t s = 1; d && s <= after.len; s++) {
         uint8_t byte = (uint8_t)after.ptr[s - 1];
 
-        for (unsigned i = 0; i < 256; i++)
+        for (unsigned i = 1; i < 256; i++) /* NUL ends texts */
             d->next[s][i] = s == 1 ? 1 : d->next[fallback][i];
         if (s > 1)
             fallback = d->next[fallback][byte];
         d->next[s][byte] = s + 1;
     }
+    b->starts[1] = true;
     for (size_t i = 0; i < after.len; i++)
         b->starts[(uint8_t)after.ptr[i]] = b->starts[(uint8_t)after.ptr[i] + 1] = true;
     if (d) {
@@ -619,6 +692,8 @@ static int choose_inlined(const struct grammar_builder *b, bool *inlined)
                         .inlined = inlined};
     int rc = m.sizes && m.open && m.never ? 0 : PD_ENOMEM;
 
+    for (uint32_t i = 0; i < b->n_rules && rc == 0; i++)
+        m.never[i] = b->rules[i].apart;
     for (uint32_t i = 0; i < b->n_rules && rc == 0; i++)
         measure(&m, i, 0);
     free(m.sizes);

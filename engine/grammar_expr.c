@@ -246,7 +246,7 @@ void grammar_chars_sort(struct grammar_chars *c)
 void grammar_chars_not(struct grammar_builder *b, struct grammar_chars *c)
 {
     struct grammar_chars not = {0};
-    uint32_t from = 0;
+    uint32_t from = 1; /* NUL is no character */
 
     for (size_t i = 0; i < c->n; i++) {
         if (c->r[i].lo > from)
@@ -336,7 +336,8 @@ struct grammar_expr *grammar_utf8(struct grammar_builder *b, const struct gramma
     struct grammar_expr *alt = grammar_list(b, GRAMMAR_ALT);
 
     for (size_t i = 0; i < c->n && !b->full; i++)
-        add_utf8(b, alt, c->r[i].lo, c->r[i].hi);
+        if (c->r[i].hi > 0)
+            add_utf8(b, alt, c->r[i].lo > 0 ? c->r[i].lo : 1, c->r[i].hi);
     return alt;
 }
 

@@ -35,6 +35,7 @@ struct grammar_expr {
 struct grammar_rule {
     const char *name;
     struct grammar_expr *expr; /* NULL: not defined (yet) */
+    bool apart;                /* never written out where it is called */
 };
 
 #define GRAMMAR_ROOT 1 /* the rule that readers make */
@@ -88,7 +89,7 @@ void grammar_chars_add(struct grammar_builder *b, struct grammar_chars *c, uint3
 void grammar_chars_sort(struct grammar_chars *c); /* after adding, before all else */
 void grammar_chars_not(struct grammar_builder *b, struct grammar_chars *c);
 bool grammar_chars_has(const struct grammar_chars *c, uint32_t cp);
-/* One of them in UTF-8; surrogates are left out. */
+/* One of them in UTF-8; surrogates and NUL are left out. */
 struct grammar_expr *grammar_utf8(struct grammar_builder *b, const struct grammar_chars *c);
 /* One character of text at *io_at, which is moved behind it; -1: not UTF-8. */
 int32_t grammar_next_char(struct pd_str text, size_t *io_at);

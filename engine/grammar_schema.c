@@ -46,6 +46,7 @@ struct reader {
     const struct pd_json *root;
     struct pd_err *err;
     struct waiting *first, **end;                /* all conjunctions so far */
+    const struct grammar_dfa *one;               /* character of a string */
     uint32_t string, character, number, integer; /* rules; 0: not made yet */
 };
 
@@ -559,19 +560,24 @@ static int read_form(struct reader *r, const struct pd_json *v, bool is_format,
 static const struct grammar_dfa *lengths(struct reader *r, uint32_t min, uint32_t max)
 {
     struct grammar_chars any = {0};
+    const struct grammar_dfa *one;
 
     grammar_chars_add(r->b, &any, 1, GRAMMAR_CHAR_MAX);
-    return grammar_dfa_new(r->b, grammar_repeat(r->b, spelled_char(r->b, &any), min, max));
+    one = grammar_dfa_new(r->b, spelled_char(r->b, &any));
+    return grammar_dfa_new(r->b, grammar_repeat(r->b, grammar_of_dfa(r->b, one), min, max));
 }
 
 /* Of a string of so many. */
 static struct grammar_expr *one_char(struct reader *r, uint32_t min, uint32_t max)
 {
+    if (!r->one)
+        r->one = grammar_dfa_new(r->b, any_char(r));
     if (min < LONG_STRING && (max < LONG_STRING || max == GRAMMAR_NO_END))
-        return any_char(r);
+        return grammar_of_dfa(r->b, r->one);
     if (!r->character) {
         r->character = grammar_new_rule(r->b, "");
-        r->b->rules[r->character].expr = any_char(r);
+        r->b->rules[r->character].expr = grammar_of_dfa(r->b, r->one);
+        r->b->rules[r->character].apart = true;
     }
     return grammar_of_rule(r->b, r->character);
 }
@@ -611,7 +617,7 @@ static int read_string(struct reader *r, const struct conjunction *c, struct gra
         if (!r->string) {
             r->string = grammar_new_rule(r->b, "");
             r->b->rules[r->string].expr =
-                quoted(r, grammar_repeat(r->b, any_char(r), 0, GRAMMAR_NO_END));
+                quoted(r, grammar_repeat(r->b, one_char(r, 0, GRAMMAR_NO_END), 0, GRAMMAR_NO_END));
         }
         *out = grammar_of_rule(r->b, r->string);
     } else if (n == 0) {
@@ -976,7 +982,7 @@ static struct grammar_expr *member(struct reader *r, struct grammar_expr *key,
 
     grammar_push(r->b, all, key);
     grammar_push(r->b, all, text(r, ":"));
-    grammar_push(r->b, all, space(r));
+    grammar_push(r->b, all, optional(r, text(r, " ")));
     grammar_push(r->b, all, value);
     return all;
 }

@@ -228,10 +228,14 @@ static void forbid(const uint64_t *allowed, float *x, size_t n, float v)
         uint64_t bits = allowed[i / 64];
         size_t m = n - i < 64 ? n - i : 64;
 
-        if (bits == UINT64_MAX)
+        if (bits == 0) {
+            for (size_t j = 0; j < m; j++)
+                x[i + j] = v;
             continue;
-        for (size_t j = 0; j < m; j++)
-            x[i + j] = bits >> j & 1 ? x[i + j] : v;
+        }
+        bits = ~bits & (m < 64 ? (UINT64_C(1) << m) - 1 : UINT64_MAX);
+        for (; bits; bits &= bits - 1)
+            x[i + (size_t)__builtin_ctzll(bits)] = v;
     }
 }
 

@@ -82,6 +82,7 @@ PROP_TESTS = \
 	tests/prop/test_digest
 FUZZ_TESTS = \
 	tests/fuzz/fuzz_gguf \
+	tests/fuzz/fuzz_grammar \
 	tests/fuzz/fuzz_http \
 	tests/fuzz/fuzz_json \
 	tests/fuzz/fuzz_sse \
@@ -106,6 +107,7 @@ SCRIPT_TESTS = \
 	tests/cli/model.sh \
 	tests/cli/report.sh \
 	tests/cli/run.sh \
+	tests/cli/schema.sh \
 	tests/cli/verbs.sh \
 	tests/docs/agents.sh \
 	tests/docs/strategies.sh \
@@ -137,6 +139,7 @@ EXTRA_DIST += tests/api/client.py \
 	tests/api/disconnect.py \
 	tests/api/openai.py \
 	tests/api/openapi.py \
+	tests/cli/schema.py \
 	tests/clients/README.md \
 	tests/clients/load.py \
 	tests/clients/mcp.mjs \
@@ -170,7 +173,7 @@ check_LIBRARIES += tests/fuzz/libreplay.a
 tests_fuzz_libreplay_a_SOURCES = tests/fuzz/replay.c
 LDADD += tests/fuzz/libreplay.a
 check_PROGRAMS += $(FUZZ_TESTS) tests/tools/make_model \
-	tests/tools/share tests/tools/speculate
+	tests/tools/masks tests/tools/share tests/tools/speculate
 TESTS += $(FUZZ_TESTS)
 if HAVE_CMOCKA
 TEST_SUPPORT += tests/support/libsupport.a

@@ -91,6 +91,13 @@ int app_stops_parse(const struct pd_json *request, struct pd_arena *a, const cha
                     size_t *out_n, struct pd_err *err);
 int app_bias_parse(const struct pd_json *request, struct pd_arena *a, const struct pd_bias **out,
                    size_t *out_n, struct pd_err *err);
+/* Its form, NULL: none: response_format (json_schema, json_object, text), or grammar, or
+ * json_schema, as OpenAI and llama-server have them; constrain_after. Only what each of them is
+ * gets looked at: what it says is judged when a job is made of it. */
+int app_form_parse(const struct pd_json *request, struct pd_arena *a, const struct pd_form **out,
+                   struct pd_err *err);
+/* Into an open object: the members that app_form_parse reads. NULL: none. */
+void app_form_json(const struct pd_form *f, struct pd_jw *w);
 
 /* ---- a job, from words to an answer -------------------------------------------------------------
  */
@@ -131,6 +138,7 @@ struct app_request {
     size_t n_stops;
     const struct pd_bias *logit_bias;
     size_t n_logit_bias;
+    const struct pd_form *form; /* without begin */
 };
 
 /* A copy in depth; NULL: out of memory. */

@@ -49,7 +49,10 @@ int app_scorer_parse(const char *scorer, struct pd_arena *arena,
 
 /* Into an open object: the members that app_chat_parse reads. */
 void app_chat_json(const struct pd_chat *c, struct pd_jw *w);
-void app_shape_json(const struct pd_job *j, struct pd_jw *w); /* stop, logit_bias */
+/* A schema as it is kept: in one line. */
+int app_schema_text(const struct pd_json *schema, struct pd_arena *a, const char **out,
+                    struct pd_err *err);
+void app_shape_json(const struct pd_job *j, struct pd_jw *w); /* stop, logit_bias, the form */
 int app_chat_copy(const struct pd_chat *c, struct pd_arena *a, struct pd_chat **out,
                   struct pd_err *err);
 /* What it asks: the last message of the user, else the last one; or the prompt as it is. */

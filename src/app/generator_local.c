@@ -20,6 +20,8 @@ struct local {
     int32_t *bounds;         /* [n_bounds]: NULL before they are asked for */
     size_t n_bounds;
     struct eng_ctx *draft_session; /* empty: keeps the draft model's working space between lanes */
+    const struct pd_form *form;    /* of the grammar; a job has one at most */
+    struct eng_grammar *grammar;
     struct pd_queue mailbox;
 };
 
@@ -212,6 +214,8 @@ static struct flight *flight_new(struct local *l, struct pd_lane *p, struct race
     f->req.n_at = p->n_at;
     f->req.labels = p->labels;
     f->req.n_labels = p->n_labels;
+    f->req.grammar = p->form ? l->grammar : NULL;
+    f->req.written = p->written;
     f->req.speculate = (enum eng_speculate)l->decode.speculate;
     f->req.draft = l->draft;
     f->req.draft_max = (uint32_t)l->decode.draft_max;
@@ -238,6 +242,26 @@ static struct flight *flight_new(struct local *l, struct pd_lane *p, struct race
     return f;
 }
 
+/* The grammar of the lanes' form, which is compiled when it is first met. */
+static int set_grammar(struct local *l, struct pd_lane *const *lanes, size_t n, struct pd_err *err)
+{
+    const struct pd_form *f = NULL;
+    struct eng_grammar *grammar;
+    int rc;
+
+    for (size_t i = 0; i < n && !f; i++)
+        f = lanes[i]->form;
+    if (!f || f == l->form)
+        return 0;
+    rc = app_grammar_new(eng_model_tokenizer(l->model), f, &grammar, err);
+    if (rc < 0)
+        return rc;
+    eng_grammar_unref(l->grammar);
+    l->grammar = grammar;
+    l->form = f;
+    return 0;
+}
+
 static int submit(struct pd_generator *g, struct pd_lane *const *lanes, size_t n,
                   struct pd_err *err)
 {
@@ -257,6 +281,8 @@ static int submit(struct pd_generator *g, struct pd_lane *const *lanes, size_t n
         else
             race->race.m = lanes[0]->race_m;
     }
+    if (rc == 0)
+        rc = set_grammar(l, lanes, n, err);
     for (size_t i = 0; i < n && rc == 0; i++) {
         struct flight *f = flight_new(l, lanes[i], race);
 
@@ -356,6 +382,17 @@ static const struct pd_generator_ops ops = {
     .release = release,
 };
 
+int app_grammar_new(const struct eng_tokenizer *t, const struct pd_form *f,
+                    struct eng_grammar **out, struct pd_err *err)
+{
+    const struct eng_grammar_spec spec = {.kind = f->schema ? ENG_GRAMMAR_SCHEMA : ENG_GRAMMAR_GBNF,
+                                          .text = pd_str_of(f->text),
+                                          .after = f->after,
+                                          .begin = f->begin};
+
+    return eng_grammar_new(t, &spec, out, err);
+}
+
 int app_generator_new(struct eng *e, struct eng_model *m, const char *name,
                       const char *chat_template, struct pd_generator **out, struct pd_err *err)
 {
@@ -392,6 +429,7 @@ void app_generator_free(struct pd_generator *g)
     if (!g)
         return;
     eng_ctx_free(self(g)->draft_session);
+    eng_grammar_unref(self(g)->grammar);
     eng_model_unref(self(g)->draft);
     eng_model_unref(self(g)->model);
     pd_queue_done(&self(g)->mailbox);

@@ -121,6 +121,22 @@ static const char *const *keep_list(struct pd_arena *a, const char *const *texts
     return list;
 }
 
+static bool keep_form(struct request_copy *c)
+{
+    struct pd_form *f = c->r.form ? pd_arena_memdup(&c->arena, c->r.form, sizeof *f) : NULL;
+
+    if (!c->r.form)
+        return true;
+    if (!f)
+        return false;
+    f->text = pd_arena_dup(&c->arena, pd_str_of(c->r.form->text));
+    f->after = c->r.form->after ? pd_arena_dup(&c->arena, pd_str_of(c->r.form->after)) : NULL;
+    if (!f->text || (c->r.form->after && !f->after))
+        return false;
+    c->r.form = f;
+    return true;
+}
+
 struct app_request *app_request_copy(const struct app_request *r)
 {
     struct request_copy *c = calloc(1, sizeof *c);
@@ -131,7 +147,7 @@ struct app_request *app_request_copy(const struct app_request *r)
         return NULL;
     pd_arena_init(&c->arena, REQUEST_MAX_BYTES * 4);
     c->r = *r;
-    whole = keep_texts(c);
+    whole = keep_texts(c) && keep_form(c);
     c->r.options = keep_list(&c->arena, r->options, r->n_options);
     c->r.stops = keep_list(&c->arena, r->stops, r->n_stops);
     if (r->n_logit_bias)
@@ -407,6 +423,34 @@ static int set_shape(struct app_job *j, const struct app_request *r, struct pd_e
                : pd_fail(err, PD_ENOMEM, "out of memory");
 }
 
+/* With what the grammar or schema says, judged. */
+static int set_form(struct app_job *j, const struct pd_form *form, struct pd_err *err)
+{
+    struct eng_grammar *grammar;
+    struct pd_json *schema = NULL;
+    struct pd_form *f;
+    int rc;
+
+    if (!form)
+        return 0;
+    rc = app_grammar_new(NULL, form, &grammar, err);
+    if (rc < 0)
+        return rc;
+    eng_grammar_unref(grammar);
+    f = pd_arena_memdup(&j->arena, form, sizeof *form);
+    if (!f || !(f->text = copy(j, form->text)) ||
+        (form->after && !(f->after = copy(j, form->after))))
+        return pd_fail(err, PD_ENOMEM, "out of memory");
+    if (form->schema) {
+        rc = pd_json_parse(pd_str_of(form->text), &schema, err);
+        if (rc == 0)
+            rc = app_schema_text(schema, &j->arena, &f->text, err);
+        pd_json_free(schema);
+    }
+    j->core.form = f;
+    return rc;
+}
+
 static void job_fields(struct app_job *j, const struct app_request *r)
 {
     j->core.question = copy(j, r->question);
@@ -583,6 +627,8 @@ static int build_job(struct app *a, const struct app_request *r, const char *id,
 
         job_fields(j, r);
         rc = set_shape(j, r, err);
+        if (rc == 0)
+            rc = set_form(j, r->form, err);
         if (rc == 0 && r->chat)
             rc = set_chat(j, r->chat, err);
         j->core.model = copy(j, r->model ? r->model : app_default_model);
@@ -878,6 +924,8 @@ int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct 
             rc = app_stops_parse(q, &j->arena, &r.stops, &r.n_stops, err);
         if (rc == 0)
             rc = app_bias_parse(q, &j->arena, &r.logit_bias, &r.n_logit_bias, err);
+        if (rc == 0)
+            rc = app_form_parse(q, &j->arena, &j->core.form, err);
         if (rc == 0)
             rc = set_shape(j, &r, err);
         if (rc == 0 && (pd_json_get(q, "messages") || pd_json_get(q, "prompt"))) {

@@ -97,6 +97,7 @@ int cli_request_body(const struct app_request *r, int64_t priority, struct pd_bu
     pd_jw_object(&w);
     text_member(&w, "model", r->model);
     put_messages(&w, r);
+    app_form_json(r->form, &w);
     pd_jw_key(&w, "ponder");
     pd_jw_object(&w);
     text_member(&w, "strategy", r->strategy);

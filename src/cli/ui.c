@@ -16,6 +16,7 @@ int cli_exit_code(int code)
         return 2;
     case PD_EFORMAT:
     case PD_ENOENT:
+    case PD_ECOMPLEX:
         return 3;
     case PD_EBUSY:
     case PD_EREMOTE:

@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/chat.h"
 #include "base/err.h"
+#include "core/form.h"
 
 struct pd_gctx; /* a token sequence with whatever cache the engine keeps for it */
 
@@ -48,6 +49,8 @@ struct pd_lane {
     struct pd_str before;          /* the end of the line's text, as long as they are at least */
     const int32_t *seen;           /* the line's tokens, where there are penalties */
     uint32_t n_seen;
+    const struct pd_form *form; /* NULL: none; its `after` says it all, and it outlives the lane */
+    struct pd_str written;      /* with a form: the line's text so far */
     uint32_t race_m; /* 0: no race; else all lanes of the submit race, first m win (logical time) */
     const uint32_t *at; /* READ: absolute positions after which logits of labels are read */
     uint32_t n_at;

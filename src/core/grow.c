@@ -13,7 +13,9 @@
 #include "core/search_int.h"
 #include "core/steps.h"
 
-#define NEVER_BIAS (-1e9F) /* on a logit */
+#define NEVER_BIAS   (-1e9F) /* on a logit */
+#define FORM_KEY_MAX ((size_t)1 << 20)
+#define PROMPT_END   8 /* tokens at the end of a prompt that may open a thought */
 
 static const char *writer(const struct search *s)
 {
@@ -126,14 +128,15 @@ static void live_sprout(struct search *s, const struct pd_lane *lane)
 /* Text, status and answer of a node whose tokens and finish are known. */
 int search_node_settle(struct search *s, struct node *n, struct pd_err *err)
 {
-    struct pd_buf key = PD_BUF_INIT(4096);
+    struct pd_buf key = PD_BUF_INIT(s->job->form ? FORM_KEY_MAX : 4096);
 
     n->path_tokens = (n->parent ? n->parent->path_tokens : 0) + (n->logprobs ? n->n_tokens : 0);
     if (n->logprobs)
         s->spent += n->n_tokens;
     n->step = n->prompt ? 0 : n->parent->step + 1;
-    if (!n->apart)
-        pd_answer_key(pd_answer_extract(search_line(s, n)), &key);
+    /* a text that is to have a form has it when it has ended */
+    if (!n->apart && (!s->job->form || n->status == NODE_FINISHED))
+        pd_form_key(s->job->form, pd_form_answer(s->job->form, search_line(s, n)), &key);
     n->answer_key = key.len ? pd_arena_dup(s->arena, pd_buf_str(&key)) : "";
     pd_buf_done(&key);
     if (s->job->listener && !n->prompt)
@@ -485,6 +488,45 @@ static const int32_t *line_tokens(struct search *s, const struct node *n, uint32
     return ids;
 }
 
+/* Whether the prompt has opened a thought (1), or has one that is closed already (-1). */
+static int prompt_thought(struct search *s)
+{
+    const struct node *root = s->nodes[0];
+    struct pd_buf b = PD_BUF_INIT(1 << 16);
+    uint32_t n = root->n_tokens < PROMPT_END ? root->n_tokens : PROMPT_END;
+    struct pd_str text;
+    int is = 0;
+
+    if (search_ops(s)->detokenize(search_gen(s), root->tokens + root->n_tokens - n, n, &b, NULL) ==
+        0) {
+        text = pd_str_trim(pd_buf_str(&b));
+        is = pd_str_ends(text, PD_STR(PD_THINK))       ? 1
+             : pd_str_ends(text, PD_STR(PD_THINK_END)) ? -1
+                                                       : 0;
+    }
+    pd_buf_done(&b);
+    return is;
+}
+
+const struct pd_form *search_form(struct search *s)
+{
+    struct pd_form *f = &s->form;
+    int thought;
+
+    if (f->text)
+        return f;
+    *f = *s->job->form;
+    if (f->after)
+        return f;
+    thought = prompt_thought(s);
+    /* a model that has a token for it may open a thought itself */
+    if (thought == 0 && search_ops(s)->find_token(search_gen(s), PD_THINK) >= 0)
+        f->begin = PD_THINK;
+    if (thought > 0 || f->begin)
+        f->after = PD_THINK_END;
+    return f;
+}
+
 /* What a request says of its answer, on the lane behind n: where it stops, and what it is to say.
  */
 static void shape(struct search *s, const struct node *n, struct pd_sampling *sampling,
@@ -501,6 +543,10 @@ static void shape(struct search *s, const struct node *n, struct pd_sampling *sa
     lane->line_stops = job->stops;
     if (job->stops)
         lane->before = search_stop_before(s, n);
+    if (job->form) {
+        lane->form = search_form(s);
+        lane->written = search_line(s, n);
+    }
 }
 
 /* What is not to be drawn, besides what the request says. */

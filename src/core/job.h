@@ -105,6 +105,9 @@ struct pd_job {
     const char *const *stops;
     const struct pd_bias *logit_bias;
     size_t n_logit_bias;
+    /* What such a line must say, or NULL. Without `after` what stands in <think>…</think> is free,
+     * where the prompt or the line opens it, and all else is not. */
+    const struct pd_form *form;
     struct pd_budget budget;
     uint32_t max_prompt_tokens;            /* 0: what the model's context holds */
     const struct pd_verifier *verifier;    /* NULL: none */

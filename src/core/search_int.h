@@ -89,6 +89,7 @@ struct search {
     struct pd_event_rec *events;
     size_t n_events, cap_events;
     struct search_round *put_off; /* until contexts are wanted (together.c) */
+    struct pd_form form;          /* the job's, as it applies to lines; text NULL: not known yet */
     struct pd_buf decision;       /* being written, between search_decide and search_decided */
     struct pd_jw decision_jw;
 };
@@ -152,6 +153,8 @@ void search_node_tokens(struct search *s, struct node *n, const int32_t *tokens,
 int search_node_settle(struct search *s, struct node *n, struct pd_err *err);
 int search_node_serve(struct search *s, struct node *n, const struct pd_node_rec *r,
                       struct pd_err *err);
+/* The job's form as it applies to its lines. */
+const struct pd_form *search_form(struct search *s);
 void search_node_adopt(struct node *n); /* what the tree goes on from is part of it */
 
 int search_run_round(struct search *s, struct search_round *r, struct pd_err *err);

@@ -98,6 +98,7 @@ const struct api_kind *api_kind(int pd_code)
         {PD_EREMOTE, 502, "upstream_error", "engine_error"},
         {PD_ETIMEOUT, 504, "upstream_error", "engine_timeout"},
         {PD_ECANCEL, 503, "unavailable_error", "draining"},
+        {PD_ECOMPLEX, 400, "invalid_request_error", "schema_too_complex"},
         {PD_EBUSY, 409, "conflict_error", "bad_state"},
         {PD_OK, 500, "server_error", "internal"}, /* all others */
     };

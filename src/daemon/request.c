@@ -378,6 +378,21 @@ static int stops_and_bias(struct request *q, struct request_object body, struct 
     return rc;
 }
 
+static int form(struct request *q, struct request_object body, struct request_error *e)
+{
+    int rc = app_form_parse(body.json, &q->arena, &q->app.form, &e->err);
+
+    if (rc < 0) {
+        e->code = rc == PD_ECOMPLEX ? "schema_too_complex" : "unsupported_value";
+        snprintf(e->param, sizeof e->param, "%s",
+                 member(body, "response_format") ? "response_format"
+                 : member(body, "grammar")       ? "grammar"
+                                                 : "json_schema");
+        rc = PD_EINVAL;
+    }
+    return rc;
+}
+
 static bool is_one_of(const char *const *names, const char *name)
 {
     while (*names && strcmp(*names, name) != 0)
@@ -449,6 +464,10 @@ static void note_unknown(struct request *q, const struct pd_json *body, const ch
                                        "stop",
                                        "logit_bias",
                                        "reasoning_effort",
+                                       "response_format",
+                                       "json_schema",
+                                       "grammar",
+                                       "constrain_after",
                                        "ponder",
                                        NULL};
 
@@ -482,6 +501,8 @@ int request_parse(const struct pd_json *body, const char *const *known, struct r
         rc = sampling(q, o, e);
     if (rc == 0)
         rc = stops_and_bias(q, o, e);
+    if (rc == 0)
+        rc = form(q, o, e);
     if (rc == 0)
         rc = extension(q, o, e);
     if (rc == 0)

@@ -61,6 +61,7 @@ struct completion {
     double ping_s;
     /* from the start on as they are */
     bool chat, continues, stream, include_usage, logprobs, plain, live;
+    bool formed, behind; /* the answer has a form; text that is free comes before it */
     enum stream_mode mode;
     int reasoning_field; /* REASONING_BOTH, … */
     size_t n, n_parts;
@@ -524,9 +525,15 @@ static int show(const struct part *p, const struct openai_choice *choice, bool t
         out->n_calls = tool_calls_parse(out->content, c->tools, a, &out->calls, &out->content);
     if (out->n_calls > 0)
         out->finish = "tool_calls";
-    else if (c->chat && !c->plain && choice->answer) { /* a search: the answer, and how it came */
-        out->reasoning = pd_str_of(choice->text);
+    else if (c->chat && (!c->plain || c->behind) && choice->answer) {
+        /* a search: the answer, and how it came */
         out->content = pd_str_of(choice->answer);
+        if (c->behind)
+            out->reasoning =
+                pd_str_sub(pd_str_of(choice->text), 0,
+                           (size_t)pd_str_rfind(pd_str_of(choice->text), out->content));
+        else if (!c->formed)
+            out->reasoning = pd_str_of(choice->text);
     }
     return out->n_calls < 0 || pd_buf_rc(&text->all) < 0 ? PD_ENOMEM : 0;
 }
@@ -682,7 +689,7 @@ static int add_result(struct part *p, const struct pd_job *job, const struct pd_
     char warning[96];
     struct pd_jw w;
 
-    if (!runs || openai_choices(r, c->plain, a, &choices, &n, &n_lines) < 0)
+    if (!runs || openai_choices(r, job->form, c->plain, a, &choices, &n, &n_lines) < 0)
         return PD_ENOMEM;
     if (n == 0) { /* a budget that allows nothing */
         choices = &none;
@@ -812,16 +819,42 @@ struct asked { /* fields of the routes beside those of a job */
     enum stream_mode mode;
 };
 
-static int check_type(const struct pd_json *body, const char *key, const char *only,
-                      const char *why, struct request_error *e)
+/* tool_choice: auto and none change nothing here; required, or the name of a tool, is a form. */
+static int force_call(struct request *q, const struct pd_json *body, struct request_error *e)
 {
-    const struct pd_json *v = pd_json_get(body, key);
-    const char *type =
-        pd_json_string(v) ? pd_json_string(v) : pd_json_string(pd_json_get(v, "type"));
+    const struct pd_json *choice = pd_json_get(body, "tool_choice"),
+                         *tools = pd_json_get(body, "tools");
+    const char *word = pd_json_string(choice),
+               *name = pd_json_string(pd_json_get(pd_json_get(choice, "function"), "name"));
+    struct pd_buf schema = PD_BUF_INIT(ENG_GRAMMAR_MAX_BYTES);
+    struct pd_form *form;
+    size_t n;
 
-    if (!v || pd_json_is_null(v) || (type && strstr(only, type)))
+    if (!choice || pd_json_is_null(choice) ||
+        (word && (strcmp(word, "auto") == 0 || strcmp(word, "none") == 0)))
         return 0;
-    return request_bad(e, "unsupported_value", "", key, "%s: %s", key, why);
+    if (!name && !(word && strcmp(word, "required") == 0))
+        return request_bad(e, "unsupported_value", "", "tool_choice",
+                           "tool_choice must be auto, none, required or a function's name");
+    if (q->app.form)
+        return request_bad(e, "unsupported_value", "", "tool_choice",
+                           "an answer that must be a call cannot have another form too");
+    n = tool_calls_schema(tools, name, &schema);
+    form = pd_arena_alloc(&q->arena, sizeof *form);
+    if (n == 0) {
+        pd_buf_done(&schema);
+        return request_bad(e, "unsupported_value", "", "tool_choice",
+                           name ? "tools has no function '%.64s'" : "tools has no function", name);
+    }
+    if (form && pd_buf_rc(&schema) == 0)
+        *form =
+            (struct pd_form){.schema = true, .text = pd_arena_dup(&q->arena, pd_buf_str(&schema))};
+    pd_buf_done(&schema);
+    if (!form || !form->text)
+        return request_bad(e, "schema_too_complex", "", "tools",
+                           "the tools' parameters are too long");
+    q->app.form = form;
+    return 0;
 }
 
 static int parse_mode(const struct pd_json *ponder, enum stream_mode *out, struct request_error *e)
@@ -890,11 +923,7 @@ static int parse_asked(const struct settings *settings, struct request *q,
     if (echo || (pd_json_get(body, "suffix") && !pd_json_is_null(pd_json_get(body, "suffix"))))
         return request_bad(e, "unsupported_value", "", echo ? "echo" : "suffix",
                            "echo and suffix are not supported");
-    rc = check_type(body, "response_format", "text",
-                    "this build has no constrained decoding, so it cannot promise JSON", e);
-    return rc < 0 ? rc
-                  : check_type(body, "tool_choice", "auto none",
-                               "only auto and none: a call cannot be forced", e);
+    return chat ? force_call(q, body, e) : 0;
 }
 
 static uint64_t random_seed(void)
@@ -967,7 +996,10 @@ static struct completion *completion_new(struct daemon *d, struct http_request *
     c->reasoning_field = d->settings->reasoning_field;
     c->n = (size_t)a->n;
     c->n_parts = n_parts;
-    c->live = a->stream && n_parts == 1 && a->n == 1 && (plain || (chat && a->mode != MODE_ANSWER));
+    c->formed = q->app.form != NULL;
+    c->behind = q->app.form && q->app.form->after;
+    c->live = !c->behind && a->stream && n_parts == 1 && a->n == 1 &&
+              (plain || (chat && a->mode != MODE_ANSWER));
     c->ping_s = a->ping_s > 0 ? (double)a->ping_s : 0;
     c->created = pd_clock_unix_ms() / 1000;
     c->model = strdup(q->shown_model ? q->shown_model : app_default_model);
@@ -1027,16 +1059,10 @@ static void submit(struct completion *c, const struct request *q, struct pd_chat
 /* Takes body. */
 static void complete(struct daemon *d, struct http_request *r, struct pd_json *body, bool chat)
 {
-    static const char *const chat_fields[] = {"n",
-                                              "stream",
-                                              "stream_options",
-                                              "logprobs",
-                                              "response_format",
-                                              "metadata",
-                                              "tool_choice",
-                                              "parallel_tool_calls",
-                                              "sse_ping_interval_s",
-                                              NULL};
+    static const char *const chat_fields[] = {
+        "n",        "stream",      "stream_options",      "logprobs",
+        "metadata", "tool_choice", "parallel_tool_calls", "sse_ping_interval_s",
+        NULL};
     static const char *const prompt_fields[] = {
         "prompt", "n",      "stream",   "stream_options",      "logprobs",
         "echo",   "suffix", "metadata", "sse_ping_interval_s", NULL};

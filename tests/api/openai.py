@@ -296,6 +296,36 @@ def texts_are_scored():
     assert all(x["document"]["text"] == (docs[x["index"]] if x["index"] < 2 else "2 + 3 = 5.") for x in r)
 
 
+SCHEMA = {"type": "object", "properties": {"answer": {"type": "integer", "maximum": 99},
+          "unit": {"enum": ["apples", "coins"]}}, "required": ["answer", "unit"]}
+
+
+def fits(text):
+    v = json.loads(text)
+    return list(v) == ["answer", "unit"] and isinstance(v["answer"], int) and v["answer"] <= 99 \
+        and v["unit"] in ("apples", "coins")
+
+
+def answers_have_their_form():
+    form = {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": SCHEMA}}
+    for ponder in ({}, {"strategy": "self_consistency", "options": {"samples": 4}},
+                   {"strategy": "beam", "options": {"samples": 4}}):
+        r = chat(response_format=form, ponder=dict(ponder, seed=5))
+        c = r["choices"][0]
+        assert c["finish_reason"] == "stop" and fits(c["message"]["content"]), c
+        assert r["ponder"]["warnings"] == [], r
+        chunks = streamed(response_format=form, ponder=dict(ponder, seed=5))
+        assert joined(chunks, "content") == c["message"]["content"]
+    r = chat(response_format={"type": "json_object"}, seed=1, max_tokens=400)["choices"][0]
+    if r["finish_reason"] == "stop":
+        assert isinstance(json.loads(r["message"]["content"]), dict)
+    assert chat(json_schema={"const": [1, "x"]}, seed=1)["choices"][0]["message"]["content"] == '[1,"x"]'
+    r = good(PROMPT, {"prompt": "Yes or no?", "grammar": 'root ::= "yes" | "no"', "seed": 1,
+                      "constrain_after": ":", "ponder": {"budget": {"tokens": 200}}, "max_tokens": 200})
+    text = r["choices"][0]["text"]
+    assert r["choices"][0]["finish_reason"] == "length" or text.split(":", 1)[1].strip() in ("yes", "no"), text
+
+
 def what_is_wrong_is_named():
     cases = [
         (CHAT, {}, 400, "missing_field", "messages"),
@@ -311,9 +341,17 @@ def what_is_wrong_is_named():
         (CHAT, {"logit_bias": {"x": 1}}, 400, "out_of_range", "logit_bias"),
         (CHAT, {"logprobs": True, "top_logprobs": 21}, 400, "out_of_range", "top_logprobs"),
         (CHAT, {"top_logprobs": 2}, 400, "unsupported_value", "top_logprobs"),
-        (CHAT, {"response_format": {"type": "json_object"}}, 400, "unsupported_value", "response_format"),
+        (CHAT, {"response_format": {"type": "xml"}}, 400, "unsupported_value", "response_format"),
+        (CHAT, {"json_schema": {"not": {}}}, 400, "unsupported_value", None),
+        (CHAT, {"json_schema": {"pattern": "^(a|b)*a(a|b){30}$"}}, 400, "schema_too_complex", None),
+        (CHAT, {"grammar": "root ::= x"}, 400, "unsupported_value", None),
+        (CHAT, {"grammar": "root ::= .", "json_schema": {}}, 400, "unsupported_value", "grammar"),
+        (CHAT, {"grammar": "root ::= .", "constrain_after": ""}, 400, "unsupported_value", "grammar"),
         (CHAT, {"response_format": {"type": "json_schema", "json_schema": {}}}, 400, "unsupported_value", "response_format"),
         (CHAT, {"tool_choice": "required"}, 400, "unsupported_value", "tool_choice"),
+        (CHAT, {"tool_choice": {"type": "function", "function": {"name": "f"}}}, 400, "unsupported_value", "tool_choice"),
+        (CHAT, {"tool_choice": "required", "tools": [{"type": "function", "function": {"name": "f"}}],
+                "response_format": {"type": "json_object"}}, 400, "unsupported_value", "tool_choice"),
         (CHAT, {"tools": [{"type": "function", "function": {"name": "f"}}]}, 400, "unsupported_value", None),
         (CHAT, {"model": "nope"}, 404, "model_not_found", None),
         (CHAT, {"model": "../x"}, 400, "unsupported_value", "model"),
@@ -374,7 +412,7 @@ POINTS = [a_chat_is_answered, the_same_seed_says_the_same, usage_is_the_ledger,
           a_search_is_streamed_in_three_ways, turns_are_kept, a_turn_goes_on,
           completions_take_texts_and_tokens, models_are_listed, tokens_go_there_and_back,
           long_bodies_are_read_too, every_score_is_in_the_tree, texts_are_scored,
-          what_is_wrong_is_named, a_job_that_is_cancelled_ends_its_request,
+          answers_have_their_form, what_is_wrong_is_named, a_job_that_is_cancelled_ends_its_request,
           unknown_fields_are_named_once]
 
 run(POINTS)

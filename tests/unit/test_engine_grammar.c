@@ -300,7 +300,7 @@ static void the_evil_is_too_complex(void **state)
         const struct eng_grammar_spec spec = {.kind = cases[i].kind,
                                               .text = pd_str_of(cases[i].text)};
 
-        if (eng_grammar_new(NULL, &spec, &g, &err) != PD_ELIMIT)
+        if (eng_grammar_new(NULL, &spec, &g, &err) != PD_ECOMPLEX)
             fail_msg("%s is not too complex", cases[i].text);
         assert_non_null(strstr(err.text, "too complex"));
     }
@@ -317,7 +317,7 @@ static void the_evil_is_too_complex(void **state)
                                      &(struct eng_grammar_spec){.kind = ENG_GRAMMAR_SCHEMA,
                                                                 .text = pd_buf_str(&b)},
                                      &g, &err),
-                     PD_ELIMIT);
+                     PD_ECOMPLEX);
     pd_buf_done(&b);
 }
 
