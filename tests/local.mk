@@ -110,8 +110,10 @@ SCRIPT_TESTS = \
 	tests/cli/schema.sh \
 	tests/cli/verbs.sh \
 	tests/docs/agents.sh \
+	tests/docs/recipes.sh \
 	tests/docs/strategies.sh \
 	tests/include_direction.sh \
+	tests/recipes/pinned.sh \
 	tests/recipes/problems.sh
 
 # The example of docs/adding-a-strategy.md, as it stands there.
