@@ -134,9 +134,13 @@ static void offer_stored_jobs(const struct asked *a)
     free(path);
 }
 
-/* kind: an argument as the help shows it, without brackets. */
+/* kind: an argument as the help shows it, without brackets around. Of ID|RUN and MODEL[@PROFILE]
+ * the first is known. */
 static void offer_kind(const struct asked *a, struct pd_str kind, const struct cli_option *all)
 {
+    for (size_t i = 0; i < kind.len; i++)
+        if (kind.ptr[i] == '|' || kind.ptr[i] == '[')
+            kind.len = i;
     if (pd_str_eq(kind, PD_STR("MODEL")))
         offer_models(a);
     else if (pd_str_eq(kind, PD_STR("STRATEGY")))

@@ -19,8 +19,13 @@ point 'the daemon serves it' $?
 
 # What the other scripts do not ask for.
 for path in /health /v1/health /ready /version /metrics /v1/models /v1/models/tiny-base /v1/jobs /nowhere \
-    '/v1/jobs/a/b/c' '/v1/models/nope'; do
+    '/v1/jobs/a/b/c' '/v1/models/nope' /v1/engines /props '/props?model=tiny-prm' '/props?model=nope' \
+    '/props?model=a/b'; do
     api GET "$path"
+done
+for path in /v1/models/tiny-prm/load /v1/models/tiny-prm/unload /v1/models/nope/load /v1/engines/local/probe \
+    /v1/engines/nope/probe; do
+    api POST "$path"
 done
 api PUT /v1/jobs
 api POST /version

@@ -29,7 +29,7 @@ fails 2 'budget-tokens' solve --budget-tokens 0 hello
 fails 2 'budget-seconds' solve --budget-seconds -1 hello
 fails 2 'show' solve --show everything hello
 fails 2 'resume' solve --resume job_0 --seed 2
-fails 2 'one trace id' replay
+fails 2 'replay needs one id' replay
 fails 2 'needs ls' trace
 fails 2 'not a token id' detokenize x
 fails 3 'nothere' solve -m nothere hello
