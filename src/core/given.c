@@ -64,8 +64,14 @@ int search_force(struct search *s, struct node *parent, struct pd_str text, stru
 int search_block(struct search *s, struct node *parent, struct pd_str text, bool aside,
                  struct node **out, struct pd_err *err)
 {
-    int rc = search_node_give(s, parent, text, aside, out, err);
+    int rc;
 
+    if (s->job->form)
+        return pd_fail(
+            err, PD_EINVAL,
+            "lines that are written together cannot have a form (a schema or a grammar): "
+            "take another strategy");
+    rc = search_node_give(s, parent, text, aside, out, err);
     if (rc == 0) {
         (*out)->block = *out;
         (*out)->apart = (*out)->apart || aside;
