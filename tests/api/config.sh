@@ -84,7 +84,7 @@ reload() # SIGHUP, until the log has its outcome
 }
 
 # ---- files, variables, options
-run config show && grep -q '^limits.max_jobs  *4  # default$' "$tmp/out"
+run config show && grep -q '^limits.max_jobs  *4  # default: ' "$tmp/out"
 point 'show: the value and where it is from' $?
 config <<'EOF'
 { "ponder_config": 1, // mine
@@ -96,10 +96,10 @@ config <<'EOF'
               "effort": { "low": { "samples": 2 }, "high": { "samples": 9 } } },
     "one": { "strategy": "single" } } }
 EOF
-run config show && grep -q "^limits.max_jobs  *2  # $XDG_CONFIG_HOME/ponder/ponder.json:2:15$" \
+run config show && grep -q "^limits.max_jobs  *2  # $XDG_CONFIG_HOME/ponder/ponder.json:2:15: " \
     "$tmp/out"
 point "the user's file, with line and column" $?
-PONDER_MAX_JOBS=3 run config show && grep -q '^limits.max_jobs  *3  # PONDER_MAX_JOBS$' "$tmp/out"
+PONDER_MAX_JOBS=3 run config show && grep -q '^limits.max_jobs  *3  # PONDER_MAX_JOBS: ' "$tmp/out"
 point 'a variable goes over the file' $?
 run config show --json && has '"limits.max_queue":{"value":7,"origin":"[^"]*:2:30"}' &&
     has '"profiles":{"wide":{"strategy":"self_consistency"'
