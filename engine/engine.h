@@ -292,14 +292,15 @@ struct eng_adjust {
 };
 
 enum eng_finish {
-    ENG_FINISH_NONE,   /* a PREFILL or SCORE that was done in full */
-    ENG_FINISH_EOS,    /* an end token was drawn; it is the last of the tokens */
-    ENG_FINISH_STOP,   /* a stop string was completed (see stop); its text stays */
-    ENG_FINISH_LENGTH, /* max_tokens */
-    ENG_FINISH_CTX,    /* the model's context is full */
-    ENG_FINISH_RACE,   /* its race was decided */
-    ENG_FINISH_CANCEL, /* eng_cancel; tokens drawn until then are kept */
-    ENG_FINISH_ERROR,  /* see err */
+    ENG_FINISH_NONE,       /* a PREFILL or SCORE that was done in full */
+    ENG_FINISH_EOS,        /* an end token was drawn; it is the last of the tokens */
+    ENG_FINISH_STOP,       /* a stop string was completed (see stop); its text stays */
+    ENG_FINISH_LENGTH,     /* max_tokens */
+    ENG_FINISH_CTX,        /* the model's context is full */
+    ENG_FINISH_RACE,       /* its race was decided */
+    ENG_FINISH_CONFIDENCE, /* its confidence fell below what was asked for */
+    ENG_FINISH_CANCEL,     /* eng_cancel; tokens drawn until then are kept */
+    ENG_FINISH_ERROR,      /* see err */
 };
 
 enum eng_op {
@@ -335,6 +336,14 @@ enum eng_read {                  /* what SCORE reads at each position */
                 ENG_READ_CLS, /* the file's classification head, n_cls values, before any softmax */
 };
 
+/* GENERATE: how sure the model is of a token: -1/k times the sum of the log-probabilities (as in
+ * logprobs) of the k likeliest. k 0: nobody asks. A request ends with the token at which the mean
+ * over the last `window` tokens, once there are so many, is below `least`; 0: never. */
+struct eng_confidence {
+    uint32_t k, window;
+    double least;
+};
+
 struct eng_req {
     /* in: untouched until done */
     enum eng_op op;
@@ -347,14 +356,15 @@ struct eng_req {
     struct eng_grammar *grammar;     /* GENERATE; of the model's tokenizer, or NULL */
     struct pd_str written;           /* what of the text under it is there already */
     uint32_t n_top;                  /* GENERATE: likeliest tokens to tell with each drawn one */
-    const char *const *stops;        /* NULL-terminated strings, or NULL */
-    const char *const *line_stops;   /* the same, but one may begin in `before`; they go first */
-    struct pd_str before;            /* the end of the text that this one goes on */
-    struct eng_race *race;           /* or NULL */
-    enum eng_speculate speculate;    /* GENERATE; not in a race, with penalties or a grammar */
-    struct eng_model *draft;         /* DRAFT: with the same tokens */
-    uint32_t draft_max;              /* most guesses at a time; 0: ENG_DEFAULT_DRAFT */
-    bool draft_always;               /* so many each time, whether they are worth it or not */
+    struct eng_confidence confidence;
+    const char *const *stops;      /* NULL-terminated strings, or NULL */
+    const char *const *line_stops; /* the same, but one may begin in `before`; they go first */
+    struct pd_str before;          /* the end of the text that this one goes on */
+    struct eng_race *race;         /* or NULL */
+    enum eng_speculate speculate;  /* GENERATE; not in a race, with penalties or a grammar */
+    struct eng_model *draft;       /* DRAFT: with the same tokens */
+    uint32_t draft_max;            /* most guesses at a time; 0: ENG_DEFAULT_DRAFT */
+    bool draft_always;             /* so many each time, whether they are worth it or not */
     const uint32_t
         *at; /* SCORE: positions (ascending, absolute, not yet evaluated) after which to read */
     uint32_t n_at;
@@ -376,6 +386,7 @@ struct eng_req {
     float *logits;    /* SCORE [n_at][n_labels, n_embd or n_cls] */
     int32_t *top_ids; /* GENERATE [n_tokens][n_top], likeliest first, equal ones by id */
     float *top_logprobs; /* theirs, as logprobs */
+    float *confidences;  /* GENERATE [n_tokens]; NULL: nobody asked */
     uint32_t n_tokens;
     enum eng_finish finish;
     const char *stop;            /* which of stops or line_stops */

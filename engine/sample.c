@@ -308,3 +308,16 @@ void sample_top(const float *logits, size_t n, const struct sample_drawn *norm, 
     for (size_t i = 0; i < m; i++)
         logprobs[i] = (logits[ids[i]] - norm->max) - norm->log_sum;
 }
+
+float sample_confidence(const float *logits, size_t n, const struct sample_drawn *norm, size_t k)
+{
+    int32_t ids[ENG_MAX_TOP];
+    float logprobs[ENG_MAX_TOP];
+    double sum = 0;
+
+    k = k < n ? k : n;
+    sample_top(logits, n, norm, k, ids, logprobs);
+    for (size_t i = 0; i < k; i++)
+        sum -= (double)logprobs[i];
+    return (float)(sum / (double)k);
+}

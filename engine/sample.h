@@ -49,4 +49,8 @@ int sample_token(const struct eng_kernels *k, const float *logits, size_t n,
 void sample_top(const float *logits, size_t n, const struct sample_drawn *norm, size_t n_top,
                 int32_t *ids, float *logprobs);
 
+/* -1/k times the sum of the log-probabilities of the k (at most ENG_MAX_TOP) likeliest, of all
+ * where there are fewer. */
+float sample_confidence(const float *logits, size_t n, const struct sample_drawn *norm, size_t k);
+
 #endif

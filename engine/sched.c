@@ -27,6 +27,7 @@
 
 #include "base/clock.h"
 #include "base/str.h"
+#include "base/window.h"
 #include "engine/forward.h"
 #include "engine/grammar.h"
 #include "engine/kv.h"
@@ -63,6 +64,7 @@ struct run {
     struct sample_counts counts;
     struct grammar_text text; /* under a grammar: all of it so far */
     uint64_t *allowed;        /* what may be drawn next; NULL: everything */
+    double confidence_sum;    /* of the last of the request's window */
     size_t first;             /* SCORE: position of the first pending token */
     struct kv_logits *keep;   /* PREFILL: becomes the context's */
     struct spec spec;
@@ -467,8 +469,9 @@ void eng_req_done(struct eng_req *req)
     free(req->logits);
     free(req->top_ids);
     free(req->top_logprobs);
+    free(req->confidences);
     req->tokens = req->top_ids = NULL;
-    req->logprobs = req->top_logprobs = NULL;
+    req->logprobs = req->top_logprobs = req->confidences = NULL;
     req->logits = NULL;
     req->n_tokens = 0;
 }
@@ -516,6 +519,8 @@ static int check_generate(const struct eng_req *q, const struct eng_model_info *
     if (q->n_top > ENG_MAX_TOP || q->n_top > info->n_vocab)
         return pd_fail(err, PD_EINVAL, "n_top must be at most %u",
                        info->n_vocab < ENG_MAX_TOP ? info->n_vocab : ENG_MAX_TOP);
+    if (q->confidence.k > ENG_MAX_TOP)
+        return pd_fail(err, PD_EINVAL, "confidence is that of %d tokens at most", ENG_MAX_TOP);
     if (q->grammar && grammar_tokenizer(q->grammar) != q->ctx->fwd->model->tok)
         return pd_fail(err, PD_EINVAL, "the grammar is for another model's tokens");
     if (q->grammar && q->ignore_end)
@@ -583,6 +588,11 @@ static int prepare_generate(struct run *r, size_t room)
         q->top_ids = calloc(r->cap_tokens, q->n_top * sizeof(*q->top_ids));
         q->top_logprobs = calloc(r->cap_tokens, q->n_top * sizeof(*q->top_logprobs));
         if (!q->top_ids || !q->top_logprobs)
+            return PD_ENOMEM;
+    }
+    if (q->confidence.k) {
+        q->confidences = calloc(r->cap_tokens, sizeof(*q->confidences));
+        if (!q->confidences)
             return PD_ENOMEM;
     }
     if (a && (a->presence != 0.0f || a->frequency != 0.0f)) {
@@ -663,7 +673,7 @@ static int prepare(struct eng *e, struct eng_req *q, struct run **out, struct pd
     r->tail = PD_BUF_INIT(MAX_STOP_BYTES);
     q->n_guessed = q->n_right = 0;
     q->tokens = q->top_ids = NULL;
-    q->logprobs = q->logits = q->top_logprobs = NULL;
+    q->logprobs = q->logits = q->top_logprobs = q->confidences = NULL;
     q->n_tokens = 0;
     q->finish = ENG_FINISH_NONE;
     q->stop = NULL;
@@ -1103,6 +1113,9 @@ static void draw(struct run *r, const struct reading *p, const float *logits, si
     else if (q->n_top)
         sample_top(logits, n_vocab, &r->drawn[i], q->n_top, q->top_ids + top,
                    q->top_logprobs + top);
+    if (q->confidence.k && r->drawn[i].id >= 0)
+        q->confidences[q->n_tokens + i] =
+            sample_confidence(logits, n_vocab, &r->drawn[i], q->confidence.k);
 }
 
 static void read_logprob(struct run *r, const struct reading *p, const float *logits, size_t pos,
@@ -1246,7 +1259,12 @@ static void take_token(struct run *r, unsigned i)
             return;
         }
     }
-    if (q->n_tokens == q->max_tokens)
+    if (q->confidence.window &&
+        pd_window_mean(q->confidences, q->n_tokens, q->confidence.window, &r->confidence_sum) <
+            q->confidence.least &&
+        q->n_tokens >= q->confidence.window)
+        finish(r, ENG_FINISH_CONFIDENCE);
+    else if (q->n_tokens == q->max_tokens)
         finish(r, ENG_FINISH_LENGTH);
     else if (r->ctx->n_before + r->ctx->n_blocks + q->n_prompt + q->n_tokens >=
              r->fwd->model->info.n_ctx) /* each of what it sees may have got one token more */

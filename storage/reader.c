@@ -211,14 +211,20 @@ static void find_job(struct reading *r, const char *asked, char out_id[PD_JOB_ID
     pd_buf_done(&ids);
 }
 
+/* What version 4 added is not there in an older file that is only read. */
+static bool is_old(const struct reading *r)
+{
+    return store_db_version(r->s->rdb) < 4;
+}
+
+#define JOB(added)                                                                                 \
+    "SELECT j.id,problem_key,repeat,strategy,options,model,scorer,seed,status,stopped_by,"         \
+    "b.data,budget,created_ms,started_ms,finished_ms,answer_node,answer,correct,error,"            \
+    "digest," added " FROM job j LEFT JOIN blob b ON b.id=j.request_id WHERE j.id=?"
+
 static void load_job(struct reading *r, const char *id, struct pd_job_rec *j)
 {
-    store_read_begin(
-        r,
-        "SELECT j.id,problem_key,repeat,strategy,options,model,scorer,seed,status,stopped_by,"
-        "b.data,budget,created_ms,started_ms,finished_ms,answer_node,answer,correct,error,"
-        "digest FROM job j LEFT JOIN blob b ON b.id=j.request_id WHERE j.id=?",
-        id);
+    store_read_begin(r, is_old(r) ? JOB("NULL,NULL") : JOB("sequential,scorer_passes"), id);
     if (store_read_next(r)) {
         j->id = store_take_text(r);
         j->problem_key = store_take_text(r);
@@ -240,21 +246,26 @@ static void load_job(struct reading *r, const char *id, struct pd_job_rec *j)
         j->correct = (int)store_take_int_or(r, -1);
         j->error = store_take_text(r);
         j->digest = store_take_text(r);
+        j->sequential = store_take_int_or(r, -1);
+        j->scorer_passes = store_take_int_or(r, -1);
     }
     store_read_end(r);
 }
+
+#define NODES(confidences, join)                                                                   \
+    "SELECT n.id,n.parent,n.depth,n.step,n.status,n.prune_reason,t.data,n.n_tokens,k.data,"        \
+    "l.data," confidences ",n.logprob,n.finish,n.stop,n.seed,n.created_ms,n.call_id FROM node n"   \
+    " LEFT JOIN blob t ON t.id=n.text_id LEFT JOIN blob k ON k.id=n.tokens_id"                     \
+    " LEFT JOIN blob l ON l.id=n.logprobs_id" join " WHERE n.job_id=? ORDER BY n.id"
 
 static void load_nodes(struct reading *r, const char *id, struct pd_trace *t)
 {
     t->nodes = rows_array(r, "SELECT count(*) FROM node WHERE job_id=?", id, sizeof(*t->nodes),
                           &t->n_nodes);
-    store_read_begin(
-        r,
-        "SELECT n.id,n.parent,n.depth,n.step,n.status,n.prune_reason,t.data,n.n_tokens,k.data,"
-        "l.data,n.logprob,n.finish,n.stop,n.seed,n.created_ms,n.call_id FROM node n"
-        " LEFT JOIN blob t ON t.id=n.text_id LEFT JOIN blob k ON k.id=n.tokens_id"
-        " LEFT JOIN blob l ON l.id=n.logprobs_id WHERE n.job_id=? ORDER BY n.id",
-        id);
+    store_read_begin(r,
+                     is_old(r) ? NODES("NULL", "")
+                               : NODES("c.data", " LEFT JOIN blob c ON c.id=n.confidences_id"),
+                     id);
     for (size_t i = 0; i < t->n_nodes && store_read_next(r); i++) {
         struct pd_node_rec *n = &t->nodes[i];
 
@@ -268,6 +279,7 @@ static void load_nodes(struct reading *r, const char *id, struct pd_trace *t)
         n->n_tokens = (uint32_t)store_take_int(r);
         n->tokens = take_array(r, n->n_tokens, "token numbers");
         n->logprobs = take_array(r, n->n_tokens, "log-probabilities");
+        n->confidences = take_array(r, n->n_tokens, "confidences");
         n->logprob = store_take_real(r);
         n->finish = store_take_text(r);
         n->stop = store_take_text(r);

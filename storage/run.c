@@ -122,21 +122,24 @@ static const char *or_empty(const char *z)
     return z ? z : "";
 }
 
+/* What version 4 added is not there in an older file that is only read. */
+#define JOBS(added)                                                                                \
+    "SELECT j.id,j.variant,j.problem_key,j.strategy,j.status,j.stopped_by,j.answer,j.digest,"      \
+    "j.error,j.repeat,j.correct,(SELECT count(*) FROM node n WHERE n.job_id=j.id),"                \
+    "sum(c.generated_tokens),"                                                                     \
+    "sum(CASE WHEN c.op<>'score' THEN c.prompt_tokens-c.cached_tokens END),"                       \
+    "sum(c.cached_tokens),"                                                                        \
+    "sum(CASE WHEN c.op='score' THEN c.prompt_tokens-c.cached_tokens END)," added                  \
+    ",j.finished_ms-j.started_ms"                                                                  \
+    " FROM job j LEFT JOIN call c ON c.job_id=j.id WHERE j.run_id=? GROUP BY j.id ORDER BY j.id"
+
 static void take_jobs(struct reading *r, const char *run_id, struct store_run_jobs *list,
                       size_t cap)
 {
-    store_read_begin(
-        r,
-        "SELECT j.id,j.variant,j.problem_key,j.strategy,j.status,j.stopped_by,j.answer,j.digest,"
-        "j.error,j.repeat,j.correct,(SELECT count(*) FROM node n WHERE n.job_id=j.id),"
-        "sum(c.generated_tokens),"
-        "sum(CASE WHEN c.op<>'score' THEN c.prompt_tokens-c.cached_tokens END),"
-        "sum(c.cached_tokens),"
-        "sum(CASE WHEN c.op='score' THEN c.prompt_tokens-c.cached_tokens END),"
-        "j.finished_ms-j.started_ms"
-        " FROM job j LEFT JOIN call c ON c.job_id=j.id WHERE j.run_id=? GROUP BY j.id"
-        " ORDER BY j.id",
-        run_id);
+    store_read_begin(r,
+                     store_db_version(r->s->rdb) < 4 ? JOBS("NULL,NULL")
+                                                     : JOBS("j.sequential,j.scorer_passes"),
+                     run_id);
     for (; list->n < cap && store_read_next(r); list->n++) {
         struct store_run_job *j = &list->jobs[list->n];
 
@@ -156,6 +159,8 @@ static void take_jobs(struct reading *r, const char *run_id, struct store_run_jo
         j->prefilled = (uint64_t)store_take_int(r);
         j->cached = (uint64_t)store_take_int(r);
         j->scored = (uint64_t)store_take_int(r);
+        j->sequential = store_take_int_or(r, -1);
+        j->scorer_passes = store_take_int_or(r, -1);
         j->wall_ms = store_take_int_or(r, -1);
     }
     store_read_end(r);

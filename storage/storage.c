@@ -110,6 +110,7 @@ static void pack_msg(struct packer *p, struct store_msg *m)
         r->text.ptr = r->text.len ? pack(p, r->text.ptr, r->text.len) : NULL;
         r->tokens = bytes && r->tokens ? pack(p, r->tokens, bytes) : NULL;
         r->logprobs = bytes && r->logprobs ? pack(p, r->logprobs, bytes) : NULL;
+        r->confidences = bytes && r->confidences ? pack(p, r->confidences, bytes) : NULL;
         r->finish = pack_z(p, r->finish);
         r->stop = pack_z(p, r->stop);
         break;

@@ -152,7 +152,8 @@ struct store_run_job {
     uint32_t repeat;
     int correct; /* 1, 0, -1: not graded */
     uint64_t n_nodes, generated, prefilled, cached, scored;
-    int64_t wall_ms; /* -1: not finished */
+    int64_t sequential, scorer_passes; /* -1: not known */
+    int64_t wall_ms;                   /* -1: not finished */
 };
 struct store_run_jobs {
     struct store_run_job *jobs; /* in the order of their ids */

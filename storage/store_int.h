@@ -11,7 +11,7 @@
 #include "storage/storage.h"
 
 #define STORE_APPLICATION_ID 0x504F4E44 /* "POND" */
-#define STORE_USER_VERSION   3
+#define STORE_USER_VERSION   4
 #define STORE_BUSY_MS        10000 /* another process's commit takes milliseconds; a stuck one is told */
 #define STORE_INBOX_MAX      512 /* messages, hence also rows in one transaction: it stays short */
 #define STORE_VALUE_MAX      ((size_t)256 << 20) /* bytes of one text or array; SQLite ends at 10^9 */

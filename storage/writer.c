@@ -24,8 +24,8 @@ static const char *const sqls[STORE_N_STMTS] = {
     [STORE_STMT_JOB] =
         "INSERT INTO job(id,problem_key,repeat,strategy,options,model,scorer,seed,status,"
         "stopped_by,request_id,budget,created_ms,started_ms,finished_ms,answer_node,answer,"
-        "correct,error,digest,run_id,variant) "
-        "VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) "
+        "correct,error,digest,sequential,scorer_passes,run_id,variant) "
+        "VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) "
         "ON CONFLICT(id) DO UPDATE SET problem_key=excluded.problem_key,repeat=excluded.repeat,"
         "strategy=excluded.strategy,options=excluded.options,model=excluded.model,"
         "scorer=excluded.scorer,seed=excluded.seed,status=excluded.status,"
@@ -33,7 +33,8 @@ static const char *const sqls[STORE_N_STMTS] = {
         "created_ms=excluded.created_ms,started_ms=excluded.started_ms,"
         "finished_ms=excluded.finished_ms,answer_node=excluded.answer_node,"
         "answer=excluded.answer,correct=excluded.correct,error=excluded.error,"
-        "digest=excluded.digest",
+        "digest=excluded.digest,sequential=excluded.sequential,"
+        "scorer_passes=excluded.scorer_passes",
     [STORE_STMT_JOB_SUBMIT] = "UPDATE job SET idem_key=?2,peer_uid=?3 WHERE id=?1",
     [STORE_STMT_SUBMISSION] =
         "INSERT INTO submission(job_id,seq,client,priority,attached,body_sha256) "
@@ -48,6 +49,7 @@ static const char *const sqls[STORE_N_STMTS] = {
         " UNION SELECT text_id FROM node WHERE job_id=?1 AND text_id IS NOT NULL"
         " UNION SELECT tokens_id FROM node WHERE job_id=?1 AND tokens_id IS NOT NULL"
         " UNION SELECT logprobs_id FROM node WHERE job_id=?1 AND logprobs_id IS NOT NULL"
+        " UNION SELECT confidences_id FROM node WHERE job_id=?1 AND confidences_id IS NOT NULL"
         " UNION SELECT request_id FROM call WHERE job_id=?1 AND request_id IS NOT NULL"
         " UNION SELECT response_id FROM call WHERE job_id=?1 AND response_id IS NOT NULL",
     [STORE_STMT_GC_BLOBS] = "INSERT INTO asked SELECT id FROM blob WHERE id BETWEEN ? AND ?",
@@ -56,6 +58,7 @@ static const char *const sqls[STORE_N_STMTS] = {
         " AND NOT EXISTS(SELECT 1 FROM node WHERE text_id=blob.id)"
         " AND NOT EXISTS(SELECT 1 FROM node WHERE tokens_id=blob.id)"
         " AND NOT EXISTS(SELECT 1 FROM node WHERE logprobs_id=blob.id)"
+        " AND NOT EXISTS(SELECT 1 FROM node WHERE confidences_id=blob.id)"
         " AND NOT EXISTS(SELECT 1 FROM job WHERE request_id=blob.id)"
         " AND NOT EXISTS(SELECT 1 FROM call WHERE request_id=blob.id)"
         " AND NOT EXISTS(SELECT 1 FROM call WHERE response_id=blob.id)"
@@ -75,12 +78,13 @@ static const char *const sqls[STORE_N_STMTS] = {
         "INSERT INTO run_artifact(run_id,artifact_id,role) VALUES(?,?,?) ON CONFLICT DO NOTHING",
     [STORE_STMT_NODE] =
         "INSERT INTO node(job_id,id,parent,depth,step,status,prune_reason,text_id,tokens_id,"
-        "logprobs_id,n_tokens,logprob,finish,stop,seed,call_id,created_ms) "
-        "VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) "
+        "logprobs_id,confidences_id,n_tokens,logprob,finish,stop,seed,call_id,created_ms) "
+        "VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) "
         "ON CONFLICT(job_id,id) DO UPDATE SET parent=excluded.parent,depth=excluded.depth,"
         "step=excluded.step,status=excluded.status,prune_reason=excluded.prune_reason,"
         "text_id=excluded.text_id,tokens_id=excluded.tokens_id,"
-        "logprobs_id=excluded.logprobs_id,n_tokens=excluded.n_tokens,logprob=excluded.logprob,"
+        "logprobs_id=excluded.logprobs_id,confidences_id=excluded.confidences_id,"
+        "n_tokens=excluded.n_tokens,logprob=excluded.logprob,"
         "finish=excluded.finish,stop=excluded.stop,seed=excluded.seed,"
         "call_id=excluded.call_id,created_ms=excluded.created_ms",
     [STORE_STMT_SCORE] =
@@ -187,6 +191,8 @@ static int put_job(struct store *s, const char *id, const struct pd_job_rec *r, 
     store_bind_int_or_null(&b, r->correct, -1);
     store_bind_text(&b, r->error);
     store_bind_text(&b, r->digest);
+    store_bind_int_or_null(&b, r->sequential, -1);
+    store_bind_int_or_null(&b, r->scorer_passes, -1);
     store_bind_text(&b, r->run_id);
     store_bind_text(&b, r->variant);
     return run(s, STORE_STMT_JOB, b.rc, err);
@@ -341,13 +347,15 @@ static int put_node(struct store *s, const char *job_id, const struct pd_node_re
 {
     struct store_bind b = {s->stmts[STORE_STMT_NODE], 0, 0};
     size_t array_bytes = (size_t)r->n_tokens * 4;
-    int64_t text_id = 0, tokens_id = 0, logprobs_id = 0; /* 0: none */
+    int64_t text_id = 0, tokens_id = 0, logprobs_id = 0, confidences_id = 0; /* 0: none */
     int rc = put_blob(s, r->text.ptr, r->text.len, "raw", &text_id, err);
 
     if (rc == 0 && r->tokens)
         rc = put_blob(s, r->tokens, array_bytes, "i32", &tokens_id, err);
     if (rc == 0 && r->logprobs)
         rc = put_blob(s, r->logprobs, array_bytes, "f32", &logprobs_id, err);
+    if (rc == 0 && r->confidences)
+        rc = put_blob(s, r->confidences, array_bytes, "f32", &confidences_id, err);
     if (rc < 0)
         return rc;
     store_bind_text(&b, job_id);
@@ -360,6 +368,7 @@ static int put_node(struct store *s, const char *job_id, const struct pd_node_re
     store_bind_int(&b, text_id);
     store_bind_int_or_null(&b, tokens_id, 0);
     store_bind_int_or_null(&b, logprobs_id, 0);
+    store_bind_int_or_null(&b, confidences_id, 0);
     store_bind_int(&b, r->n_tokens);
     store_bind_real(&b, r->logprob);
     store_bind_text(&b, r->finish);

@@ -9,6 +9,7 @@ STRATEGY_SRCS = \
 	strategies/beam.c \
 	strategies/best_of_n.c \
 	strategies/budget_force.c \
+	strategies/deepconf.c \
 	strategies/dvts.c \
 	strategies/early_stopping_consistency.c \
 	strategies/elastic.c \

@@ -66,6 +66,7 @@ UNIT_TESTS = \
 	tests/unit/test_strategies_asking \
 	tests/unit/test_strategies_astar \
 	tests/unit/test_strategies_cope \
+	tests/unit/test_strategies_deepconf \
 	tests/unit/test_strategies_dvts \
 	tests/unit/test_strategies_first \
 	tests/unit/test_strategies_hogwild \

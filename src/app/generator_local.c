@@ -186,7 +186,7 @@ static void release(struct pd_generator *g, struct pd_lane *lane)
     free(f);
     lane->impl = NULL;
     lane->tokens = lane->top_ids = NULL;
-    lane->logprobs = lane->logits = lane->top_logprobs = NULL;
+    lane->logprobs = lane->logits = lane->top_logprobs = lane->confidences = NULL;
 }
 
 static struct flight *flight_new(struct local *l, struct pd_lane *p, struct race *race)
@@ -228,6 +228,9 @@ static struct flight *flight_new(struct local *l, struct pd_lane *p, struct race
         f->req.sampling.top_p = (float)p->sampling->top_p;
         f->req.sampling.min_p = (float)p->sampling->min_p;
         f->req.n_top = p->sampling->n_top;
+        f->req.confidence =
+            (struct eng_confidence){p->sampling->confidence.top, p->sampling->confidence.window,
+                                    p->sampling->confidence.least};
         f->adjust = (struct eng_adjust){.presence = (float)p->sampling->presence_penalty,
                                         .frequency = (float)p->sampling->frequency_penalty,
                                         .seen = p->seen,
@@ -300,6 +303,7 @@ static int submit(struct pd_generator *g, struct pd_lane *const *lanes, size_t n
         lanes[i]->logprobs = reqs[i]->logprobs;
         lanes[i]->top_ids = reqs[i]->top_ids;
         lanes[i]->top_logprobs = reqs[i]->top_logprobs;
+        lanes[i]->confidences = reqs[i]->confidences;
     }
     if (rc < 0) {
         if (race && race->n_lanes == 0)
@@ -313,11 +317,15 @@ static int submit(struct pd_generator *g, struct pd_lane *const *lanes, size_t n
 
 static int wait_one(struct pd_generator *g, int64_t deadline_ns, struct pd_lane **out)
 {
-    static const enum pd_lane_end end[] = {
-        [ENG_FINISH_NONE] = PD_END_LENGTH,   [ENG_FINISH_EOS] = PD_END_EOS,
-        [ENG_FINISH_STOP] = PD_END_STOP,     [ENG_FINISH_LENGTH] = PD_END_LENGTH,
-        [ENG_FINISH_CTX] = PD_END_CTX,       [ENG_FINISH_RACE] = PD_END_RACE,
-        [ENG_FINISH_CANCEL] = PD_END_CANCEL, [ENG_FINISH_ERROR] = PD_END_ERROR};
+    static const enum pd_lane_end end[] = {[ENG_FINISH_NONE] = PD_END_LENGTH,
+                                           [ENG_FINISH_EOS] = PD_END_EOS,
+                                           [ENG_FINISH_STOP] = PD_END_STOP,
+                                           [ENG_FINISH_LENGTH] = PD_END_LENGTH,
+                                           [ENG_FINISH_CTX] = PD_END_CTX,
+                                           [ENG_FINISH_RACE] = PD_END_RACE,
+                                           [ENG_FINISH_CONFIDENCE] = PD_END_CONFIDENCE,
+                                           [ENG_FINISH_CANCEL] = PD_END_CANCEL,
+                                           [ENG_FINISH_ERROR] = PD_END_ERROR};
     struct pd_link *link;
     struct eng_req *r;
     struct pd_lane *lane;

@@ -78,6 +78,16 @@ static void put_text(struct pd_jw *w, const char *key, const char *text)
     pd_jw_strz(w, text);
 }
 
+/* Below 0: not known. */
+static void put_int(struct pd_jw *w, const char *key, int64_t v)
+{
+    pd_jw_key(w, key);
+    if (v < 0)
+        pd_jw_null(w);
+    else
+        pd_jw_int(w, v);
+}
+
 static void put_uint(struct pd_jw *w, const char *key, uint64_t v)
 {
     pd_jw_key(w, key);
@@ -782,12 +792,10 @@ static void result_line(const struct recipe *re, const struct planned *j,
     put_uint(&w, "cached", row->cached);
     put_uint(&w, "scored", row->scored);
     put_uint(&w, "nodes", row->n_nodes);
+    put_int(&w, "scorer_passes", row->scorer_passes);
+    put_int(&w, "sequential", row->sequential);
     pd_jw_end_object(&w);
-    pd_jw_key(&w, "wall_ms");
-    if (row->wall_ms < 0)
-        pd_jw_null(&w);
-    else
-        pd_jw_int(&w, row->wall_ms);
+    put_int(&w, "wall_ms", row->wall_ms);
     put_text(&w, "digest", row->digest);
     put_text(&w, "trace", row->id);
     pd_jw_end_object(&w);

@@ -25,4 +25,5 @@ src_base_libbase_a_SOURCES = \
 	src/base/rng.c \
 	src/base/rng.h \
 	src/base/str.c \
-	src/base/str.h
+	src/base/str.h \
+	src/base/window.h

@@ -28,6 +28,7 @@ struct pd_job_rec {
     int64_t answer_node;                         /* -1: none */
     const char *answer;                          /* may be NULL */
     int correct;                                 /* 1, 0, or -1: not graded */
+    int64_t sequential, scorer_passes;           /* see pd_usage; -1: not known */
     const char *error;                           /* may be NULL */
     const char *digest;                          /* hex, NULL until finished */
 };
@@ -40,6 +41,7 @@ struct pd_node_rec {
     struct pd_str text;
     const int32_t *tokens;
     const float *logprobs;     /* one a token; NULL for forced text */
+    const float *confidences;  /* one a token; NULL: nobody asked for them */
     const int32_t *top_ids;    /* [n_tokens][n_top], the likeliest at each; not stored */
     const float *top_logprobs; /* theirs */
     uint32_t n_top;

@@ -14,6 +14,16 @@
 
 struct pd_gctx; /* a token sequence with whatever cache the engine keeps for it */
 
+/* How sure the model is of a token: -1/top times the sum of the log-probabilities (temperature 1)
+ * of the `top` likeliest, at most PD_CONFIDENCE_TOP; 0: nobody asks. A lane ends with the token at
+ * which the mean over the last `window` tokens, once it has so many, is below `least` (0: never).
+ */
+#define PD_CONFIDENCE_TOP 20
+struct pd_confidence {
+    uint32_t top, window;
+    double least;
+};
+
 struct pd_sampling {
     double temperature; /* 0: arg-max */
     int top_k;          /* 0: off */
@@ -22,18 +32,20 @@ struct pd_sampling {
     const struct pd_bias *bias;                 /* added to logits */
     size_t n_bias;
     uint32_t n_top; /* likeliest tokens to tell with each drawn one; they are at temperature 1 */
+    struct pd_confidence confidence;
 };
 
 enum pd_lane_op { PD_LANE_PREFILL, PD_LANE_GENERATE, PD_LANE_READ };
 
 enum pd_lane_end {
-    PD_END_EOS,    /* the model ended its turn; the end token is the last one */
-    PD_END_STOP,   /* the stop string was completed */
-    PD_END_LINE,   /* one of the line's stop strings was, which may begin before the lane */
-    PD_END_LENGTH, /* max_tokens */
-    PD_END_CTX,    /* the context is full */
-    PD_END_RACE,   /* the race was decided */
-    PD_END_CANCEL, /* cancelled; what was drawn is kept */
+    PD_END_EOS,        /* the model ended its turn; the end token is the last one */
+    PD_END_STOP,       /* the stop string was completed */
+    PD_END_LINE,       /* one of the line's stop strings was, which may begin before the lane */
+    PD_END_LENGTH,     /* max_tokens */
+    PD_END_CTX,        /* the context is full */
+    PD_END_RACE,       /* the race was decided */
+    PD_END_CONFIDENCE, /* its confidence fell below what was asked for */
+    PD_END_CANCEL,     /* cancelled; what was drawn is kept */
     PD_END_ERROR,
 };
 
@@ -57,11 +69,12 @@ struct pd_lane {
     const int32_t *labels;
     uint32_t n_labels;
     /* out; arrays belong to the generator until release() */
-    const int32_t *tokens; /* these four from submit() on, as many as progress() says */
+    const int32_t *tokens; /* these five from submit() on, as many as progress() says */
     const float *logprobs;
     const int32_t *top_ids; /* [n_tokens][sampling.n_top] */
     const float *top_logprobs;
-    const float *logits; /* [n_at][n_labels] */
+    const float *confidences; /* one a token; NULL: nobody asked, or the engine cannot tell */
+    const float *logits;      /* [n_at][n_labels] */
     uint32_t n_tokens, n_prompt, n_cached;
     enum pd_lane_end end;
     struct pd_err err;

@@ -82,6 +82,16 @@ void search_node_tokens(struct search *s, struct node *n, const int32_t *tokens,
         s->oom = true;
 }
 
+/* What is known of each of its tokens besides. */
+static void keep_confidences(struct search *s, struct node *n, const float *confidences)
+{
+    if (!confidences || !n->n_tokens)
+        return;
+    n->confidences = pd_arena_memdup(s->arena, confidences, n->n_tokens * sizeof *confidences);
+    if (!n->confidences)
+        s->oom = true;
+}
+
 /* The node's text, of which `text` is the beginning that is known: what the listener lacks. */
 static void tell(struct search *s, struct node *n, struct pd_str text, struct pd_piece *p)
 {
@@ -192,6 +202,7 @@ int search_node_serve(struct search *s, struct node *n, const struct pd_node_rec
         return pd_fail(err, PD_EDIFFER,
                        "node %" PRIu32 " of the stored trace belongs to another branch", n->id);
     search_node_tokens(s, n, r->tokens, r->logprobs, r->n_tokens);
+    keep_confidences(s, n, r->confidences);
     n->text = (struct pd_str){pd_arena_dup(s->arena, r->text), r->text.len};
     n->finish = pd_arena_dup(s->arena, pd_str_of(r->finish));
     n->stop = r->stop ? pd_arena_dup(s->arena, pd_str_of(r->stop)) : NULL;
@@ -203,11 +214,11 @@ int search_node_serve(struct search *s, struct node *n, const struct pd_node_rec
         if (strcmp(r->status, search_status_name(all[i])) == 0)
             n->status = all[i];
     if (strcmp(r->status, "pruned") == 0) /* what it was before: the strategy will prune it again */
-        n->status = strcmp(r->finish, "eos") == 0             ? NODE_FINISHED
-                    : strcmp(r->finish, "stop") == 0          ? NODE_FINISHED
-                    : strcmp(r->finish, "cut") != 0           ? NODE_OPEN
-                    : n->stop && strcmp(n->stop, "race") == 0 ? NODE_OPEN
-                                                              : NODE_TRUNCATED;
+        n->status = strcmp(r->finish, "eos") == 0    ? NODE_FINISHED
+                    : strcmp(r->finish, "stop") == 0 ? NODE_FINISHED
+                    : strcmp(r->finish, "cut") != 0  ? NODE_OPEN
+                    : search_node_held(n)            ? NODE_OPEN
+                                                     : NODE_TRUNCATED;
     note_cut(s, n);
     n->call = r->call_id;
     n->created_ms = r->created_ms;
@@ -232,6 +243,11 @@ static int differs(struct search *s, const struct node *n, const struct pd_node_
                            "node %" PRIu32 ", token %" PRIu32
                            ": log-probability %.9g now, %.9g stored",
                            n->id, i, (double)n->logprobs[i], (double)r->logprobs[i]);
+        if (n->confidences && r->confidences &&
+            memcmp(&n->confidences[i], &r->confidences[i], sizeof(float)) != 0)
+            return pd_fail(err, PD_EDIFFER,
+                           "node %" PRIu32 ", token %" PRIu32 ": confidence %.9g now, %.9g stored",
+                           n->id, i, (double)n->confidences[i], (double)r->confidences[i]);
     }
     if (n->n_tokens != r->n_tokens || strcmp(n->finish, r->finish) != 0)
         return pd_fail(err, PD_EDIFFER,
@@ -289,8 +305,13 @@ static int each_sprout(struct search *s, struct pd_lane *lane, struct pd_err *er
         goto out;
     }
     n->call = rc;
+    if (lane->sampling->confidence.top && !lane->confidences) {
+        rc = pd_fail(err, PD_EINVAL, "'%s' does not tell how sure it is of its tokens", writer(s));
+        goto out;
+    }
     search_node_tokens(s, n, lane->tokens, lane->logprobs, lane->n_tokens);
     keep_top(s, n, lane);
+    keep_confidences(s, n, lane->confidences);
     n->status = NODE_TRUNCATED;
     n->finish = "cut";
     switch (lane->end) {
@@ -315,6 +336,10 @@ static int each_sprout(struct search *s, struct pd_lane *lane, struct pd_err *er
         break;
     case PD_END_RACE:
         n->stop = "race";
+        n->status = NODE_OPEN;
+        break;
+    case PD_END_CONFIDENCE:
+        n->stop = "confidence";
         n->status = NODE_OPEN;
         break;
     case PD_END_CTX:
@@ -583,7 +608,8 @@ static void prepare(struct search *s, struct sprout *sp, const struct node *p,
                                         .top_k = c->top_k,
                                         .top_p = c->top_p,
                                         .min_p = c->min_p,
-                                        .n_top = (uint32_t)c->top_logprobs};
+                                        .n_top = (uint32_t)c->top_logprobs,
+                                        .confidence = s->confidence};
     sp->heard = PD_BUF_INIT(1 << 24);
     sp->lane = (struct pd_lane){.op = PD_LANE_GENERATE,
                                 .sampling = &sp->sampling,
@@ -900,6 +926,7 @@ int search_wrap(struct search *s, struct node *parent, uint32_t max, struct node
 {
     struct pd_common common = s->job->common;
     struct pd_budget budget = s->job->budget;
+    struct pd_confidence confidence = s->confidence;
     const char *stopped = s->stopped;
     int rc;
 
@@ -909,9 +936,11 @@ int search_wrap(struct search *s, struct node *parent, uint32_t max, struct node
     s->job->common.max_tokens = (int)(parent->path_tokens + max);
     s->job->budget.wrap_up = NULL;
     s->job->budget.nodes = 0;
+    s->confidence = (struct pd_confidence){0};
     rc = grow(s, &parent, 1, &(struct grow_how){.until = UNTIL_END, .greedy = true}, out, err);
     s->job->common = common;
     s->job->budget = budget;
+    s->confidence = confidence;
     s->stopped = stopped;
     return rc;
 }

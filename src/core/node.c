@@ -27,9 +27,20 @@ bool search_failed(const struct node *n)
     return n->status == NODE_FAILED;
 }
 
+bool search_node_held(const struct node *n)
+{
+    return n->stop && (strcmp(n->stop, "race") == 0 || strcmp(n->stop, "confidence") == 0);
+}
+
 bool search_cut_off(const struct node *n)
 {
-    return n->status == NODE_OPEN && n->stop && strcmp(n->stop, "race") == 0;
+    return n->status == NODE_OPEN && search_node_held(n);
+}
+
+const float *search_confidences(const struct node *n, uint32_t *out_n)
+{
+    *out_n = n->confidences ? n->n_tokens : 0;
+    return n->confidences;
 }
 
 uint32_t search_id(const struct node *n)
@@ -165,6 +176,7 @@ void search_node_rec(const struct node *n, uint32_t n_top, struct pd_node_rec *o
                                 .text = n->text,
                                 .tokens = n->tokens,
                                 .logprobs = n->logprobs,
+                                .confidences = n->confidences,
                                 .top_ids = n->top_ids,
                                 .top_logprobs = n->top_logprobs,
                                 .n_top = n->top_ids ? n_top : 0,

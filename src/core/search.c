@@ -74,6 +74,11 @@ void search_set_temperature(struct search *s, double temperature)
     s->temperature = temperature;
 }
 
+void search_set_confidence(struct search *s, int top, int window, double least)
+{
+    s->confidence = (struct pd_confidence){(uint32_t)top, (uint32_t)window, least};
+}
+
 int search_event(struct search *s, const char *type, const char *json, struct pd_err *err)
 {
     const struct pd_sink *sink = s->job->sink;

@@ -92,6 +92,11 @@ int search_close(struct search *s, struct node *node, struct pd_err *err);
 void search_prune(struct search *s, struct node *node, const char *why);
 /* What is sampled from now on is sampled at this temperature; it begins with the job's. */
 void search_set_temperature(struct search *s, double temperature);
+/* Of what is sampled from now on the confidence of each token is kept (search_confidences): -1/top
+ * times the sum of the log-probabilities of the `top` likeliest, at most 20; 0: no more. A line is
+ * cut off (search_cut_off) with the token at which the mean over its last `window` tokens, once
+ * they are so many, is below `least`; window 0: none is. */
+void search_set_confidence(struct search *s, int top, int window, double least);
 
 /* ---- judging and deciding ------------------------------------------------------------------ */
 
@@ -136,7 +141,9 @@ bool search_finished(const struct node *n); /* its line ended by itself (end of 
 bool search_open(const struct node *n);     /* it can be extended */
 bool search_failed(const struct node *n);   /* an empty or repeated step, a prompt too long for the
                                                model: it leads nowhere */
-bool search_cut_off(const struct node *n);  /* open, but cut off by a race */
+bool search_cut_off(const struct node *n);  /* open, but cut off by a race, or for its confidence */
+/* One for each token of its own; NULL: nobody asked. */
+const float *search_confidences(const struct node *n, uint32_t *out_n);
 bool search_scored(const struct node *n);
 /* Canonical answer of its line; "" when there is none. */
 const char *search_key(const struct node *n);

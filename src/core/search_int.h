@@ -25,7 +25,8 @@ struct node {
     enum node_status status;
     const char *finish, *stop, *prune_reason;
     const int32_t *tokens;
-    const float *logprobs; /* NULL: forced */
+    const float *logprobs;    /* NULL: forced */
+    const float *confidences; /* NULL: nobody asked */
     const int32_t *top_ids;
     const float *top_logprobs; /* [n_tokens][common.top_logprobs]; NULL: not of this run */
     uint32_t n_tokens;
@@ -74,9 +75,10 @@ struct search {
     bool answered, abstained;
     enum search_role role; /* who writes, while grow() runs */
     double temperature;    /* of what is sampled from now on */
-    uint64_t spent;        /* generated tokens of recorded nodes: what the budget counts */
-    uint64_t decisions;    /* search_random's counter */
-    uint64_t search_key;   /* branch "search" */
+    struct pd_confidence confidence;
+    uint64_t spent;      /* generated tokens of recorded nodes: what the budget counts */
+    uint64_t decisions;  /* search_random's counter */
+    uint64_t search_key; /* branch "search" */
     struct pd_usage usage;
     int64_t started_ns, deadline_ns;
     bool timed_out;      /* lanes were cut off by the clock */
@@ -135,6 +137,8 @@ void search_node_rec(const struct node *n, uint32_t n_top, struct pd_node_rec *o
 int search_node_record(struct search *s, struct node *n, struct pd_err *err);
 const struct pd_node_rec *search_stored_node(const struct search *s, uint32_t id);
 const struct pd_score_rec *search_stored_score(const struct search *s, uint32_t node_id);
+/* It was cut off where it could have gone on. */
+bool search_node_held(const struct node *n);
 void search_node_drop_ctx(struct search *s, struct node *n);
 const char *search_status_name(enum node_status st);
 uint64_t search_subkey(uint64_t key, uint64_t a, uint64_t b);

@@ -38,6 +38,8 @@ void pd_trace_digest(const struct pd_trace *t, char hex[65])
         pd_sha256_add_u64(h, n->logprobs && n->n_tokens);
         if (n->logprobs)
             pd_sha256_add(h, n->logprobs, n->n_tokens * sizeof *n->logprobs);
+        if (n->confidences) /* a trace without them is digested as before there were any */
+            pd_sha256_add(h, n->confidences, n->n_tokens * sizeof *n->confidences);
         for (; k < t->n_scores && t->scores[k].node_id <= n->id; k++) {
             const struct pd_score_rec *sc = &t->scores[k];
 

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/queue.h" /* pd_container_of */
 #include "base/str.h"
+#include "base/window.h"
 #include "core/search_int.h"
 
 #define LANES_MAX 64 /* from one prompt that fake_lane knows */
@@ -28,7 +29,8 @@ struct fake_flight { /* what a lane needs of its generator */
         *race; /* how many have finished; shared by the lanes of a submit, freed with the last */
     size_t index;
     int32_t *tokens;
-    float *logprobs, *logits;
+    float *logprobs, *logits, *confidences;
+    double confidence_sum;
     struct pd_buf tail; /* text so far: what was before, and what was drawn */
     int32_t *top_ids;
     float *top_logprobs;
@@ -112,6 +114,12 @@ size_t fake_prompt(const int32_t *ids, size_t n)
     while (n > 0 && ids[n - 1] != FAKE_TURN)
         n--;
     return n;
+}
+
+float fake_doubt(struct fake *f, const struct fake_place *at)
+{
+    (void)f;
+    return (float)(mix(at->key, at->n) % 1024) / 128;
 }
 
 float fake_opinion(struct fake *f, const int32_t *ids, size_t n, int32_t label)
@@ -365,6 +373,10 @@ static void take_off(struct fake *f, struct pd_lane *l, size_t index, unsigned *
         x->tokens = malloc(room * sizeof *x->tokens);
         x->logprobs = malloc(room * sizeof *x->logprobs);
         assert(x->tokens && x->logprobs);
+        if (l->sampling->confidence.top) {
+            x->confidences = malloc(room * sizeof *x->confidences);
+            assert(x->confidences);
+        }
         if (l->line_stops)
             pd_buf_adds(&x->tail, l->before);
         if (l->sampling->n_top) {
@@ -381,6 +393,7 @@ static void take_off(struct fake *f, struct pd_lane *l, size_t index, unsigned *
     l->logprobs = x->logprobs;
     l->top_ids = x->top_ids;
     l->top_logprobs = x->top_logprobs;
+    l->confidences = x->confidences;
     l->n_prompt = (uint32_t)c->n;
     l->n_cached = (uint32_t)c->n_kv;
     c->busy = true;
@@ -469,6 +482,15 @@ static struct fake_place place(struct fake_flight *x)
     return (struct fake_place){x->seen, n, l->key, l->sampling->temperature};
 }
 
+static bool loses_confidence(struct fake_flight *x)
+{
+    const struct pd_confidence *c = &x->lane->sampling->confidence;
+
+    return c->top && c->window &&
+           pd_window_mean(x->confidences, x->n, c->window, &x->confidence_sum) < c->least &&
+           x->n >= c->window;
+}
+
 static void draw(struct fake *f, struct fake_flight *x)
 {
     struct pd_lane *l = x->lane;
@@ -479,6 +501,8 @@ static void draw(struct fake *f, struct fake_flight *x)
 
     evaluate(f, c, SIZE_MAX);
     x->tokens[x->n] = f->next(f, &at, &x->logprobs[x->n]);
+    if (x->confidences)
+        x->confidences[x->n] = f->confidence(f, &at);
     for (uint32_t k = 0; k < n_top; k++) { /* itself, and its neighbours */
         x->top_ids[x->n * n_top + k] = (x->tokens[x->n] + (int32_t)k) % FAKE_EOS;
         x->top_logprobs[x->n * n_top + k] = x->logprobs[x->n] - (float)k;
@@ -493,6 +517,8 @@ static void draw(struct fake *f, struct fake_flight *x)
     else if (l->stop && pd_str_find(pd_str_sub(pd_buf_str(&x->tail), n_before, x->tail.len),
                                     pd_str_of(l->stop)) >= 0)
         end(x, PD_END_STOP);
+    else if (loses_confidence(x))
+        end(x, PD_END_CONFIDENCE);
     else if (x->n == l->max_tokens)
         end(x, PD_END_LENGTH);
     else if (at.n + 1 + c->n_blocks >= f->n_ctx)
@@ -621,10 +647,11 @@ static void release(struct pd_generator *g, struct pd_lane *lane)
     free(x->logits);
     free(x->top_ids);
     free(x->top_logprobs);
+    free(x->confidences);
     free(x);
     lane->impl = NULL;
     lane->tokens = lane->top_ids = NULL;
-    lane->logprobs = lane->logits = lane->top_logprobs = NULL;
+    lane->logprobs = lane->logits = lane->top_logprobs = lane->confidences = NULL;
 }
 
 static const struct pd_generator_ops ops = {
@@ -655,6 +682,7 @@ void fake_init(struct fake *f, const char *name)
     *f = (struct fake){.g = {&ops, name},
                        .next = fake_babble,
                        .logit = fake_opinion,
+                       .confidence = fake_doubt,
                        .n_ctx = 4096,
                        .answers = 3,
                        .fail_at = -1,

@@ -31,12 +31,13 @@ struct fake_place { /* where a token is to be drawn */
 struct fake {
     struct pd_generator g; /* hand &fake.g to the job */
 
-    /* The world; fake_init sets fake_babble and fake_opinion. Both must be pure. */
+    /* The world; fake_init sets fake_babble, fake_opinion and fake_doubt. All must be pure. */
     int32_t (*next)(struct fake *f, const struct fake_place *at, float *out_logprob);
     float (*logit)(struct fake *f, const int32_t *ids, size_t n,
-                   int32_t label); /* behind ids[0..n) */
-    void *world;                   /* for the callbacks */
-    uint64_t root_key;             /* of the job (trial_init sets it): fake_lane needs it */
+                   int32_t label);                                    /* behind ids[0..n) */
+    float (*confidence)(struct fake *f, const struct fake_place *at); /* of what is drawn there */
+    void *world;                                                      /* for the callbacks */
+    uint64_t root_key; /* of the job (trial_init sets it): fake_lane needs it */
     uint32_t n_ctx;
     unsigned answers; /* fake_babble: how many different answers there are (3) */
 
@@ -77,5 +78,7 @@ int32_t fake_babble(struct fake *f, const struct fake_place *at, float *out_logp
 int32_t fake_script(struct fake *f, const struct fake_place *at, float *out_logprob);
 /* logit: an arbitrary number in [-4, 4) that depends on all of ids and on the label. */
 float fake_opinion(struct fake *f, const int32_t *ids, size_t n, int32_t label);
+/* confidence: an arbitrary number in [0, 8) that depends on key and position. */
+float fake_doubt(struct fake *f, const struct fake_place *at);
 
 #endif

@@ -89,6 +89,7 @@ static int put_node(void *self, const char *job, const struct pd_node_rec *n, st
     r->node.text.ptr = keep(m, n->text.ptr, n->text.len);
     r->node.tokens = keep(m, n->tokens, n->n_tokens * sizeof *n->tokens);
     r->node.logprobs = keep(m, n->logprobs, n->n_tokens * sizeof *n->logprobs);
+    r->node.confidences = keep(m, n->confidences, n->n_tokens * sizeof *n->confidences);
     r->node.finish = keep_str(m, n->finish);
     r->node.stop = keep_str(m, n->stop);
     return 0;

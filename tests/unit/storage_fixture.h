@@ -77,6 +77,8 @@ static inline struct pd_job_rec job_rec(const char *id)
         .created_ms = 1000,
         .answer_node = -1,
         .correct = -1,
+        .sequential = -1,
+        .scorer_passes = -1,
     };
 }
 

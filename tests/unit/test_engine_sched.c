@@ -418,6 +418,71 @@ static void test_line_stops(void **state)
     eng_close(e);
 }
 
+/* Confidence is that of the k likeliest; a request ends with the first token at which the mean of
+ * the last `window` is below what it asked for, and says the same until then as one that did not
+ * ask, guessing or not. */
+static void test_confidence(void **state)
+{
+    struct eng *e = fx_eng(NULL, 2, 0, 0);
+    struct eng_model *m = fx_model(e, "tiny-base-Q8_0.gguf");
+    struct eng_req whole, cut;
+    const uint32_t window = 6;
+    uint32_t want = 0;
+    double least = 0, low = 1e9;
+    size_t n;
+    int32_t *ids = fx_prompt(m, questions[0], &n);
+
+    (void)state;
+    whole = fx_generate(fx_ctx(e, m, ids, n), 0.9f, 5, 60);
+    whole.n_top = 4;
+    whole.confidence = (struct eng_confidence){4, 0, 1e9}; /* no window: it is not watched */
+    fx_run(e, &whole, 1);
+    assert_true(whole.n_tokens > 2 * window);
+    for (uint32_t i = 0; i < whole.n_tokens; i++) {
+        double sum = 0;
+
+        for (uint32_t k = 0; k < 4; k++)
+            sum -= (double)whole.top_logprobs[4 * i + k];
+        assert_true(whole.confidences[i] == (float)(sum / 4));
+    }
+    for (uint32_t i = window; i < whole.n_tokens; i++) { /* the lowest but for the first group */
+        double mean = 0;
+
+        for (uint32_t k = i + 1 - window; k <= i; k++)
+            mean += (double)whole.confidences[k] / window;
+        least = mean < low ? mean + 1e-6 : least;
+        want = mean < low ? i + 1 : want;
+        low = mean < low ? mean : low;
+    }
+    for (int speculate = 0; speculate < 2; speculate++) {
+        cut = fx_generate(fx_ctx(e, m, ids, n), 0.9f, 5, 60);
+        cut.confidence = (struct eng_confidence){4, window, least};
+        cut.speculate = speculate ? ENG_SPECULATE_LOOKUP : ENG_SPECULATE_OFF;
+        cut.draft_always = true;
+        fx_run(e, &cut, 1);
+        assert_int_equal(cut.finish, ENG_FINISH_CONFIDENCE);
+        assert_in_range(cut.n_tokens, window, want);
+        assert_memory_equal(cut.tokens, whole.tokens, cut.n_tokens * sizeof *cut.tokens);
+        assert_memory_equal(cut.confidences, whole.confidences,
+                            cut.n_tokens * sizeof *cut.confidences);
+        low = 0;
+        for (uint32_t k = cut.n_tokens - window; k < cut.n_tokens; k++)
+            low += (double)cut.confidences[k] / window;
+        assert_true(low < least);
+        eng_ctx_free(cut.ctx);
+        eng_req_done(&cut);
+    }
+    cut = fx_generate(fx_ctx(e, m, ids, n), 0.9f, 5, 60);
+    cut.confidence.k = ENG_MAX_TOP + 1;
+    assert_int_equal(eng_run(e, (struct eng_req *const[]){&cut}, 1, NULL), PD_EINVAL);
+    eng_ctx_free(cut.ctx);
+    eng_ctx_free(whole.ctx);
+    eng_req_done(&whole);
+    free(ids);
+    eng_model_unref(m);
+    eng_close(e);
+}
+
 /* Penalties go by what the line says, whether this request has drawn it or an earlier one; a bias
  * that forbids what was drawn changes it; the likeliest token is the one that greed takes. */
 static void test_adjusted(void **state)
@@ -640,12 +705,13 @@ static void test_speed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_q8_0),   cmocka_unit_test(test_same_f16),
-        cmocka_unit_test(test_race),        cmocka_unit_test(test_race_refusals),
-        cmocka_unit_test(test_cancel),      cmocka_unit_test(test_stops),
-        cmocka_unit_test(test_line_stops),  cmocka_unit_test(test_adjusted),
-        cmocka_unit_test(test_not_numbers), cmocka_unit_test(test_config),
-        cmocka_unit_test(test_threads),     cmocka_unit_test(test_speed),
+        cmocka_unit_test(test_same_q8_0),  cmocka_unit_test(test_same_f16),
+        cmocka_unit_test(test_race),       cmocka_unit_test(test_race_refusals),
+        cmocka_unit_test(test_cancel),     cmocka_unit_test(test_stops),
+        cmocka_unit_test(test_line_stops), cmocka_unit_test(test_adjusted),
+        cmocka_unit_test(test_confidence), cmocka_unit_test(test_not_numbers),
+        cmocka_unit_test(test_config),     cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_speed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

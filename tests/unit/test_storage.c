@@ -26,6 +26,7 @@
 
 static const int32_t tokens[] = {1, -2, 2147483647, INT32_MIN};
 static const float logprobs[] = {-0.5f, -0.0f, -1e-38f, -INFINITY};
+static const float confidences[] = {3.5f, 0.0f, 1e-38f, 17.25f};
 static const double steps[] = {0.1, 1.0 / 3.0, 5e-324, 1.7976931348623157e308};
 
 static void put_everything(struct store *s, const char *id)
@@ -47,6 +48,7 @@ static void put_everything(struct store *s, const char *id)
                             .text = PD_STR(""),
                             .tokens = tokens,
                             .logprobs = logprobs,
+                            .confidences = confidences,
                             .n_tokens = 4,
                             .logprob = -0.1,
                             .finish = "cut",
@@ -108,6 +110,8 @@ static void put_everything(struct store *s, const char *id)
     j.correct = 1;
     j.error = "none";
     j.digest = "abcd";
+    j.sequential = 1;
+    j.scorer_passes = 2;
     ok(store_job_put(s, &j, e));
 }
 
@@ -137,6 +141,8 @@ static void check_everything(struct store *s, const char *id)
     assert_int_equal(t->job.correct, 1);
     assert_z(t->job.error, "none");
     assert_z(t->job.digest, "abcd");
+    assert_int_equal(t->job.sequential, 1);
+    assert_int_equal(t->job.scorer_passes, 2);
 
     assert_int_equal(t->n_nodes, 2);
     const struct pd_node_rec *n = &t->nodes[0];
@@ -146,6 +152,7 @@ static void check_everything(struct store *s, const char *id)
     assert_memory_equal(n->text.ptr, "a\0b\xff", 5);
     assert_null(n->tokens);
     assert_null(n->logprobs);
+    assert_null(n->confidences);
     assert_null(n->prune_reason);
     assert_null(n->stop);
     assert_true(n->seed == UINT64_MAX);
@@ -161,6 +168,7 @@ static void check_everything(struct store *s, const char *id)
     assert_int_equal(n->n_tokens, 4);
     assert_memory_equal(n->tokens, tokens, sizeof(tokens));
     assert_memory_equal(n->logprobs, logprobs, sizeof(logprobs));
+    assert_memory_equal(n->confidences, confidences, sizeof(confidences));
     assert_true(n->logprob == -0.1);
     assert_z(n->finish, "cut");
     assert_z(n->stop, "race");
@@ -753,7 +761,7 @@ static void test_not_ours(void **state)
         assert_int_equal(unlink(db), 0);
         tamper("PRAGMA application_id=1347374660; PRAGMA user_version=17; CREATE TABLE t(x)");
         refused(modes[i], PD_EFORMAT, "version 17");
-        refused(modes[i], PD_EFORMAT, "up to 3");
+        refused(modes[i], PD_EFORMAT, "up to 4");
         assert_int_equal(unlink(db), 0);
     }
     write_file(db, "", 0, 0);
