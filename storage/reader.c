@@ -211,14 +211,21 @@ static void find_job(struct reading *r, const char *asked, char out_id[PD_JOB_ID
     pd_buf_done(&ids);
 }
 
+const char *store_read_column(const struct reading *r, int since, const char *name)
+{
+    return store_db_version(r->s->rdb) >= since ? name : "NULL";
+}
+
 static void load_job(struct reading *r, const char *id, struct pd_job_rec *j)
 {
-    store_read_begin(
-        r,
-        "SELECT j.id,problem_key,repeat,strategy,options,model,scorer,seed,status,stopped_by,"
-        "b.data,budget,created_ms,started_ms,finished_ms,answer_node,answer,correct,error,"
-        "digest FROM job j LEFT JOIN blob b ON b.id=j.request_id WHERE j.id=?",
-        id);
+    char sql[400];
+
+    snprintf(sql, sizeof(sql),
+             "SELECT j.id,problem_key,repeat,strategy,options,model,scorer,seed,status,stopped_by,"
+             "b.data,budget,created_ms,started_ms,finished_ms,answer_node,answer,correct,error,"
+             "digest,run_id,%s,%s FROM job j LEFT JOIN blob b ON b.id=j.request_id WHERE j.id=?",
+             store_read_column(r, 3, "variant"), store_read_column(r, 4, "sequential"));
+    store_read_begin(r, sql, id);
     if (store_read_next(r)) {
         j->id = store_take_text(r);
         j->problem_key = store_take_text(r);
@@ -240,6 +247,9 @@ static void load_job(struct reading *r, const char *id, struct pd_job_rec *j)
         j->correct = (int)store_take_int_or(r, -1);
         j->error = store_take_text(r);
         j->digest = store_take_text(r);
+        j->run_id = store_take_text(r);
+        j->variant = store_take_text(r);
+        j->sequential = store_take_int_or(r, -1);
     }
     store_read_end(r);
 }

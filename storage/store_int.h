@@ -11,7 +11,7 @@
 #include "storage/storage.h"
 
 #define STORE_APPLICATION_ID 0x504F4E44 /* "POND" */
-#define STORE_USER_VERSION   3
+#define STORE_USER_VERSION   4
 #define STORE_BUSY_MS        10000 /* another process's commit takes milliseconds; a stuck one is told */
 #define STORE_INBOX_MAX      512 /* messages, hence also rows in one transaction: it stays short */
 #define STORE_VALUE_MAX      ((size_t)256 << 20) /* bytes of one text or array; SQLite ends at 10^9 */
@@ -167,6 +167,8 @@ void store_box_free(void *is); /* NULL is fine */
 void store_read_begin(struct reading *r, const char *sql, const char *param);
 void store_read_bind_int(struct reading *r, int i, int64_t v);
 void store_read_bind_text(struct reading *r, int i, const char *z); /* z lives until the end */
+/* The name of a column that files have since that version; for older ones "NULL". */
+const char *store_read_column(const struct reading *r, int since, const char *name);
 bool store_read_next(struct reading *r); /* a row is there: its columns, from left to right */
 int64_t store_take_int(struct reading *r);
 int64_t store_take_int_or(struct reading *r, int64_t when_null);

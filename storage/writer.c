@@ -24,8 +24,8 @@ static const char *const sqls[STORE_N_STMTS] = {
     [STORE_STMT_JOB] =
         "INSERT INTO job(id,problem_key,repeat,strategy,options,model,scorer,seed,status,"
         "stopped_by,request_id,budget,created_ms,started_ms,finished_ms,answer_node,answer,"
-        "correct,error,digest,run_id,variant) "
-        "VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) "
+        "correct,error,digest,run_id,variant,sequential) "
+        "VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) "
         "ON CONFLICT(id) DO UPDATE SET problem_key=excluded.problem_key,repeat=excluded.repeat,"
         "strategy=excluded.strategy,options=excluded.options,model=excluded.model,"
         "scorer=excluded.scorer,seed=excluded.seed,status=excluded.status,"
@@ -33,7 +33,7 @@ static const char *const sqls[STORE_N_STMTS] = {
         "created_ms=excluded.created_ms,started_ms=excluded.started_ms,"
         "finished_ms=excluded.finished_ms,answer_node=excluded.answer_node,"
         "answer=excluded.answer,correct=excluded.correct,error=excluded.error,"
-        "digest=excluded.digest",
+        "digest=excluded.digest,sequential=excluded.sequential",
     [STORE_STMT_JOB_SUBMIT] = "UPDATE job SET idem_key=?2,peer_uid=?3 WHERE id=?1",
     [STORE_STMT_SUBMISSION] =
         "INSERT INTO submission(job_id,seq,client,priority,attached,body_sha256) "
@@ -189,6 +189,7 @@ static int put_job(struct store *s, const char *id, const struct pd_job_rec *r, 
     store_bind_text(&b, r->digest);
     store_bind_text(&b, r->run_id);
     store_bind_text(&b, r->variant);
+    store_bind_int_or_null(&b, r->sequential, -1);
     return run(s, STORE_STMT_JOB, b.rc, err);
 }
 

@@ -30,6 +30,7 @@ struct pd_job_rec {
     int correct;                                 /* 1, 0, or -1: not graded */
     const char *error;                           /* may be NULL */
     const char *digest;                          /* hex, NULL until finished */
+    int64_t sequential; /* longest chain of dependent decode steps; -1: not known */
 };
 
 struct pd_node_rec {
