@@ -168,8 +168,7 @@ static const char version_3[] =
     "CREATE INDEX run_recipe ON run(recipe_id);";
 
 /* job.sequential: tokens of the longest chain of dependent decode steps. */
-static const char version_4[] =
-    "ALTER TABLE job ADD COLUMN sequential INTEGER;";
+static const char version_4[] = "ALTER TABLE job ADD COLUMN sequential INTEGER;";
 
 const char *const store_schema_steps[STORE_USER_VERSION] = {version_1, version_2, version_3,
                                                             version_4};

@@ -80,8 +80,8 @@ static void costs(const struct report_run *r, struct pd_buf *out)
                      "<th>ideal seconds</th><th>joules</th></tr></thead><tbody>\n");
     for (size_t i = 0; i < r->n_variants; i++) {
         const struct report_variant *v = &r->variants[i];
-        const double figures[] = {v->tokens,       v->sequential, v->prefilled,    v->scored,
-                                  v->cost.flop,    v->cost.bytes, v->cost.eflop,   v->seconds,
+        const double figures[] = {v->tokens,       v->sequential, v->prefilled,  v->scored,
+                                  v->cost.flop,    v->cost.bytes, v->cost.eflop, v->seconds,
                                   v->cost.ideal_s, v->cost.joules};
         char text[16];
 
@@ -94,13 +94,14 @@ static void costs(const struct report_run *r, struct pd_buf *out)
         pd_buf_addz(out, "</tr>\n");
     }
     pd_buf_addz(
-        out, "</tbody></table></div>\n<p class=\"note\">In a row: tokens of the longest chain of "
-             "steps that depend on one another. FLOP: two for each weight of the models and token, "
-             "and attention; KV bytes: what decoding reads of the cache, a shared beginning once a "
-             "step; eFLOP: both, a byte as 562.5 operations unless asked otherwise (Kinetics, arXiv "
-             "2506.05333). Seconds are measured, jobs beside each other; ideal ones are of a job "
-             "alone, by measurements of <code>ponder bench</code> (arXiv 2305.02440); joules are "
-             "the machine's, shared out by seconds. -: not known.</p>\n");
+        out,
+        "</tbody></table></div>\n<p class=\"note\">In a row: tokens of the longest chain of "
+        "steps that depend on one another. FLOP: two for each weight of the models and token, "
+        "and attention; KV bytes: what decoding reads of the cache, a shared beginning once a "
+        "step; eFLOP: both, a byte as 562.5 operations unless asked otherwise (Kinetics, arXiv "
+        "2506.05333). Seconds are measured, jobs beside each other; ideal ones are of a job "
+        "alone, by measurements of <code>ponder bench</code> (arXiv 2305.02440); joules are "
+        "the machine's, shared out by seconds. -: not known.</p>\n");
 }
 
 static void coverage(const struct report_run *r, struct pd_buf *out)

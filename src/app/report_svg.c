@@ -88,9 +88,9 @@ static void draw_series(struct chart *c, const struct report *r, const struct re
     for (size_t v = first; v < run->n_variants && n < POINTS_MAX; v++) {
         series_name(&run->variants[v], other);
         if (strcmp(name, other) == 0 && is_shown(r, &run->variants[v]))
-            points[n++] = (struct chart_point){
-                {report_x(r, &run->variants[v]), run->variants[v].accuracy},
-                run->variants[v].interval};
+            points[n++] =
+                (struct chart_point){{report_x(r, &run->variants[v]), run->variants[v].accuracy},
+                                     run->variants[v].interval};
     }
     if (n == 0)
         return;

@@ -198,13 +198,12 @@ static void put_measured(const struct run *r, struct pd_jw *w)
 {
     pd_jw_object(w);
     pd_jw_key(w, "seconds");
-    pd_jw_double(w, r->seconds_before < 0 ? (double)NAN
-                                          : r->seconds_before +
-                                                (double)(pd_clock_now_ns() - r->opened_ns) / 1e9);
-    pd_jw_key(w, "energy_j");
-    pd_jw_double(w, r->joules_before < 0 || r->energy.n == 0
+    pd_jw_double(w, r->seconds_before < 0
                         ? (double)NAN
-                        : r->joules_before + r->energy.joules);
+                        : r->seconds_before + (double)(pd_clock_now_ns() - r->opened_ns) / 1e9);
+    pd_jw_key(w, "energy_j");
+    pd_jw_double(w, r->joules_before < 0 || r->energy.n == 0 ? (double)NAN
+                                                             : r->joules_before + r->energy.joules);
     pd_jw_end_object(w);
 }
 

@@ -41,8 +41,8 @@ void pd_energy_start(struct pd_energy *e, const char *root)
         char range[160];
 
         snprintf(range, sizeof range, "%s/intel-rapl:%u/max_energy_range_uj", root, zone);
-        snprintf(e->packages[e->n].path, sizeof e->packages[e->n].path, "%s/intel-rapl:%u/energy_uj",
-                 root, zone);
+        snprintf(e->packages[e->n].path, sizeof e->packages[e->n].path,
+                 "%s/intel-rapl:%u/energy_uj", root, zone);
         if (is_package(root, zone) && read_number(range, &e->packages[e->n].range_uj) &&
             read_number(e->packages[e->n].path, &e->packages[e->n].last_uj))
             e->n++;
@@ -56,7 +56,8 @@ void pd_energy_read(struct pd_energy *e)
 
         if (!read_number(e->packages[i].path, &now))
             continue;
-        e->joules += (double)(now >= last ? now - last : now + e->packages[i].range_uj - last) / 1e6;
+        e->joules +=
+            (double)(now >= last ? now - last : now + e->packages[i].range_uj - last) / 1e6;
         e->packages[i].last_uj = now;
     }
 }
