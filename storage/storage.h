@@ -135,7 +135,7 @@ struct store_run {
 };
 /* A new run, or what changed of one. */
 int store_run_put(struct store *s, const struct store_run *run, struct pd_err *err);
-/* With all its jobs. */
+/* With all its jobs, and the texts that nothing else uses. */
 int store_run_delete(struct store *s, const char *run_id, struct pd_err *err);
 struct store_runs {
     struct store_run *runs;
