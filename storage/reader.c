@@ -211,20 +211,21 @@ static void find_job(struct reading *r, const char *asked, char out_id[PD_JOB_ID
     pd_buf_done(&ids);
 }
 
-/* What version 4 added is not there in an older file that is only read. */
-static bool is_old(const struct reading *r)
+const char *store_read_column(const struct reading *r, int since, const char *name)
 {
-    return store_db_version(r->s->rdb) < 4;
+    return store_db_version(r->s->rdb) >= since ? name : "NULL";
 }
-
-#define JOB(added)                                                                                 \
-    "SELECT j.id,problem_key,repeat,strategy,options,model,scorer,seed,status,stopped_by,"         \
-    "b.data,budget,created_ms,started_ms,finished_ms,answer_node,answer,correct,error,"            \
-    "digest," added " FROM job j LEFT JOIN blob b ON b.id=j.request_id WHERE j.id=?"
 
 static void load_job(struct reading *r, const char *id, struct pd_job_rec *j)
 {
-    store_read_begin(r, is_old(r) ? JOB("NULL,NULL") : JOB("sequential,scorer_passes"), id);
+    char sql[400];
+
+    snprintf(sql, sizeof(sql),
+             "SELECT j.id,problem_key,repeat,strategy,options,model,scorer,seed,status,stopped_by,"
+             "b.data,budget,created_ms,started_ms,finished_ms,answer_node,answer,correct,error,"
+             "digest,run_id,%s,%s FROM job j LEFT JOIN blob b ON b.id=j.request_id WHERE j.id=?",
+             store_read_column(r, 3, "variant"), store_read_column(r, 4, "sequential"));
+    store_read_begin(r, sql, id);
     if (store_read_next(r)) {
         j->id = store_take_text(r);
         j->problem_key = store_take_text(r);
@@ -246,26 +247,27 @@ static void load_job(struct reading *r, const char *id, struct pd_job_rec *j)
         j->correct = (int)store_take_int_or(r, -1);
         j->error = store_take_text(r);
         j->digest = store_take_text(r);
+        j->run_id = store_take_text(r);
+        j->variant = store_take_text(r);
         j->sequential = store_take_int_or(r, -1);
-        j->scorer_passes = store_take_int_or(r, -1);
     }
     store_read_end(r);
 }
 
-#define NODES(confidences, join)                                                                   \
-    "SELECT n.id,n.parent,n.depth,n.step,n.status,n.prune_reason,t.data,n.n_tokens,k.data,"        \
-    "l.data," confidences ",n.logprob,n.finish,n.stop,n.seed,n.created_ms,n.call_id FROM node n"   \
-    " LEFT JOIN blob t ON t.id=n.text_id LEFT JOIN blob k ON k.id=n.tokens_id"                     \
-    " LEFT JOIN blob l ON l.id=n.logprobs_id" join " WHERE n.job_id=? ORDER BY n.id"
-
 static void load_nodes(struct reading *r, const char *id, struct pd_trace *t)
 {
+    char sql[500];
+
     t->nodes = rows_array(r, "SELECT count(*) FROM node WHERE job_id=?", id, sizeof(*t->nodes),
                           &t->n_nodes);
-    store_read_begin(r,
-                     is_old(r) ? NODES("NULL", "")
-                               : NODES("c.data", " LEFT JOIN blob c ON c.id=n.confidences_id"),
-                     id);
+    snprintf(sql, sizeof(sql),
+             "SELECT n.id,n.parent,n.depth,n.step,n.status,n.prune_reason,t.data,n.n_tokens,k.data,"
+             "l.data,c.data,n.logprob,n.finish,n.stop,n.seed,n.created_ms,n.call_id FROM node n"
+             " LEFT JOIN blob t ON t.id=n.text_id LEFT JOIN blob k ON k.id=n.tokens_id"
+             " LEFT JOIN blob l ON l.id=n.logprobs_id LEFT JOIN blob c ON c.id=%s"
+             " WHERE n.job_id=? ORDER BY n.id",
+             store_read_column(r, 4, "n.confidences_id"));
+    store_read_begin(r, sql, id);
     for (size_t i = 0; i < t->n_nodes && store_read_next(r); i++) {
         struct pd_node_rec *n = &t->nodes[i];
 

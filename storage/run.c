@@ -2,6 +2,7 @@
  * one statement or one transaction on the reading connection. */
 #include "storage/store_int.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,6 +10,11 @@
 
 struct runs_box {
     struct store_runs list;
+    struct pd_arena arena;
+};
+
+struct works_box {
+    struct store_run_works list; /* its rows are malloc'ed: they are counted as they come */
     struct pd_arena arena;
 };
 
@@ -122,24 +128,24 @@ static const char *or_empty(const char *z)
     return z ? z : "";
 }
 
-/* What version 4 added is not there in an older file that is only read. */
-#define JOBS(added)                                                                                \
-    "SELECT j.id,j.variant,j.problem_key,j.strategy,j.status,j.stopped_by,j.answer,j.digest,"      \
-    "j.error,j.repeat,j.correct,(SELECT count(*) FROM node n WHERE n.job_id=j.id),"                \
-    "sum(c.generated_tokens),"                                                                     \
-    "sum(CASE WHEN c.op<>'score' THEN c.prompt_tokens-c.cached_tokens END),"                       \
-    "sum(c.cached_tokens),"                                                                        \
-    "sum(CASE WHEN c.op='score' THEN c.prompt_tokens-c.cached_tokens END)," added                  \
-    ",j.finished_ms-j.started_ms"                                                                  \
-    " FROM job j LEFT JOIN call c ON c.job_id=j.id WHERE j.run_id=? GROUP BY j.id ORDER BY j.id"
-
 static void take_jobs(struct reading *r, const char *run_id, struct store_run_jobs *list,
                       size_t cap)
 {
-    store_read_begin(r,
-                     store_db_version(r->s->rdb) < 4 ? JOBS("NULL,NULL")
-                                                     : JOBS("j.sequential,j.scorer_passes"),
-                     run_id);
+    char sql[800];
+
+    snprintf(
+        sql, sizeof(sql),
+        "SELECT j.id,j.variant,j.problem_key,j.strategy,j.status,j.stopped_by,j.answer,j.digest,"
+        "j.error,j.repeat,j.correct,(SELECT count(*) FROM node n WHERE n.job_id=j.id),"
+        "sum(c.generated_tokens),"
+        "sum(CASE WHEN c.op<>'score' THEN c.prompt_tokens-c.cached_tokens END),"
+        "sum(c.cached_tokens),"
+        "sum(CASE WHEN c.op='score' THEN c.prompt_tokens-c.cached_tokens END),"
+        "j.finished_ms-j.started_ms,(SELECT count(*) FROM score s WHERE s.job_id=j.id),%s"
+        " FROM job j LEFT JOIN call c ON c.job_id=j.id WHERE j.run_id=? GROUP BY j.id"
+        " ORDER BY j.id",
+        store_read_column(r, 4, "j.sequential"));
+    store_read_begin(r, sql, run_id);
     for (; list->n < cap && store_read_next(r); list->n++) {
         struct store_run_job *j = &list->jobs[list->n];
 
@@ -159,9 +165,9 @@ static void take_jobs(struct reading *r, const char *run_id, struct store_run_jo
         j->prefilled = (uint64_t)store_take_int(r);
         j->cached = (uint64_t)store_take_int(r);
         j->scored = (uint64_t)store_take_int(r);
-        j->sequential = store_take_int_or(r, -1);
-        j->scorer_passes = store_take_int_or(r, -1);
         j->wall_ms = store_take_int_or(r, -1);
+        j->n_scores = (uint64_t)store_take_int(r);
+        j->sequential = store_take_int_or(r, -1);
     }
     store_read_end(r);
 }
@@ -194,6 +200,102 @@ void store_run_jobs_free(struct store_run_jobs *list)
 
     if (b)
         pd_arena_done(&b->arena);
+    free(b);
+}
+
+static struct store_run_work *add_work(struct reading *r, struct store_run_works *list)
+{
+    struct store_run_work *more = list->works;
+
+    if ((list->n & (list->n + 1)) == 0) /* room for 1, 3, 7, … */
+        more = reallocarray(list->works, 2 * list->n + 1, sizeof(*more));
+    if (!more) {
+        store_read_no_memory(r);
+        return NULL;
+    }
+    list->works = more;
+    return &more[list->n++];
+}
+
+/* The positions that calls read alone come first, what they share by their parents is added. */
+static void take_work(struct reading *r, const char *run_id, struct store_run_works *list)
+{
+    struct store_run_work *w;
+
+    store_read_begin(
+        r,
+        "SELECT j.variant,c.model,c.op,count(*),sum(c.prompt_tokens-c.cached_tokens),"
+        "sum(c.generated_tokens),"
+        "sum((1.0*c.prompt_tokens*c.prompt_tokens-1.0*c.cached_tokens*c.cached_tokens)/2"
+        " +1.0*c.prompt_tokens*c.generated_tokens+1.0*c.generated_tokens*c.generated_tokens/2),"
+        "sum(1.0*c.generated_tokens*c.generated_tokens/2)"
+        " FROM job j JOIN call c ON c.job_id=j.id WHERE j.run_id=? AND j.status='done'"
+        " AND j.variant IS NOT NULL GROUP BY j.variant,c.model,c.op ORDER BY 1,2,3",
+        run_id);
+    while (store_read_next(r) && (w = add_work(r, list))) {
+        w->variant = store_take_text(r);
+        w->model = store_take_text(r);
+        w->op = store_take_text(r);
+        w->n_calls = (uint64_t)store_take_int(r);
+        w->prefilled = (uint64_t)store_take_int(r);
+        w->generated = (uint64_t)store_take_int(r);
+        w->attended = store_take_real(r);
+        w->read = store_take_real(r);
+    }
+    store_read_end(r);
+    store_read_begin(
+        r,
+        "SELECT variant,model,op,sum(shared) FROM"
+        " (SELECT j.variant,c.model,c.op,max(1.0*c.prompt_tokens*c.generated_tokens) AS shared"
+        "  FROM job j JOIN node n ON n.job_id=j.id JOIN call c ON c.job_id=n.job_id"
+        "  AND c.seq=n.call_id WHERE j.run_id=? AND j.status='done' AND c.generated_tokens>0"
+        "  AND j.variant IS NOT NULL GROUP BY j.id,n.parent,c.model,c.op)"
+        " GROUP BY 1,2,3 ORDER BY 1,2,3",
+        run_id);
+    for (size_t i = 0; i < list->n && store_read_next(r);) {
+        const char *variant = store_take_text(r), *model = store_take_text(r),
+                   *op = store_take_text(r);
+        double shared = store_take_real(r);
+
+        while (r->rc == 0 && i < list->n &&
+               (strcmp(list->works[i].variant, variant) != 0 ||
+                strcmp(list->works[i].model, model) != 0 || strcmp(list->works[i].op, op) != 0))
+            i++;
+        if (r->rc == 0 && i < list->n)
+            list->works[i].read += shared;
+    }
+    store_read_end(r);
+}
+
+int store_run_work_load(struct store *s, const char *run_id, struct store_run_works **out,
+                        struct pd_err *err)
+{
+    struct works_box *b = calloc(1, sizeof(*b));
+    struct reading r = {.s = s, .err = err};
+
+    if (!b)
+        return pd_fail(err, PD_ENOMEM, "out of memory");
+    pd_arena_init(&b->arena, STORE_TRACE_MAX);
+    r.arena = &b->arena;
+    store_read_lock(&r);
+    take_work(&r, run_id, &b->list);
+    store_read_unlock(&r);
+    if (r.rc < 0) {
+        store_run_work_free(&b->list);
+        return r.rc;
+    }
+    *out = &b->list;
+    return 0;
+}
+
+void store_run_work_free(struct store_run_works *list)
+{
+    struct works_box *b = list ? pd_container_of(list, struct works_box, list) : NULL;
+
+    if (b) {
+        pd_arena_done(&b->arena);
+        free(b->list.works);
+    }
     free(b);
 }
 

@@ -167,13 +167,12 @@ static const char version_3[] =
     "CREATE INDEX call_response ON call(response_id) WHERE response_id IS NOT NULL;"
     "CREATE INDEX run_recipe ON run(recipe_id);";
 
+/* job.sequential: tokens of the longest chain of dependent decode steps. node.confidences_id: how
+ * sure the model was of each token, where a strategy goes by it. */
 static const char version_4[] =
-    /* How sure the model was of each token, where a strategy goes by it. */
-    "ALTER TABLE node ADD COLUMN confidences_id INTEGER REFERENCES blob(id);"
-    "CREATE INDEX node_confidences ON node(confidences_id) WHERE confidences_id IS NOT NULL;"
-    /* What calls do not tell of a job's cost. */
     "ALTER TABLE job ADD COLUMN sequential INTEGER;"
-    "ALTER TABLE job ADD COLUMN scorer_passes INTEGER;";
+    "ALTER TABLE node ADD COLUMN confidences_id INTEGER REFERENCES blob(id);"
+    "CREATE INDEX node_confidences ON node(confidences_id) WHERE confidences_id IS NOT NULL;";
 
 const char *const store_schema_steps[STORE_USER_VERSION] = {version_1, version_2, version_3,
                                                             version_4};

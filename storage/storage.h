@@ -135,7 +135,7 @@ struct store_run {
 };
 /* A new run, or what changed of one. */
 int store_run_put(struct store *s, const struct store_run *run, struct pd_err *err);
-/* With all its jobs. */
+/* With all its jobs, and the texts that nothing else uses. */
 int store_run_delete(struct store *s, const char *run_id, struct pd_err *err);
 struct store_runs {
     struct store_run *runs;
@@ -151,14 +151,30 @@ struct store_run_job {
     const char *stopped_by, *answer, *digest, *error;           /* NULL: none */
     uint32_t repeat;
     int correct; /* 1, 0, -1: not graded */
-    uint64_t n_nodes, generated, prefilled, cached, scored;
-    int64_t sequential, scorer_passes; /* -1: not known */
-    int64_t wall_ms;                   /* -1: not finished */
+    uint64_t n_nodes, n_scores, generated, prefilled, cached, scored;
+    int64_t wall_ms;    /* -1: not finished */
+    int64_t sequential; /* longest chain of dependent decode steps; -1: not known */
 };
 struct store_run_jobs {
     struct store_run_job *jobs; /* in the order of their ids */
     size_t n;
 };
+/* What the models did in the done jobs of a variant, by model and kind of call (op), summed. A line
+ * of g tokens behind p others attends to pg + g²/2 positions. Lines from one node are taken to
+ * decode together, so that they read what is before it once in each step. */
+struct store_run_work {
+    const char *variant, *model, *op;
+    uint64_t n_calls, prefilled, generated;
+    double attended, read;
+};
+struct store_run_works {
+    struct store_run_work *works; /* by variant */
+    size_t n;
+};
+int store_run_work_load(struct store *s, const char *run_id, struct store_run_works **out,
+                        struct pd_err *err);
+void store_run_work_free(struct store_run_works *list);
+
 int store_run_jobs_load(struct store *s, const char *run_id, struct store_run_jobs **out,
                         struct pd_err *err);
 void store_run_jobs_free(struct store_run_jobs *list);

@@ -70,6 +70,7 @@ enum store_stmt {
     STORE_STMT_JOB_BLOBS,
     STORE_STMT_JOB_DELETE,
     STORE_STMT_RUN,
+    STORE_STMT_RUN_BLOBS,
     STORE_STMT_RUN_DELETE,
     STORE_STMT_ARTIFACT_FIND,
     STORE_STMT_ARTIFACT_ADD,
@@ -167,6 +168,8 @@ void store_box_free(void *is); /* NULL is fine */
 void store_read_begin(struct reading *r, const char *sql, const char *param);
 void store_read_bind_int(struct reading *r, int i, int64_t v);
 void store_read_bind_text(struct reading *r, int i, const char *z); /* z lives until the end */
+/* The name of a column that files have since that version; for older ones "NULL". */
+const char *store_read_column(const struct reading *r, int since, const char *name);
 bool store_read_next(struct reading *r); /* a row is there: its columns, from left to right */
 int64_t store_take_int(struct reading *r);
 int64_t store_take_int_or(struct reading *r, int64_t when_null);

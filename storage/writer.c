@@ -15,6 +15,14 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 
 /* Updating in place and not INSERT OR REPLACE: that would delete the old row first, and with it, by
  * the foreign keys, all that refers to it. */
+#define BLOBS_OF(jobs)                                                                             \
+    "INSERT OR IGNORE INTO asked SELECT request_id FROM job WHERE id" jobs                         \
+    " UNION SELECT text_id FROM node WHERE job_id" jobs " AND text_id IS NOT NULL"                 \
+    " UNION SELECT tokens_id FROM node WHERE job_id" jobs " AND tokens_id IS NOT NULL"             \
+    " UNION SELECT logprobs_id FROM node WHERE job_id" jobs " AND logprobs_id IS NOT NULL"         \
+    " UNION SELECT confidences_id FROM node WHERE job_id" jobs " AND confidences_id IS NOT NULL"   \
+    " UNION SELECT request_id FROM call WHERE job_id" jobs " AND request_id IS NOT NULL"           \
+    " UNION SELECT response_id FROM call WHERE job_id" jobs " AND response_id IS NOT NULL"
 static const char *const sqls[STORE_N_STMTS] = {
     [STORE_STMT_BEGIN] = "BEGIN IMMEDIATE",
     [STORE_STMT_COMMIT] = "COMMIT",
@@ -24,8 +32,8 @@ static const char *const sqls[STORE_N_STMTS] = {
     [STORE_STMT_JOB] =
         "INSERT INTO job(id,problem_key,repeat,strategy,options,model,scorer,seed,status,"
         "stopped_by,request_id,budget,created_ms,started_ms,finished_ms,answer_node,answer,"
-        "correct,error,digest,sequential,scorer_passes,run_id,variant) "
-        "VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) "
+        "correct,error,digest,run_id,variant,sequential) "
+        "VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) "
         "ON CONFLICT(id) DO UPDATE SET problem_key=excluded.problem_key,repeat=excluded.repeat,"
         "strategy=excluded.strategy,options=excluded.options,model=excluded.model,"
         "scorer=excluded.scorer,seed=excluded.seed,status=excluded.status,"
@@ -33,8 +41,7 @@ static const char *const sqls[STORE_N_STMTS] = {
         "created_ms=excluded.created_ms,started_ms=excluded.started_ms,"
         "finished_ms=excluded.finished_ms,answer_node=excluded.answer_node,"
         "answer=excluded.answer,correct=excluded.correct,error=excluded.error,"
-        "digest=excluded.digest,sequential=excluded.sequential,"
-        "scorer_passes=excluded.scorer_passes",
+        "digest=excluded.digest,sequential=excluded.sequential",
     [STORE_STMT_JOB_SUBMIT] = "UPDATE job SET idem_key=?2,peer_uid=?3 WHERE id=?1",
     [STORE_STMT_SUBMISSION] =
         "INSERT INTO submission(job_id,seq,client,priority,attached,body_sha256) "
@@ -44,14 +51,9 @@ static const char *const sqls[STORE_N_STMTS] = {
         "finished_ms=?6 WHERE id=?1",
     /* Blobs that may be free are put into a table of the connection's, then looked for once more.
      */
-    [STORE_STMT_JOB_BLOBS] =
-        "INSERT OR IGNORE INTO asked SELECT request_id FROM job WHERE id=?1"
-        " UNION SELECT text_id FROM node WHERE job_id=?1 AND text_id IS NOT NULL"
-        " UNION SELECT tokens_id FROM node WHERE job_id=?1 AND tokens_id IS NOT NULL"
-        " UNION SELECT logprobs_id FROM node WHERE job_id=?1 AND logprobs_id IS NOT NULL"
-        " UNION SELECT confidences_id FROM node WHERE job_id=?1 AND confidences_id IS NOT NULL"
-        " UNION SELECT request_id FROM call WHERE job_id=?1 AND request_id IS NOT NULL"
-        " UNION SELECT response_id FROM call WHERE job_id=?1 AND response_id IS NOT NULL",
+    [STORE_STMT_JOB_BLOBS] = BLOBS_OF("=?1"),
+    [STORE_STMT_RUN_BLOBS] = BLOBS_OF(
+        " IN (SELECT id FROM job WHERE run_id=?1)") " UNION SELECT recipe_id FROM run WHERE id=?1",
     [STORE_STMT_GC_BLOBS] = "INSERT INTO asked SELECT id FROM blob WHERE id BETWEEN ? AND ?",
     [STORE_STMT_BLOB_FREE] =
         "DELETE FROM blob WHERE id IN (SELECT id FROM asked)"
@@ -191,10 +193,9 @@ static int put_job(struct store *s, const char *id, const struct pd_job_rec *r, 
     store_bind_int_or_null(&b, r->correct, -1);
     store_bind_text(&b, r->error);
     store_bind_text(&b, r->digest);
-    store_bind_int_or_null(&b, r->sequential, -1);
-    store_bind_int_or_null(&b, r->scorer_passes, -1);
     store_bind_text(&b, r->run_id);
     store_bind_text(&b, r->variant);
+    store_bind_int_or_null(&b, r->sequential, -1);
     return run(s, STORE_STMT_JOB, b.rc, err);
 }
 
@@ -256,14 +257,6 @@ static int put_run(struct store *s, const char *id, const struct store_run *r, s
     return rc;
 }
 
-static int delete_run(struct store *s, const char *id, struct pd_err *err)
-{
-    struct store_bind b = {s->stmts[STORE_STMT_RUN_DELETE], 0, 0};
-
-    store_bind_text(&b, id);
-    return run(s, STORE_STMT_RUN_DELETE, b.rc, err);
-}
-
 static int put_submission(struct store *s, const char *id, const struct pd_job_rec *job,
                           const struct store_submission *how, struct pd_err *err)
 {
@@ -317,17 +310,19 @@ static int free_blobs(struct store *s, struct pd_err *err)
     return rc < 0 ? rc : run(s, STORE_STMT_ASKED_CLEAR, 0, err);
 }
 
-static int delete_job(struct store *s, const char *id, struct pd_err *err)
+/* Which blobs may be free is asked before the rows go that tell it. */
+static int delete_with_blobs(struct store *s, enum store_stmt blobs, enum store_stmt rows,
+                             const char *id, struct pd_err *err)
 {
-    struct store_bind blobs = {s->stmts[STORE_STMT_JOB_BLOBS], 0, 0};
-    struct store_bind b = {s->stmts[STORE_STMT_JOB_DELETE], 0, 0};
+    struct store_bind ask = {s->stmts[blobs], 0, 0};
+    struct store_bind b = {s->stmts[rows], 0, 0};
     int rc;
 
-    store_bind_text(&blobs, id);
-    rc = run(s, STORE_STMT_JOB_BLOBS, blobs.rc, err);
+    store_bind_text(&ask, id);
+    rc = run(s, blobs, ask.rc, err);
     store_bind_text(&b, id);
     if (rc == 0)
-        rc = run(s, STORE_STMT_JOB_DELETE, b.rc, err);
+        rc = run(s, rows, b.rc, err);
     return rc < 0 ? rc : free_blobs(s, err);
 }
 
@@ -455,11 +450,11 @@ static int put_msg(struct store *s, const struct store_msg *m, struct pd_err *er
     case STORE_MSG_STATE:
         return put_state(s, m->job_id, &m->u.state, err);
     case STORE_MSG_DELETE:
-        return delete_job(s, m->job_id, err);
+        return delete_with_blobs(s, STORE_STMT_JOB_BLOBS, STORE_STMT_JOB_DELETE, m->job_id, err);
     case STORE_MSG_RUN:
         return put_run(s, m->job_id, &m->u.run, err);
     case STORE_MSG_RUN_DELETE:
-        return delete_run(s, m->job_id, err);
+        return delete_with_blobs(s, STORE_STMT_RUN_BLOBS, STORE_STMT_RUN_DELETE, m->job_id, err);
     case STORE_MSG_GC:
         return gc(s, m->u.gc.from, m->u.gc.to, err);
     case STORE_MSG_NODE:

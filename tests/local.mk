@@ -13,6 +13,7 @@ UNIT_TESTS = \
 	tests/unit/test_base_arena \
 	tests/unit/test_base_buf \
 	tests/unit/test_base_clock \
+	tests/unit/test_base_energy \
 	tests/unit/test_base_err \
 	tests/unit/test_base_file \
 	tests/unit/test_base_hash \
@@ -23,6 +24,7 @@ UNIT_TESTS = \
 	tests/unit/test_base_str \
 	tests/unit/test_core_answer \
 	tests/unit/test_core_budget \
+	tests/unit/test_core_cost \
 	tests/unit/test_core_given \
 	tests/unit/test_core_grade \
 	tests/unit/test_core_job \

@@ -98,7 +98,11 @@ static void x_tick(struct chart *c, double v, bool labelled)
                   c->base, x, c->base + (labelled ? 5 : 3));
     if (!labelled)
         return;
-    if (v >= 1e6)
+    if (v >= 1e12)
+        snprintf(text, sizeof text, "%gT", v / 1e12);
+    else if (v >= 1e9)
+        snprintf(text, sizeof text, "%gG", v / 1e9);
+    else if (v >= 1e6)
         snprintf(text, sizeof text, "%gM", v / 1e6);
     else if (v >= 1e4)
         snprintf(text, sizeof text, "%gk", v / 1e3);

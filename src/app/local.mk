@@ -18,6 +18,7 @@ src_app_libapp_a_SOURCES = \
 	src/app/recipe.h \
 	src/app/report.c \
 	src/app/report.h \
+	src/app/report_cost.c \
 	src/app/report_data.c \
 	src/app/report_html.c \
 	src/app/report_svg.c \

@@ -34,6 +34,7 @@ struct making {
     struct store *s;
     struct pd_arena *arena; /* the report's */
     struct pd_arena scratch;
+    const struct report_config *config;
     struct recipe *recipe;
     struct report_run *run;
     struct store_run_jobs *jobs;
@@ -117,6 +118,7 @@ static int make_variant(struct making *m, const struct recipe_variant *v, struct
         o->scored += (double)j->scored;
         o->nodes += (double)j->n_nodes;
         o->seconds += (double)j->wall_ms / 1000;
+        o->sequential += j->sequential < 0 ? (double)NAN : (double)j->sequential;
     }
     if (o->n) {
         double n = (double)o->n;
@@ -127,6 +129,7 @@ static int make_variant(struct making *m, const struct recipe_variant *v, struct
         o->scored /= n;
         o->nodes /= n;
         o->seconds /= n;
+        o->sequential /= n;
     }
     o->interval = pd_wilson(o->n_right, o->n);
     return 0;
@@ -632,11 +635,13 @@ static int make_run(struct making *m, const struct store_run *row)
         rc = find_problems(m);
     for (size_t i = 0; i < run->n_variants && rc == 0; i++)
         rc = make_variant(m, &m->recipe->variants[i], &run->variants[i]);
-    return rc < 0 ? rc : read_lines(m);
+    if (rc == 0)
+        rc = read_lines(m);
+    return rc < 0 ? rc : report_cost(m->s, m->config, run, m->err);
 }
 
-int report_make(struct store *s, const char *const *ids, size_t n, struct report **out,
-                struct pd_err *err)
+int report_make(struct store *s, const char *const *ids, size_t n, const struct report_config *c,
+                struct report **out, struct pd_err *err)
 {
     struct report *r = calloc(1, sizeof *r);
     int rc = 0;
@@ -644,11 +649,12 @@ int report_make(struct store *s, const char *const *ids, size_t n, struct report
     if (!r)
         return no_memory(err);
     pd_arena_init(&r->arena, ARENA_BYTES);
+    r->x = c->x;
     r->runs = pd_arena_array(&r->arena, n + 1, sizeof *r->runs);
     if (!r->runs)
         rc = no_memory(err);
     for (size_t i = 0; i < n && rc == 0; i++) {
-        struct making m = {.s = s, .arena = &r->arena, .run = &r->runs[i], .err = err};
+        struct making m = {.s = s, .arena = &r->arena, .config = c, .run = &r->runs[i], .err = err};
         struct store_runs *rows = NULL;
 
         pd_arena_init(&m.scratch, ARENA_BYTES);

@@ -4,12 +4,41 @@
 #define PD_APP_REPORT_H
 
 #include "app/recipe.h"
+#include "core/cost.h"
 #include "core/stats.h"
 
 #define REPORT_QUANTILES 5 /* 10, 25, 50, 75, 90 % */
 #define REPORT_K_MAX     16
 #define REPORT_DEPTH_MAX 64
 #define REPORT_BINS      8
+
+/* What curves are drawn over, a problem. */
+#define REPORT_X_CHOICES "tokens|flop|bytes|eflop|seconds|ideal|joules"
+enum report_x {
+    REPORT_X_TOKENS, /* generated */
+    REPORT_X_FLOP,   /* core/cost.h */
+    REPORT_X_BYTES,
+    REPORT_X_EFLOP,
+    REPORT_X_SECONDS, /* as measured, jobs beside each other */
+    REPORT_X_IDEAL,   /* of one job alone, by the measurements of `ponder bench` */
+    REPORT_X_JOULES,  /* of the machine, shared out by the jobs' seconds */
+};
+
+struct report_config {
+    enum report_x x;
+    double intensity;    /* of eFLOPs, operations a byte */
+    struct pd_str bench; /* lines of `ponder bench --json`, of any of the models; len 0: none */
+};
+#define REPORT_CONFIG_DEFAULT                                                                      \
+    {                                                                                              \
+        .intensity = PD_COST_INTENSITY                                                             \
+    }
+
+/* Of a job, mean; NaN: not known (a model without a shape in the lock, nothing measured). */
+struct report_cost {
+    double flop, bytes, eflop;
+    double ideal_s, joules;
+};
 
 struct report_variant {
     const char *run, *name, *entry, *strategy,
@@ -21,7 +50,9 @@ struct report_variant {
     struct pd_interval interval; /* Wilson */
     double tokens;               /* generated a job, mean */
     double prefilled, scored, nodes;
-    double seconds; /* a job, mean, as measured */
+    double seconds;    /* a job, mean, as measured */
+    double sequential; /* tokens one after another; NaN: not known */
+    struct report_cost cost;
     /* The majority vote of as many plain lines as its mean tokens pay for, on the same problems:
      * the mean over the ways to take that many in a row out of a circle of all. */
     bool has_base;
@@ -70,6 +101,8 @@ struct report_run {
     const char *lines_of; /* variant */
     uint64_t n_lines, n_lines_right;
     double line_tokens;
+    struct report_cost prompt_cost, line_cost; /* without scoring */
+    double joules; /* of the machine while the run ran; NaN: not known */
     struct report_point coverage[REPORT_K_MAX];
     size_t n_coverage;
     struct pd_coverage_fit fit;
@@ -86,11 +119,22 @@ struct report_run {
 struct report {
     struct report_run *runs;
     size_t n_runs;
+    enum report_x x;
     struct pd_arena arena;
 };
 
 /* ids: whole ids or unique prefixes. */
-int report_make(struct store *s, const char *const *ids, size_t n, struct report **out,
+int report_make(struct store *s, const char *const *ids, size_t n, const struct report_config *c,
+                struct report **out, struct pd_err *err);
+int report_x_find(const char *name, enum report_x *out, struct pd_err *err); /* PD_EINVAL */
+const char *report_x_label(enum report_x x);
+/* "1.31 G"; "-" when it is not known. */
+const char *report_si(double v, char out[16]);
+/* Where a variant stands on r->x, and k plain lines. NaN: not known. */
+double report_x(const struct report *r, const struct report_variant *v);
+double report_x_of_lines(const struct report *r, const struct report_run *run, double k);
+/* Fills the costs of a run of which all else is there; a part of report_make. */
+int report_cost(struct store *s, const struct report_config *c, struct report_run *run,
                 struct pd_err *err);
 void report_free(struct report *r);
 

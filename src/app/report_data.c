@@ -36,6 +36,18 @@ static void put_interval(struct pd_jw *w, const char *key, struct pd_interval i)
     pd_jw_end_array(w);
 }
 
+static void put_cost(struct pd_jw *w, const char *key, const struct report_cost *c)
+{
+    pd_jw_key(w, key);
+    pd_jw_object(w);
+    put_double(w, "flop", c->flop);
+    put_double(w, "bytes", c->bytes);
+    put_double(w, "eflop", c->eflop);
+    put_double(w, "ideal_seconds", c->ideal_s);
+    put_double(w, "joules", c->joules);
+    pd_jw_end_object(w);
+}
+
 static void put_variant(struct pd_jw *w, const struct report_variant *v)
 {
     pd_jw_object(w);
@@ -55,6 +67,8 @@ static void put_variant(struct pd_jw *w, const struct report_variant *v)
     put_double(w, "scored", v->scored);
     put_double(w, "nodes", v->nodes);
     put_double(w, "seconds", v->seconds);
+    put_double(w, "sequential", v->sequential);
+    put_cost(w, "cost", &v->cost);
     pd_jw_key(w, "majority_at_equal_cost");
     if (!v->has_base) {
         pd_jw_null(w);
@@ -112,6 +126,8 @@ static void put_lines(struct pd_jw *w, const struct report_run *r)
     put_uint(w, "n", r->n_lines);
     put_uint(w, "right", r->n_lines_right);
     put_double(w, "tokens", r->line_tokens);
+    put_cost(w, "prompt_cost", &r->prompt_cost);
+    put_cost(w, "line_cost", &r->line_cost);
     put_points(w, "pass_at_k", r->coverage, r->n_coverage);
     put_points(w, "majority", r->majority, r->n_coverage);
     pd_jw_key(w, "coverage_law");
@@ -180,6 +196,7 @@ void report_json(const struct report *r, struct pd_buf *out)
         put_uint(&w, "jobs", run->n_jobs);
         put_uint(&w, "done", run->n_done);
         put_uint(&w, "failed", run->n_failed);
+        put_double(&w, "joules", run->joules);
         pd_jw_key(&w, "variants");
         pd_jw_array(&w);
         for (size_t v = 0; v < run->n_variants; v++)
@@ -213,11 +230,20 @@ static void csv_text(struct pd_buf *out, const char *text)
     pd_buf_addc(out, ',');
 }
 
+/* Empty when it is not known. */
+static void csv_known(struct pd_buf *out, double v)
+{
+    pd_buf_addc(out, ',');
+    if (isfinite(v))
+        pd_buf_printf(out, "%.9g", v);
+}
+
 void report_csv(const struct report *r, struct pd_buf *out)
 {
     pd_buf_addz(out, "run,variant,strategy,scorer,samples,n,right,failed,accuracy,low,high,tokens,"
                      "prefilled,scored,nodes,seconds,majority,majority_lines,difference,"
-                     "difference_low,difference_high,p,p_holm\n");
+                     "difference_low,difference_high,p,p_holm,sequential,flop,bytes,eflop,"
+                     "ideal_seconds,joules\n");
     for (size_t i = 0; i < r->n_runs; i++)
         for (size_t k = 0; k < r->runs[i].n_variants; k++) {
             const struct report_variant *v = &r->runs[i].variants[k];
@@ -232,10 +258,17 @@ void report_csv(const struct report *r, struct pd_buf *out)
                           v->accuracy, v->interval.low, v->interval.high, v->tokens, v->prefilled,
                           v->scored, v->nodes, v->seconds);
             if (v->has_base)
-                pd_buf_printf(out, "%.6f,%.3f,%.6f,%.6f,%.6f,%.6g,%.6g\n", v->base_accuracy,
+                pd_buf_printf(out, "%.6f,%.3f,%.6f,%.6f,%.6f,%.6g,%.6g", v->base_accuracy,
                               v->base_lines, v->accuracy - v->base_accuracy, v->difference.low,
                               v->difference.high, v->p, v->p_holm);
             else
-                pd_buf_addz(out, ",,,,,,\n");
+                pd_buf_addz(out, ",,,,,,");
+            csv_known(out, v->sequential);
+            csv_known(out, v->cost.flop);
+            csv_known(out, v->cost.bytes);
+            csv_known(out, v->cost.eflop);
+            csv_known(out, v->cost.ideal_s);
+            csv_known(out, v->cost.joules);
+            pd_buf_addc(out, '\n');
         }
 }

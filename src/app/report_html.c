@@ -72,6 +72,38 @@ static void table(const struct report_run *r, struct pd_buf *out)
     pd_buf_addz(out, "</p>\n");
 }
 
+static void costs(const struct report_run *r, struct pd_buf *out)
+{
+    pd_buf_addz(out, "<h2>Costs of a job</h2>\n<div class=\"scroll\"><table data-testid=\"costs\">"
+                     "<thead><tr><th>variant</th><th>tokens</th><th>in a row</th><th>prefilled</th>"
+                     "<th>scored</th><th>FLOP</th><th>KV bytes</th><th>eFLOP</th><th>seconds</th>"
+                     "<th>ideal seconds</th><th>joules</th></tr></thead><tbody>\n");
+    for (size_t i = 0; i < r->n_variants; i++) {
+        const struct report_variant *v = &r->variants[i];
+        const double figures[] = {v->tokens,       v->sequential, v->prefilled,  v->scored,
+                                  v->cost.flop,    v->cost.bytes, v->cost.eflop, v->seconds,
+                                  v->cost.ideal_s, v->cost.joules};
+        char text[16];
+
+        if (!v->n)
+            continue;
+        pd_buf_addz(out, "<tr>");
+        cell(out, v->name);
+        for (size_t k = 0; k < sizeof figures / sizeof *figures; k++)
+            cell(out, report_si(figures[k], text));
+        pd_buf_addz(out, "</tr>\n");
+    }
+    pd_buf_addz(
+        out,
+        "</tbody></table></div>\n<p class=\"note\">In a row: tokens of the longest chain of "
+        "steps that depend on one another. FLOP: two for each weight of the models and token, "
+        "and attention; KV bytes: what decoding reads of the cache, a shared beginning once a "
+        "step; eFLOP: both, a byte as 562.5 operations unless asked otherwise (Kinetics, arXiv "
+        "2506.05333). Seconds are measured, jobs beside each other; ideal ones are of a job "
+        "alone, by measurements of <code>ponder bench</code> (arXiv 2305.02440); joules are "
+        "the machine's, shared out by seconds. -: not known.</p>\n");
+}
+
 static void coverage(const struct report_run *r, struct pd_buf *out)
 {
     if (r->n_coverage < 2)
@@ -175,6 +207,7 @@ static void run(const struct report *rep, size_t i, struct pd_buf *out)
                out);
     if (r->views & RECIPE_TABLE) {
         table(r, out);
+        costs(r, out);
         coverage(r, out);
         rules(r, out);
     }

@@ -11,6 +11,11 @@
 
 /* ---- accuracy against tokens ----------------------------------------------------------------- */
 
+struct chart_point {
+    struct chart_xy at;
+    struct pd_interval interval;
+};
+
 struct bounds {
     double x_min, x_max, y_min, y_max;
 };
@@ -23,6 +28,12 @@ static void include(struct bounds *b, double x, double low, double high)
     b->y_max = high > b->y_max ? high : b->y_max;
 }
 
+/* It has a place on the axis. */
+static bool is_shown(const struct report *r, const struct report_variant *v)
+{
+    return v->n && report_x(r, v) > 0;
+}
+
 static struct bounds bounds_of(const struct report *r)
 {
     struct bounds b = {1e300, 0, 1, 0};
@@ -31,23 +42,26 @@ static struct bounds bounds_of(const struct report *r)
         const struct report_run *run = &r->runs[i];
 
         for (size_t v = 0; v < run->n_variants; v++)
-            if (run->variants[v].n && run->variants[v].tokens > 0)
-                include(&b, run->variants[v].tokens, run->variants[v].interval.low,
+            if (is_shown(r, &run->variants[v]))
+                include(&b, report_x(r, &run->variants[v]), run->variants[v].interval.low,
                         run->variants[v].interval.high);
         for (size_t k = 0; k < run->n_coverage; k++) {
-            include(&b, run->coverage[k].tokens, run->coverage[k].value, run->coverage[k].value);
-            include(&b, run->majority[k].tokens, run->majority[k].value, run->majority[k].value);
+            double x = report_x_of_lines(r, run, run->coverage[k].k);
+
+            if (x > 0) { /* not when it is not known */
+                include(&b, x, run->coverage[k].value, run->coverage[k].value);
+                include(&b, x, run->majority[k].value, run->majority[k].value);
+            }
         }
     }
     return b;
 }
 
-static int by_tokens(const void *a, const void *b)
+static int by_x(const void *a, const void *b)
 {
-    const struct report_variant *x = *(const struct report_variant *const *)a,
-                                *y = *(const struct report_variant *const *)b;
+    const struct chart_point *x = a, *y = b;
 
-    return (x->tokens > y->tokens) - (x->tokens < y->tokens);
+    return (x->at.x > y->at.x) - (x->at.x < y->at.x);
 }
 
 /* Other options than the number of samples make another line: the name without "@N". */
@@ -61,10 +75,10 @@ static void series_name(const struct report_variant *v, char out[96])
         snprintf(out, 96, "%s", v->name);
 }
 
-static void draw_series(struct chart *c, const struct report_run *run, size_t first, unsigned no,
-                        bool many_runs)
+static void draw_series(struct chart *c, const struct report *r, const struct report_run *run,
+                        size_t first, unsigned no)
 {
-    const struct report_variant *points[POINTS_MAX];
+    struct chart_point points[POINTS_MAX];
     struct chart_style s = {.colour = no, .marker = no};
     struct chart_xy line[POINTS_MAX];
     char name[96], other[96], label[200];
@@ -73,21 +87,23 @@ static void draw_series(struct chart *c, const struct report_run *run, size_t fi
     series_name(&run->variants[first], name);
     for (size_t v = first; v < run->n_variants && n < POINTS_MAX; v++) {
         series_name(&run->variants[v], other);
-        if (strcmp(name, other) == 0 && run->variants[v].n && run->variants[v].tokens > 0)
-            points[n++] = &run->variants[v];
+        if (strcmp(name, other) == 0 && is_shown(r, &run->variants[v]))
+            points[n++] =
+                (struct chart_point){{report_x(r, &run->variants[v]), run->variants[v].accuracy},
+                                     run->variants[v].interval};
     }
     if (n == 0)
         return;
-    qsort(points, n, sizeof *points, by_tokens);
+    qsort(points, n, sizeof *points, by_x);
     for (size_t i = 0; i < n; i++)
-        line[i] = (struct chart_xy){points[i]->tokens, points[i]->accuracy};
+        line[i] = points[i].at;
     for (size_t i = 0; i < n; i++)
-        chart_whisker(c, points[i]->tokens, points[i]->interval.low, points[i]->interval.high, s);
+        chart_whisker(c, line[i].x, points[i].interval.low, points[i].interval.high, s);
     chart_line(c, line, n, s);
     for (size_t i = 0; i < n; i++)
         chart_marker(c, line[i].x, line[i].y, s);
-    snprintf(label, sizeof label, "%s%s%s", many_runs ? run->name : "", many_runs ? ": " : "",
-             name);
+    snprintf(label, sizeof label, "%s%s%s", r->n_runs > 1 ? run->name : "",
+             r->n_runs > 1 ? ": " : "", name);
     chart_key(c, label, n > 1, true, s);
 }
 
@@ -111,10 +127,14 @@ static int scaling(const struct report *r, struct pd_buf *out, struct pd_err *er
     struct chart_xy line[REPORT_K_MAX];
     struct chart c;
     char title[160];
+    bool has_lines = false;
     unsigned no = 0, n_series = 0;
 
     if (b.x_max <= 0)
-        return pd_fail(err, PD_EINVAL, "no job is done: there is nothing to draw");
+        return r->x == REPORT_X_TOKENS
+                   ? pd_fail(err, PD_EINVAL, "no job is done: there is nothing to draw")
+                   : pd_fail(err, PD_EINVAL, "%s are not known of any variant: nothing to draw",
+                             report_x_label(r->x));
     snprintf(title, sizeof title, "%.60s: accuracy against cost", r->runs[0].name);
     chart_open(&c, out, 760, 430, 212, title);
     c.x_log = true;
@@ -123,16 +143,21 @@ static int scaling(const struct report *r, struct pd_buf *out, struct pd_err *er
     c.y_min = b.y_min;
     c.y_max = b.y_max;
     chart_round_rates(&c.y_min, &c.y_max);
-    chart_axes(&c, "generated tokens per problem (log scale)", "accuracy", true);
+    snprintf(title, sizeof title, "%s (log scale)", report_x_label(r->x));
+    chart_axes(&c, title, "accuracy", true);
     for (size_t i = 0; i < r->n_runs; i++) {
         const struct report_run *run = &r->runs[i];
 
+        if (!(report_x_of_lines(r, run, 1) > 0))
+            continue;
+        has_lines |= run->n_coverage > 1;
         for (size_t k = 0; k < run->n_coverage; k++)
-            line[k] = (struct chart_xy){run->coverage[k].tokens, run->coverage[k].value};
+            line[k] = (struct chart_xy){report_x_of_lines(r, run, run->coverage[k].k),
+                                        run->coverage[k].value};
         grey.dash = 2;
         chart_line(&c, line, run->n_coverage, grey);
         for (size_t k = 0; k < run->n_coverage; k++)
-            line[k] = (struct chart_xy){run->majority[k].tokens, run->majority[k].value};
+            line[k].y = run->majority[k].value;
         grey.dash = 1;
         chart_line(&c, line, run->n_coverage, grey);
     }
@@ -143,10 +168,10 @@ static int scaling(const struct report *r, struct pd_buf *out, struct pd_err *er
         for (size_t v = 0; v < r->runs[i].n_variants; v++) {
             c.shift = SHIFT * (no - (n_series - 1) / 2.0);
             if (starts_series(&r->runs[i], v))
-                draw_series(&c, &r->runs[i], v, no++, r->n_runs > 1);
+                draw_series(&c, r, &r->runs[i], v, no++);
         }
     c.shift = 0;
-    if (r->runs[0].n_coverage > 1) {
+    if (has_lines) {
         grey.dash = 1;
         chart_key(&c, "majority, equal cost", true, false, grey);
         grey.dash = 2;

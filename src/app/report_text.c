@@ -61,25 +61,33 @@ static void add_dots(struct pd_buf *out, unsigned char dots, bool ascii)
         pd_buf_printf(out, "\xe2%c%c", 0xa0 | dots >> 6, 0x80 | (dots & 0x3f));
 }
 
-static void chart(const struct report_run *r, bool ascii, struct pd_buf *out)
+static bool is_shown(const struct report *rep, const struct report_variant *v)
+{
+    return v->n && !v->added && report_x(rep, v) > 0;
+}
+
+static void chart(const struct report *rep, const struct report_run *r, bool ascii,
+                  struct pd_buf *out)
 {
     struct canvas c = {.x_min = 1e300, .x_max = 0, .y_min = 1, .y_max = 0};
-    char z = 'a';
+    char z = 'a', label[96], low[16], high[16];
+    bool drawn = false;
 
     for (size_t i = 0; i < r->n_variants; i++) {
         const struct report_variant *v = &r->variants[i];
+        double x = report_x(rep, v);
 
-        if (!v->n || v->tokens <= 0 || v->added)
+        if (!is_shown(rep, v))
             continue;
-        c.x_min = v->tokens < c.x_min ? v->tokens : c.x_min;
-        c.x_max = v->tokens > c.x_max ? v->tokens : c.x_max;
+        c.x_min = x < c.x_min ? x : c.x_min;
+        c.x_max = x > c.x_max ? x : c.x_max;
         c.y_min = v->accuracy < c.y_min ? v->accuracy : c.y_min;
         c.y_max = v->accuracy > c.y_max ? v->accuracy : c.y_max;
     }
     if (c.x_max <= 0)
         return;
     for (size_t i = 0; i < r->n_coverage; i++)
-        if (r->majority[i].tokens <= c.x_max) {
+        if (report_x_of_lines(rep, r, r->majority[i].k) <= c.x_max) {
             c.y_min = r->majority[i].value < c.y_min ? r->majority[i].value : c.y_min;
             c.y_max = r->majority[i].value > c.y_max ? r->majority[i].value : c.y_max;
         }
@@ -88,12 +96,14 @@ static void chart(const struct report_run *r, bool ascii, struct pd_buf *out)
     c.y_min = floor(c.y_min * 20) / 20;
     c.y_max = ceil(c.y_max * 20 + 1e-9) / 20;
     for (size_t i = 1; i < r->n_coverage; i++)
-        if (r->majority[i].tokens <= c.x_max)
-            line(&c, r->majority[i - 1].tokens, r->majority[i - 1].value, r->majority[i].tokens,
-                 r->majority[i].value);
+        if (report_x_of_lines(rep, r, r->majority[i].k) <= c.x_max) {
+            line(&c, report_x_of_lines(rep, r, r->majority[i - 1].k), r->majority[i - 1].value,
+                 report_x_of_lines(rep, r, r->majority[i].k), r->majority[i].value);
+            drawn = true;
+        }
     for (size_t i = 0; i < r->n_variants; i++)
-        if (r->variants[i].n && r->variants[i].tokens > 0 && !r->variants[i].added && z <= 'z')
-            letter(&c, r->variants[i].tokens, r->variants[i].accuracy, z++);
+        if (is_shown(rep, &r->variants[i]) && z <= 'z')
+            letter(&c, report_x(rep, &r->variants[i]), r->variants[i].accuracy, z++);
     pd_buf_addz(out, "\n  accuracy\n");
     for (int k = 0; k < ROWS; k++) {
         double y = c.y_max - (c.y_max - c.y_min) * k / (ROWS - 1);
@@ -112,13 +122,14 @@ static void chart(const struct report_run *r, bool ascii, struct pd_buf *out)
     pd_buf_printf(out, "%9s%s", "", ascii ? "+" : "└");
     for (int i = 0; i < COLUMNS; i++)
         pd_buf_addz(out, ascii ? "-" : "─");
-    pd_buf_printf(out, "\n%10s%-*.0f%*.0f\n%10s%*s\n", "", COLUMNS / 2, c.x_min, COLUMNS / 2,
-                  c.x_max, "", COLUMNS / 2 + 14, "generated tokens a problem (log)");
+    snprintf(label, sizeof label, "%s (log)", report_x_label(rep->x));
+    pd_buf_printf(out, "\n%10s%-*s%*s\n%10s%*s\n", "", COLUMNS / 2, report_si(c.x_min, low),
+                  COLUMNS / 2, report_si(c.x_max, high), "", COLUMNS / 2 + 18, label);
     z = 'a';
     for (size_t i = 0; i < r->n_variants && z <= 'z'; i++)
-        if (r->variants[i].n && r->variants[i].tokens > 0 && !r->variants[i].added)
+        if (is_shown(rep, &r->variants[i]))
             pd_buf_printf(out, "  %c %s\n", z++, r->variants[i].name);
-    if (r->n_coverage > 1)
+    if (drawn)
         pd_buf_printf(out, "  %s majority at equal cost; * two at one place\n",
                       ascii ? "." : "\xe2\xa0\x92");
 }
@@ -144,6 +155,25 @@ static void table(const struct report_run *r, struct pd_buf *out)
                           v->p_holm < 0.001 ? 0.001 : v->p_holm);
         if (v->n_failed)
             pd_buf_printf(out, "  %llu failed", (unsigned long long)v->n_failed);
+        pd_buf_addc(out, '\n');
+    }
+}
+
+static void costs(const struct report_run *r, struct pd_buf *out)
+{
+    pd_buf_printf(out, "\n%-30s %9s %9s %9s %9s %9s %9s %9s\n", "cost a job", "in a row", "FLOP",
+                  "KV bytes", "eFLOP", "seconds", "ideal s", "joules");
+    for (size_t i = 0; i < r->n_variants; i++) {
+        const struct report_variant *v = &r->variants[i];
+        const double figures[] = {v->sequential, v->cost.flop,    v->cost.bytes, v->cost.eflop,
+                                  v->seconds,    v->cost.ideal_s, v->cost.joules};
+        char text[16];
+
+        if (!v->n)
+            continue;
+        pd_buf_printf(out, "%-30s", v->name);
+        for (size_t k = 0; k < sizeof figures / sizeof *figures; k++)
+            pd_buf_printf(out, " %9s", report_si(figures[k], text));
         pd_buf_addc(out, '\n');
     }
 }
@@ -205,6 +235,7 @@ void report_text(const struct report *rep, bool ascii, struct pd_buf *out)
             pd_buf_printf(out, "pass@k is about exp(%.3f k^%.3f), within %.3f\n", r->fit.a,
                           r->fit.b, r->fit.rms);
         rules(r, out);
-        chart(r, ascii, out);
+        costs(r, out);
+        chart(rep, r, ascii, out);
     }
 }

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -15,6 +16,7 @@
 
 #include "app/app_int.h"
 #include "base/clock.h"
+#include "base/energy.h"
 #include "base/file.h"
 #include "base/id.h"
 
@@ -43,6 +45,8 @@ struct locked_model {
     const char *role, *name;
     char sha256[PD_SHA256_HEX];
     uint64_t bytes;
+    uint64_t weights; /* that a token is multiplied by */
+    uint32_t n_layer, n_head, n_head_kv, head_dim;
 };
 
 struct run {
@@ -62,6 +66,9 @@ struct run {
     struct flight *flights; /* concurrency of them */
     bool stopping;
     struct pd_err fatal;
+    int64_t opened_ns;
+    struct pd_energy energy;              /* since then */
+    double seconds_before, joules_before; /* of earlier processes; <0: one was killed: not known */
     char digest[65];
     pthread_mutex_t lock; /* guards the flights' over */
     pthread_cond_t ended;
@@ -122,8 +129,17 @@ static int lock_model(struct run *r, const char *role, const char *name, struct 
     if (rc == 0)
         rc = app_model(r->app, path, &model, err);
     if (rc == 0) {
-        *m = (struct locked_model){.role = role, .name = name};
-        pd_hex(eng_model_info(model)->sha256, PD_SHA256_BYTES, m->sha256);
+        const struct eng_model_info *info = eng_model_info(model);
+
+        *m = (struct locked_model){.role = role,
+                                   .name = name,
+                                   .weights = info->work.body_macs.i8 + info->work.body_macs.f32 +
+                                              info->work.head_macs.i8 + info->work.head_macs.f32,
+                                   .n_layer = info->n_layer,
+                                   .n_head = info->n_head,
+                                   .n_head_kv = info->n_head_kv,
+                                   .head_dim = info->head_dim};
+        pd_hex(info->sha256, PD_SHA256_BYTES, m->sha256);
         m->bytes = stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
         r->n_models++;
     }
@@ -188,7 +204,32 @@ static bool by_clock(const struct recipe *re)
     return re->budget.seconds > 0;
 }
 
-static void lock_json(const struct run *r, struct pd_jw *w)
+static void put_measured(const struct run *r, struct pd_jw *w)
+{
+    pd_jw_object(w);
+    pd_jw_key(w, "seconds");
+    pd_jw_double(w, r->seconds_before < 0
+                        ? (double)NAN
+                        : r->seconds_before + (double)(pd_clock_now_ns() - r->opened_ns) / 1e9);
+    pd_jw_key(w, "energy_j");
+    pd_jw_double(w, r->joules_before < 0 || r->energy.n == 0 ? (double)NAN
+                                                             : r->joules_before + r->energy.joules);
+    pd_jw_end_object(w);
+}
+
+/* What earlier processes measured: they left null if they were killed. */
+static void take_measured(struct run *r, const struct pd_json *lock)
+{
+    const struct pd_json *m = pd_json_get(lock, "measured");
+
+    if (!pd_json_number(pd_json_get(m, "seconds"), &r->seconds_before))
+        r->seconds_before = -1;
+    if (!pd_json_number(pd_json_get(m, "energy_j"), &r->joules_before))
+        r->joules_before = -1;
+}
+
+/* running: of a process that has not come to its end. */
+static void lock_json(const struct run *r, bool running, struct pd_jw *w)
 {
     const struct recipe *re = r->recipe;
 
@@ -213,6 +254,14 @@ static void lock_json(const struct run *r, struct pd_jw *w)
         put_text(w, "role", r->models[i].role);
         put_text(w, "name", r->models[i].name);
         put_text(w, "sha256", r->models[i].sha256);
+        pd_jw_key(w, "shape");
+        pd_jw_object(w);
+        put_uint(w, "weights", r->models[i].weights);
+        put_uint(w, "layers", r->models[i].n_layer);
+        put_uint(w, "heads", r->models[i].n_head);
+        put_uint(w, "heads_kv", r->models[i].n_head_kv);
+        put_uint(w, "head_dim", r->models[i].head_dim);
+        pd_jw_end_object(w);
         pd_jw_end_object(w);
     }
     pd_jw_end_array(w);
@@ -227,6 +276,11 @@ static void lock_json(const struct run *r, struct pd_jw *w)
     pd_jw_bool(w, !by_clock(re));
     put_uint(w, "jobs", r->n_jobs);
     put_text(w, "digest", r->digest[0] && run_is_whole(r) ? r->digest : NULL);
+    pd_jw_key(w, "measured"); /* told, not compared */
+    if (running)
+        pd_jw_null(w);
+    else
+        put_measured(r, w);
     pd_jw_end_object(w);
 }
 
@@ -432,7 +486,8 @@ static int store_state(struct run *r, const char *status, struct pd_err *err)
                  re->data_bytes);
     gethostname(host, sizeof host - 1);
     pd_jw_init(&w, &lock);
-    lock_json(r, &w);
+    pd_energy_read(&r->energy);
+    lock_json(r, strcmp(status, "running") == 0, &w);
     rc = pd_buf_rc(&lock) < 0 ? no_memory(err) : 0;
     if (rc == 0) {
         struct store_run row = {.name = re->name,
@@ -486,6 +541,7 @@ static int find_run(struct run *r, struct pd_err *err)
             r->id[0] = '\0';
         } else if (rc == 0) {
             rc = check_lock(r, lock, err);
+            take_measured(r, lock);
         }
     }
     pd_json_free(lock);
@@ -519,6 +575,8 @@ int run_open(struct app *a, const struct run_config *c, struct run **out, struct
     r->app = a;
     r->c = *c;
     r->lock_fd = -1;
+    r->opened_ns = pd_clock_now_ns();
+    pd_energy_start(&r->energy, PD_ENERGY_ROOT);
     r->dir = strdup(c->dir);
     rc = r->dir ? recipe_load(c->recipe, &r->recipe, err) : no_memory(err);
     if (rc == 0)
@@ -735,6 +793,7 @@ int run_step(struct run *r, int64_t deadline_ns, struct pd_err *err)
     }
     if (r->progress.n_running)
         reap(r, deadline_ns);
+    pd_energy_read(&r->energy);
     if (!r->stopping && (r->fatal.code != PD_OK || too_many_failed(r)))
         run_stop(r);
     if (r->progress.n_running)
@@ -792,7 +851,7 @@ static void result_line(const struct recipe *re, const struct planned *j,
     put_uint(&w, "cached", row->cached);
     put_uint(&w, "scored", row->scored);
     put_uint(&w, "nodes", row->n_nodes);
-    put_int(&w, "scorer_passes", row->scorer_passes);
+    put_uint(&w, "scorer_passes", row->n_scores);
     put_int(&w, "sequential", row->sequential);
     pd_jw_end_object(&w);
     put_int(&w, "wall_ms", row->wall_ms);

@@ -7,6 +7,8 @@ src_base_libbase_a_SOURCES = \
 	src/base/chat.h \
 	src/base/clock.c \
 	src/base/clock.h \
+	src/base/energy.c \
+	src/base/energy.h \
 	src/base/err.c \
 	src/base/err.h \
 	src/base/file.c \

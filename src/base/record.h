@@ -28,9 +28,9 @@ struct pd_job_rec {
     int64_t answer_node;                         /* -1: none */
     const char *answer;                          /* may be NULL */
     int correct;                                 /* 1, 0, or -1: not graded */
-    int64_t sequential, scorer_passes;           /* see pd_usage; -1: not known */
     const char *error;                           /* may be NULL */
     const char *digest;                          /* hex, NULL until finished */
+    int64_t sequential; /* longest chain of dependent decode steps; -1: not known */
 };
 
 struct pd_node_rec {

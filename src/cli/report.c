@@ -4,12 +4,14 @@
 
 #include "app/report.h"
 #include "app/run.h"
+#include "base/file.h"
 
 #define RUNS_MAX         32
 #define REPORT_MAX_BYTES ((size_t)64 << 20)
 
 struct report_options {
-    const char *format, *view, *output, *data_dir;
+    const char *format, *view, *output, *data_dir, *x, *bench;
+    uint64_t intensity;
     bool ascii;
 };
 
@@ -46,8 +48,23 @@ static int write_out(const struct report_options *o, const struct pd_buf *b, str
     return pd_write_file(o->output, pd_buf_str(b), err);
 }
 
+static int configure(const struct report_options *o, struct report_config *c, struct pd_buf *bench,
+                     struct pd_err *err)
+{
+    int rc = o->x ? report_x_find(o->x, &c->x, err) : 0;
+
+    if (o->intensity)
+        c->intensity = (double)o->intensity;
+    if (rc == 0 && o->bench)
+        rc = pd_read_file(o->bench, bench, err);
+    c->bench = pd_buf_str(bench);
+    return rc;
+}
+
 static int make(const struct report_options *o, char **runs, size_t n, struct pd_err *err)
 {
+    struct report_config config = REPORT_CONFIG_DEFAULT;
+    struct pd_buf bench = PD_BUF_INIT(REPORT_MAX_BYTES);
     char ids[RUNS_MAX][PD_JOB_ID_MAX];
     const char *list[RUNS_MAX];
     struct pd_buf out = PD_BUF_INIT(REPORT_MAX_BYTES);
@@ -61,9 +78,11 @@ static int make(const struct report_options *o, char **runs, size_t n, struct pd
         list[i] = ids[i];
     }
     if (rc == 0)
+        rc = configure(o, &config, &bench, err);
+    if (rc == 0)
         rc = store_open(path, STORE_READ, &s, err);
     if (rc == 0)
-        rc = report_make(s, list, n, &r, err);
+        rc = report_make(s, list, n, &config, &r, err);
     if (rc == 0)
         rc = render(r, o, &out, err);
     if (rc == 0 && pd_buf_rc(&out) < 0)
@@ -73,6 +92,7 @@ static int make(const struct report_options *o, char **runs, size_t n, struct pd
     report_free(r);
     store_close(s);
     free(path);
+    pd_buf_done(&bench);
     pd_buf_done(&out);
     return rc;
 }
@@ -86,6 +106,12 @@ int cli_report(struct cli *cli, int argc, char **argv, struct pd_err *err)
         {"view", 0, CLI_CHOICE, &o.view, "scaling|steps|length", "svg: which picture (scaling)", 0,
          0, false, false},
         {"output", 'o', CLI_TEXT, &o.output, "FILE", "write it there", 0, 0, false, false},
+        {"x", 0, CLI_CHOICE, &o.x, REPORT_X_CHOICES, "what curves are drawn over (tokens)", 0, 0,
+         false, false},
+        {"bench", 0, CLI_TEXT, &o.bench, "FILE",
+         "lines of ponder bench --json of the models: for ideal seconds", 0, 0, false, false},
+        {"intensity", 0, CLI_NUMBER, &o.intensity, "N",
+         "operations that a byte counts as in eFLOP (562.5)", 1, 1000000, false, false},
         {"ascii", 0, CLI_FLAG, &o.ascii, NULL, "text: no braille", 0, 0, false, false},
         {"data-dir", 0, CLI_TEXT, &o.data_dir, "DIR", "where traces are kept", 0, 0, false, false},
         {NULL, 0, CLI_FLAG, NULL, NULL, NULL, 0, 0, false, false},

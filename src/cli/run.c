@@ -211,10 +211,11 @@ static int print_report(const struct cli *cli, const struct run_options *o, stru
                         const struct run *r, struct pd_err *err)
 {
     struct pd_buf text = PD_BUF_INIT((size_t)16 << 20);
+    struct report_config config = REPORT_CONFIG_DEFAULT;
     struct report *report = NULL;
     const char *id = run_id(r);
     char *dir = pd_path_join(o->out, "report");
-    int rc = dir ? report_make(s, &id, 1, &report, err) : cli_no_memory(err);
+    int rc = dir ? report_make(s, &id, 1, &config, &report, err) : cli_no_memory(err);
 
     if (rc == 0)
         rc = report_write(report, dir, err);

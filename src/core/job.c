@@ -270,8 +270,7 @@ void pd_job_record(const struct pd_job *j, const char *status, struct pd_job_rec
                                .started_ms = j->started_ms,
                                .answer_node = -1,
                                .correct = -1,
-                               .sequential = -1,
-                               .scorer_passes = -1};
+                               .sequential = -1};
 }
 
 int pd_job_store(const struct pd_job *j, struct pd_err *err)
@@ -337,12 +336,11 @@ static int finish(struct search *s, struct pd_result *r, int rc, struct pd_err *
     if (!rests) {
         rec->stopped_by = r->stopped_by;
         rec->finished_ms = pd_clock_unix_ms();
+        rec->sequential = (int64_t)s->usage.sequential;
     }
     rec->answer_node = r->answer_node;
     rec->answer = r->answer;
     rec->correct = r->correct;
-    rec->sequential = (int64_t)r->usage.sequential;
-    rec->scorer_passes = (int64_t)r->usage.scorer_passes;
     if (rc == 0) {
         pd_trace_digest(&r->trace, r->digest);
         rec->digest = r->digest;

@@ -1,6 +1,6 @@
 """Recomputes every figure of `ponder report --json` from the trace database, by other means.
 
-usage: report.py DATABASE REPORT.json PROBLEMS.jsonl.  Prints what differs; nothing when all is well.
+usage: report.py DATABASE REPORT.json PROBLEMS.jsonl [ideal].  Prints what differs; nothing when all is well.
 """
 import collections
 import json
@@ -83,6 +83,31 @@ def sign_test(b, c):
     return min(p, 1)
 
 
+def costs(run, of_lines):
+    """What report --json calls cost, by variant: (jobs' ids, cost), worked out line by line; and of a prompt, a line."""
+    lock = json.loads(db.execute("SELECT lock FROM run WHERE id = ?", (run["run"],)).fetchone()[0])
+    shape = {m["name"]: m["shape"] for m in lock["models"]}
+    parent = {(j, c): p for j, c, p in db.execute("SELECT job_id, call_id, parent FROM node")}
+    total = collections.defaultdict(lambda: collections.Counter())
+    for variant, job, seq, op, model, prompt, cached, drawn in db.execute(
+            "SELECT variant, job_id, seq, op, c.model, prompt_tokens, cached_tokens, generated_tokens"
+            " FROM job j JOIN call c ON c.job_id = j.id WHERE run_id = ? AND j.status = 'done'", (run["run"],)):
+        s, flop, own = shape[model], 0, 0
+        for before in [*range(cached, prompt), *(prompt + i for i in range(drawn))]:
+            # a token behind `before` others: the middle of it, as the paper's integral has it
+            flop += 2 * s["weights"] + 4 * s["heads"] * s["head_dim"] * s["layers"] * (before + 0.5)
+        own = 4 * s["heads_kv"] * s["head_dim"] * s["layers"] * sum(i + 0.5 for i in range(drawn))
+        shared = 4 * s["heads_kv"] * s["head_dim"] * s["layers"] * prompt * drawn
+        for what in {variant} | ({"line" if drawn else "prompt"} if variant == of_lines and op != "score" else set()):
+            total[what]["flop"] += flop
+            total[what]["own"] += own
+            if drawn:
+                key = "shared", job, parent[job, seq], model
+                total[what][key] = max(total[what][key], shared)
+    return {what: {"flop": t["flop"], "bytes": t["own"] + sum(v for k, v in t.items() if k[0] == "shared")}
+            for what, t in total.items()}
+
+
 for run in report["runs"]:
     jobs = db.execute("SELECT id, variant, problem_key, repeat, answer, status FROM job WHERE run_id = ?",
                       (run["run"],)).fetchall()
@@ -91,6 +116,12 @@ for run in report["runs"]:
     check("done", run["done"], sum(j[5] == "done" for j in jobs))
     pools = {(p, r): list(lines_of(j, p)) for j, v, p, r, _, _ in jobs if v == run["lines"]["of"]}
     ps, tests = [], []
+    cost_of = costs(run, run["lines"]["of"])
+    n_lines_jobs = sum(j[1] == run["lines"]["of"] for j in jobs)
+    for key, n in (("line", run["lines"]["n"]), ("prompt", n_lines_jobs)):
+        got = run["lines"][key + "_cost"]
+        check(key + " flop", got["flop"] / (cost_of[key]["flop"] / n), 1)
+        check(key + " bytes", got["bytes"], cost_of[key]["bytes"] / n, 1e-6 * got["bytes"])
     for v in run["variants"]:
         mine = [j for j in jobs if j[1] == v["variant"]]
         right = {(p, r): a is not None and int(a) == truth[p] for _, _, p, r, a, _ in mine}
@@ -102,6 +133,19 @@ for run in report["runs"]:
         check(name + " high", v["interval"][1], min(wilson(k, n)[1], 1))
         tokens = sum(cost[j[0]] for j in mine) / n
         check(name + " tokens", v["tokens"], tokens)
+        for key in ("flop", "bytes"):
+            check(f"{name} {key}", v["cost"][key] / (cost_of[name][key] / n), 1)
+        check(name + " eflop", v["cost"]["eflop"] / (v["cost"]["flop"] + 562.5 * v["cost"]["bytes"]), 1)
+        check(name + " in a row", v["sequential"], db.execute(
+            "SELECT avg(sequential) FROM job WHERE run_id = ? AND variant = ?", (run["run"], name)).fetchone()[0])
+        if len(sys.argv) > 4:  # every token of a prompt takes a millisecond, a step of N lines N + 1
+            fed, scored = db.execute("SELECT sum(prefilled_tokens), sum(scored_tokens) FROM v_job_cost c JOIN job j"
+                                     " ON j.id = c.job_id WHERE j.run_id = ? AND variant = ?",
+                                     (run["run"], name)).fetchone()
+            together = tokens / v["sequential"]
+            step = (math.ceil(together) + 1) / math.ceil(together) * together
+            check(name + " ideal seconds", v["cost"]["ideal_seconds"],
+                  ((fed + scored) / n + (v["sequential"] - 1) * step) / 1000)
         row = db.execute("SELECT jobs, correct, generated_tokens FROM v_scaling WHERE run_id = ? AND variant = ?",
                          (run["run"], name)).fetchone()
         check(name + " in v_scaling", row[0] + row[1] + row[2], n + k + tokens)

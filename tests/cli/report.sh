@@ -30,16 +30,36 @@ run report "$tmp/a" --json && cp "$tmp/out" "$tmp/report.json" &&
     python3 "$src/tests/cli/report.py" "$tmp/data/ponder.db" "$tmp/report.json" "$src/recipes/problems/dev.jsonl" \
         >"$tmp/out" 2>"$tmp/err" && [ ! -s "$tmp/out" ]
 point 'every figure recomputed from the database' $?
+python3 - "$tmp/a/lock.json" >"$tmp/bench" <<'END'
+import json, sys
+for m in json.load(open(sys.argv[1]))["models"]:
+    points = [{"what": "prefill", "tokens": n, "median_tokens_s": 1000} for n in (16, 4096)]
+    points += [{"what": "decode", "branches": n, "median_tokens_s": 1000 * n / (n + 1)} for n in (3, 1, 2, 4, 5, 6, 7, 8)]
+    print(json.dumps({"model": {"sha256": m["sha256"]}, "points": points}))
+END
+run report "$tmp/a" --json --bench "$tmp/bench" && cp "$tmp/out" "$tmp/ideal.json" &&
+    python3 "$src/tests/cli/report.py" "$tmp/data/ponder.db" "$tmp/ideal.json" "$src/recipes/problems/dev.jsonl" ideal \
+        >"$tmp/out" 2>"$tmp/err" && [ ! -s "$tmp/out" ]
+point 'idealised seconds by measurements' $?
+echo '{"x":1}' >"$tmp/no-bench"
+run report "$tmp/a" --bench "$tmp/no-bench"; [ $? -eq 3 ] && grep -q 'measurements, line 1: .*ponder bench' "$tmp/err"
+point 'measurements of something else' $?
 sed 's/"right":[0-9]*/"right":99/' "$tmp/report.json" >"$tmp/wrong.json"
 python3 "$src/tests/cli/report.py" "$tmp/data/ponder.db" "$tmp/wrong.json" "$src/recipes/problems/dev.jsonl" >"$tmp/out"
 grep -q 'greedy right: 99, recomputed' "$tmp/out"; point 'which a wrong one does not pass' $?
 
 run report "$id" --format csv && [ "$(wc -l <"$tmp/out")" -eq 7 ] && cmp -s "$tmp/out" "$tmp/a/report/table.csv" &&
-    awk -F, 'NF != 23 { exit 1 }' "$tmp/out"
+    awk -F, 'NF != 29 { exit 1 }' "$tmp/out"
 point 'csv' $?
 run report "$id" --ascii && grep -q '^  a greedy$' "$tmp/out" && ! LC_ALL=C grep -q '[^ -~]' "$tmp/out"
 point 'text in ASCII' $?
 LC_ALL=C.UTF-8 run report "$id" && grep -q '⠒ majority at equal cost' "$tmp/out"; point 'text in braille' $?
+run report "$id" --x flop --format svg && grep -q '>FLOP per problem (log scale)<' "$tmp/out" &&
+    grep -q '>majority, equal cost<' "$tmp/out"
+point 'over FLOP' $?
+run report "$id" --x seconds --format svg && ! grep -q '>majority, equal cost<' "$tmp/out"; point 'over seconds' $?
+run report "$id" --x ideal --format svg; [ $? -eq 2 ] && grep -q 'not known of any variant' "$tmp/err"
+point 'over what is not known' $?
 run report "$id" "$id" --format svg -o "$tmp/two.svg" && [ ! -s "$tmp/out" ] && grep -q 'small: greedy' "$tmp/two.svg"
 point 'two runs in one picture' $?
 status=0

@@ -78,7 +78,6 @@ static inline struct pd_job_rec job_rec(const char *id)
         .answer_node = -1,
         .correct = -1,
         .sequential = -1,
-        .scorer_passes = -1,
     };
 }
 

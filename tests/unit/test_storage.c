@@ -111,7 +111,6 @@ static void put_everything(struct store *s, const char *id)
     j.error = "none";
     j.digest = "abcd";
     j.sequential = 1;
-    j.scorer_passes = 2;
     ok(store_job_put(s, &j, e));
 }
 
@@ -142,7 +141,6 @@ static void check_everything(struct store *s, const char *id)
     assert_z(t->job.error, "none");
     assert_z(t->job.digest, "abcd");
     assert_int_equal(t->job.sequential, 1);
-    assert_int_equal(t->job.scorer_passes, 2);
 
     assert_int_equal(t->n_nodes, 2);
     const struct pd_node_rec *n = &t->nodes[0];
@@ -902,6 +900,16 @@ static void test_damaged_pages(void **state)
     store_close(s);
 }
 
+static int count_blobs(struct store *s, const char *text)
+{
+    char sql[160];
+    int64_t n = -1;
+
+    snprintf(sql, sizeof(sql), "SELECT count(*) FROM blob WHERE CAST(data AS TEXT)='%s'", text);
+    ok(store_db_int(s->rdb, db, sql, &n, e));
+    return (int)n;
+}
+
 static void test_runs(void **unused)
 {
     static const struct store_artifact artifacts[] = {{"model", "tiny", "generator", {1, 2}, 7},
@@ -926,9 +934,13 @@ static void test_runs(void **unused)
                                .prompt_tokens = 10,
                                .cached_tokens = 4,
                                .generated_tokens = 3};
+    static const int32_t ids[] = {7, 8, 9};
+    struct pd_node_rec root = node_rec(0), node = node_rec(1);
+    struct store_run_works *works = NULL;
     struct store_run_jobs *jobs = NULL;
     struct store_runs *runs = NULL;
     struct pd_err err = {0};
+    uint64_t n_freed = 9;
     double line = -1, rate = -1;
 
     (void)unused;
@@ -946,12 +958,27 @@ static void test_runs(void **unused)
     call.op = "score";
     call.generated_tokens = 0;
     ok(store_call_put(s, "job_1", &call, e));
+    call.op = "generate";
+    call.generated_tokens = 2;
+    ok(store_call_put(s, "job_1", &call, e));
+    ok(store_node_put(s, "job_1", &root, e));
+    node.call_id = 0;
+    node.text = PD_STR("only of run_a");
+    node.tokens = ids;
+    node.n_tokens = 3;
+    ok(store_node_put(s, "job_1", &node, e));
+    node.id = 2; /* its brother: they decode together */
+    node.call_id = 2;
+    node.text = PD_STR("of both");
+    node.n_tokens = 2;
+    ok(store_node_put(s, "job_1", &node, e));
     job.run_id = NULL; /* it stays of its run */
     job.status = "done";
     job.correct = 1;
     job.digest = "d1";
     job.started_ms = 1000;
     job.finished_ms = 3000;
+    job.sequential = 3;
     ok(store_job_put(s, &job, e));
     job = job_rec("job_4"); /* beside it: no time of its own */
     job.status = "done";
@@ -966,6 +993,9 @@ static void test_runs(void **unused)
     job = job_rec("job_3");
     job.status = "queued"; /* of no run */
     ok(store_job_put(s, &job, e));
+    node.call_id = -1;
+    ok(store_node_put(s, "job_3", &root, e));
+    ok(store_node_put(s, "job_3", &node, e));
     ok(store_flush(s, e));
 
     ok(store_run_list(s, NULL, &runs, e));
@@ -997,21 +1027,42 @@ static void test_runs(void **unused)
     assert_string_equal(jobs->jobs[0].digest, "d1");
     assert_int_equal(jobs->jobs[0].repeat, 2);
     assert_int_equal(jobs->jobs[0].correct, 1);
-    assert_int_equal(jobs->jobs[0].generated, 3);
-    assert_int_equal(jobs->jobs[0].prefilled, 6);
+    assert_int_equal(jobs->jobs[0].generated, 5);
+    assert_int_equal(jobs->jobs[0].prefilled, 12);
     assert_int_equal(jobs->jobs[0].scored, 6);
-    assert_int_equal(jobs->jobs[0].cached, 8);
+    assert_int_equal(jobs->jobs[0].cached, 12);
     assert_int_equal(jobs->jobs[0].wall_ms, 2000);
+    assert_int_equal(jobs->jobs[0].sequential, 3);
     assert_int_equal(jobs->jobs[1].correct, -1);
     assert_int_equal(jobs->jobs[1].wall_ms, -1);
     assert_string_equal(jobs->jobs[1].variant, "");
     store_run_jobs_free(jobs);
+    ok(store_run_work_load(s, "run_a", &works, e));
+    assert_int_equal(works->n, 2); /* the failed job did nothing that counts */
+    assert_string_equal(works->works[0].variant, "beam@4");
+    assert_string_equal(works->works[0].op, "generate");
+    assert_int_equal(works->works[0].n_calls, 2);
+    assert_int_equal(works->works[0].prefilled, 12);
+    assert_int_equal(works->works[0].generated, 5);
+    /* twice (10² - 4²)/2 of the prompt, 10*3 + 3²/2 and 10*2 + 2²/2 of the lines */
+    assert_true(works->works[0].attended == 2 * 42 + 34.5 + 22);
+    assert_true(works->works[0].read == 10 * 3 + 4.5 + 2);
+    assert_string_equal(works->works[1].op, "score");
+    assert_true(works->works[1].attended == 42 && works->works[1].read == 0);
+    store_run_work_free(works);
     ok(store_rates(s, "tiny", &line, &rate, e));
-    assert_true(line == 0 && rate > 1.49 && rate < 1.51); /* 3 tokens in 2 seconds */
+    assert_true(line == 0 && rate > 2.49 && rate < 2.51); /* 5 tokens in 2 seconds */
     verify_clean(s);
 
+    /* What the run alone had goes with it; what its job shares with another one stays. */
+    assert_int_equal(count_blobs(s, "only of run_a"), 1);
     ok(store_run_delete(s, "run_a", e));
     ok(store_flush(s, e));
+    assert_int_equal(count_blobs(s, "only of run_a"), 0);
+    assert_int_equal(count_blobs(s, "of both"), 1);
+    assert_int_equal(count_blobs(s, "{\"ponder_recipe\":1}"), 1); /* run_ab has it too */
+    ok(store_gc(s, false, &n_freed, NULL, e));
+    assert_int_equal(n_freed, 0);
     ok(store_run_list(s, NULL, &runs, e));
     assert_int_equal(runs->n, 1);
     store_run_list_free(runs);
