@@ -49,6 +49,7 @@ void eng_ctx_free(struct eng_ctx *c)
         return;
     kv_ctx_done(c);
     eng_fwd_put(c->eng, c->fwd);
+    eng_steer_unref(c->steer);
     free(c->pending);
     free(c->blocks);
     free(c);
@@ -66,6 +67,8 @@ int eng_ctx_fork(struct eng_ctx *c, struct eng_ctx **out_ctx, struct pd_err *err
         return PD_ENOMEM;
     }
     d->n_before = c->n_before;
+    d->steer = eng_steer_ref(c->steer);
+    d->steer_from = c->steer_from;
     memcpy(d->pending, c->pending, c->n_pending * sizeof(*c->pending));
     d->n_pending = c->n_pending;
     kv_ctx_share(d, c);

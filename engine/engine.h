@@ -236,6 +236,28 @@ enum eng_fit { ENG_FIT_NOT, ENG_FIT_BEGINS, ENG_FIT_WHOLE };
 int eng_grammar_fit(struct eng_grammar *g, struct pd_str text, enum eng_fit *out,
                     struct pd_err *err);
 
+/* ---- control vectors ---------------------------------------------------------------------------
+ */
+
+/* Vectors that are added to the residual stream behind some blocks of a model, each times gamma
+ * (activation steering). Layer l names the stream behind the first l blocks, as hidden_states[l]
+ * does elsewhere; the file's tensor for it is direction.(l - 1). Immutable, reference-counted;
+ * independent of the model they were made for. */
+struct eng_steer;
+
+/* All vectors of a GGUF file of architecture "controlvector". PD_EFORMAT: it is none, or not for a
+ * model of this shape. */
+int eng_steer_open(const char *path, float gamma, const struct eng_model *m, struct eng_steer **out,
+                   struct pd_err *err);
+/* The one vector v[n_embd] of layer 1 … n_layer. */
+int eng_steer_new(const struct eng_model *m, uint32_t layer, const float *v, float gamma,
+                  struct eng_steer **out, struct pd_err *err);
+/* A file with that vector, as it is. */
+int eng_steer_write(const char *path, const struct eng_model *m, uint32_t layer, const float *v,
+                    struct pd_err *err);
+struct eng_steer *eng_steer_ref(struct eng_steer *s); /* NULL is fine, here and below */
+void eng_steer_unref(struct eng_steer *s);
+
 /* ---- contexts ----------------------------------------------------------------------------------
  */
 
@@ -265,6 +287,12 @@ int eng_ctx_move(struct eng_ctx *to, struct eng_ctx *from, size_t first, size_t 
                  struct pd_err *err);
 /* Takes tokens [first, end) out of c: what comes behind them moves up. Pages are given back. */
 int eng_ctx_drop(struct eng_ctx *c, size_t first, size_t end, struct pd_err *err);
+/* What is evaluated from now on at c's positions from `from` on is steered; s is referenced, NULL:
+ * nothing is. K and V of steered positions are those of the steered stream, in this context, its
+ * forks and where they are moved; they are never found by contexts that merely begin alike. What is
+ * evaluated already stays as it is. Vectors that are all zero, those times gamma 0 among them, are
+ * none. PD_EINVAL: of another shape than the model. */
+int eng_ctx_steer(struct eng_ctx *c, struct eng_steer *s, size_t from, struct pd_err *err);
 size_t eng_ctx_n_tokens(const struct eng_ctx *c);
 size_t eng_ctx_n_before(const struct eng_ctx *c); /* of its view, as its blocks are now */
 size_t eng_ctx_n_cached(const struct eng_ctx *c); /* of them, with KV */
@@ -334,6 +362,8 @@ enum eng_read {                  /* what SCORE reads at each position */
                 ENG_READ_LABELS, /* logits of labels */
                 ENG_READ_HIDDEN, /* the hidden state after the final norm, n_embd values */
                 ENG_READ_CLS, /* the file's classification head, n_cls values, before any softmax */
+                ENG_READ_LAYER, /* the residual stream behind the first `layer` blocks, n_embd
+                                   values, steered if the position is */
 };
 
 /* GENERATE: how sure the model is of a token: -1/k times the sum of the log-probabilities (as in
@@ -369,6 +399,7 @@ struct eng_req {
         *at; /* SCORE: positions (ascending, absolute, not yet evaluated) after which to read */
     uint32_t n_at;
     enum eng_read read;
+    uint32_t layer;        /* LAYER: 1 … n_layer */
     const int32_t *labels; /* LABELS: ids whose logits are read at each of them */
     uint32_t n_labels;
     bool want_logprobs; /* SCORE: log-probability of each pending token but the context's first */
@@ -383,7 +414,7 @@ struct eng_req {
                          if wanted: of each evaluated token ([n_prompt - n_cached]; the first of a
                          context is 0; of the first behind evaluated tokens NAN unless PREFILL kept
                          their logits) */
-    float *logits;    /* SCORE [n_at][n_labels, n_embd or n_cls] */
+    float *logits;    /* SCORE [n_at][n_labels, n_embd or n_cls]: what was read */
     int32_t *top_ids; /* GENERATE [n_tokens][n_top], likeliest first, equal ones by id */
     float *top_logprobs; /* theirs, as logprobs */
     float *confidences;  /* GENERATE [n_tokens]; NULL: nobody asked */

@@ -3,9 +3,10 @@
  * Per layer: norm, quantise → q,k,v → rope, K and V of all rows into their pages → attention → o →
  * add, norm, quantise → gate,up → activation, quantise → down (or the same in a mixture of experts,
  * moe.c); the last addition is folded into the next norm. Biases, the norms of heads and those
- * behind attention and feed-forward ride in the same passes where a model has them. Invariant: all
- * K and V of the batch are in the pages before any attention of the layer starts, so that prefill
- * and decode see the same memory. */
+ * behind attention and feed-forward ride in the same passes where a model has them, and so do
+ * control vectors, which are added to what a block leaves. Invariant: all K and V of the batch are
+ * in the pages before any attention of the layer starts, so that prefill and decode see the same
+ * memory. */
 #include "engine/forward.h"
 
 #include <math.h>
@@ -15,6 +16,7 @@
 #include "engine/attention.h"
 #include "engine/moe.h"
 #include "engine/sample.h"
+#include "engine/steer.h"
 
 /* Least work worth waking another thread for, in multiply-adds or comparable element operations. */
 #define GRAIN_MACS  32768u
@@ -268,7 +270,8 @@ struct phase {
     /* the residual: x += post_norm(h + bias) */
     bool add;
     const float *bias, *post_norm; /* NULL: none */
-    const float *norm;             /* then h = norm(x); NULL: no h */
+    int block;         /* x is now what this block leaves; -1: it is in the midst of one */
+    const float *norm; /* then h = norm(x); NULL: no h */
     bool q8;                       /* quantise what comes out */
 };
 
@@ -315,6 +318,19 @@ static void embed_rows(void *arg, size_t begin, size_t end, unsigned thread)
     }
 }
 
+/* The residual stream of row r behind a block. */
+static void leave_block(const struct fwd *f, size_t r, uint32_t block)
+{
+    const struct fwd_row *row = &f->rows[r];
+    size_t n = f->model->info.n_embd;
+    float *x = f->x + r * n;
+
+    if (kv_steered(row->ctx, row->pos) && row->ctx->steer->scaled[block])
+        f->k->add(x, row->ctx->steer->scaled[block], n);
+    if (row->tap && row->tap_block == block)
+        memcpy(row->tap, x, n * sizeof(*x));
+}
+
 static void norm_rows(void *arg, size_t begin, size_t end, unsigned thread)
 {
     const struct phase *p = arg;
@@ -332,6 +348,8 @@ static void norm_rows(void *arg, size_t begin, size_t end, unsigned thread)
                 f->k->rmsnorm(h, h, p->post_norm, n, f->model->rms_eps);
             f->k->add(x, h, n);
         }
+        if (p->block >= 0)
+            leave_block(f, r, (uint32_t)p->block);
         if (!p->norm)
             continue;
         f->k->rmsnorm(h, x, p->norm, n, f->model->rms_eps);
@@ -404,6 +422,7 @@ void fwd_step(struct fwd *f, const struct fwd_row *rows, size_t n)
         struct eng_act x;
 
         p.w = w;
+        p.block = (int)l - 1;
         p.norm = w->attn_norm;
         p.q8 = w->q.quant->wants_q8 || w->k.quant->wants_q8 || w->v.quant->wants_q8;
         run_rows(&p, i->n_embd, norm_rows);
@@ -420,6 +439,7 @@ void fwd_step(struct fwd *f, const struct fwd_row *rows, size_t n)
         p.add = true;
         p.bias = w->o_bias;
         p.post_norm = w->attn_post_norm;
+        p.block = -1;
         p.norm = w->ffn_norm;
         p.q8 = w->experts ? w->router.quant->wants_q8
                           : w->gate.quant->wants_q8 || w->up.quant->wants_q8;
@@ -431,6 +451,7 @@ void fwd_step(struct fwd *f, const struct fwd_row *rows, size_t n)
         p.bias = w->down_bias;
         p.post_norm = w->ffn_post_norm;
     }
+    p.block = (int)i->n_layer - 1;
     p.norm = NULL;
     run_rows(&p, i->n_embd, norm_rows);
 }

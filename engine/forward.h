@@ -22,6 +22,8 @@ struct fwd_row {
     uint32_t pos;        /* in the context; rows of one context are adjacent and ascending */
     int32_t token;
     unsigned want; /* of enum fwd_want, or-ed */
+    float *tap;    /* [n_embd] for the residual stream behind block tap_block; NULL: not wanted */
+    uint32_t tap_block;
     void *user;
 };
 

@@ -15,8 +15,8 @@
  *  4. Who holds a page of the prefix tree holds all the pages before it; two contexts that see the
  * same page see the same pages before it.
  *  5. A page is foreign when its K and V are not what its tokens and those before alone make: they
- * saw other blocks, or came from another place (view.c). It never is in the prefix tree, nor is
- * what comes behind it.
+ * saw other blocks, came from another place (view.c), or are steered (steer.c). It never is in the
+ * prefix tree, nor is what comes behind it.
  *  6. Each page is used (a segment holds it), cached (in the prefix tree only) or free. Cached
  * pages are given up before an allocation is refused: the one first that was let go first, which
  * has no page behind it (by 4, as who lets go begins with his last page).
@@ -144,7 +144,15 @@ struct eng_ctx {
     size_t n_before;      /* tokens that its last row saw there; 0: no view */
     size_t n_step;        /* its own rows in the step in progress */
     atomic_uint watchers; /* requests in flight on contexts that see it */
+    struct eng_steer *steer; /* of its positions from steer_from on; NULL: none */
+    size_t steer_from;
 };
+
+/* Whether the context's position pos is steered. */
+static inline bool kv_steered(const struct eng_ctx *c, size_t pos)
+{
+    return c->steer && pos >= c->steer_from;
+}
 
 /* Tokens before c's own: what the blocks have, and get in this step. */
 static inline size_t kv_before(const struct eng_ctx *c)

@@ -10,7 +10,7 @@ engine_libengine_a_SOURCES = \
 	engine/grammar_gbnf.c engine/grammar_pattern.c engine/grammar_schema.c engine/token_tree.c \
 	engine/kv.c engine/kv.h engine/kv_pool.c engine/ctx.c engine/view.c engine/forward.c engine/forward.h \
 	engine/attention.c engine/attention.h engine/moe.c engine/moe.h \
-	engine/sample.c engine/sample.h engine/spec.c engine/spec.h engine/sched.c
+	engine/sample.c engine/sample.h engine/spec.c engine/spec.h engine/steer.c engine/steer.h engine/sched.c
 
 # The kernels' archive has its own flags (the order of operations is the contract: no fast-math).
 # It uses src/base only, never the rest of the engine.

@@ -534,9 +534,9 @@ static int check_generate(const struct eng_req *q, const struct eng_model_info *
 /* Values of a SCORE at each position. */
 static size_t n_read(const struct eng_req *q, const struct eng_model_info *info)
 {
-    return q->read == ENG_READ_HIDDEN ? info->n_embd
+    return q->read == ENG_READ_LABELS ? q->n_labels
            : q->read == ENG_READ_CLS  ? info->n_cls
-                                      : q->n_labels;
+                                      : info->n_embd;
 }
 
 static int check_score(const struct eng_req *q, const struct eng_model_info *info,
@@ -548,6 +548,9 @@ static int check_score(const struct eng_req *q, const struct eng_model_info *inf
         return pd_fail(err, PD_EINVAL, "nothing to score: no tokens were appended");
     if (q->read == ENG_READ_CLS && info->n_cls == 0)
         return pd_fail(err, PD_EINVAL, "'%s' has no classification head", info->path);
+    if (q->read == ENG_READ_LAYER && (q->layer < 1 || q->layer > info->n_layer))
+        return pd_fail(err, PD_EINVAL, "there is no layer %u to read: the model has 1 to %u",
+                       q->layer, info->n_layer);
     if (q->read == ENG_READ_LABELS && (q->n_at == 0) != (q->n_labels == 0))
         return pd_fail(err, PD_EINVAL, "positions and labels to score go together");
     if (q->n_at && (uint64_t)q->n_at * n_read(q, info) > MAX_SCORE_VALUES)
@@ -987,6 +990,8 @@ static uint64_t adopt(struct run *r)
         return 0;
     if (q->op == ENG_SCORE && q->n_at > 0)
         limit = q->at[0];
+    if (r->ctx->steer && limit > r->ctx->steer_from)
+        limit = r->ctx->steer_from;
     q->n_cached += (uint32_t)kv_adopt(r->ctx, limit);
     return kv_next_page(r->ctx, limit);
 }
@@ -1033,7 +1038,7 @@ static unsigned score_wants(const struct run *r, size_t pos)
     const struct eng_req *q = r->req;
     unsigned want = wants_logprob(r, pos) ? FWD_LOGITS : 0;
 
-    if (find_at(q, pos) < q->n_at)
+    if (q->read != ENG_READ_LAYER && find_at(q, pos) < q->n_at)
         want |= q->read == ENG_READ_LABELS ? FWD_LOGITS : FWD_HIDDEN;
     return want;
 }
@@ -1062,6 +1067,15 @@ static int gather_view(const struct eng_ctx *c, struct pd_err *err)
     return 0;
 }
 
+/* Where the residual stream of a position goes, if it is read. */
+static float *tap(const struct run *r, size_t pos)
+{
+    const struct eng_req *q = r->req;
+    size_t i = q->op == ENG_SCORE && q->read == ENG_READ_LAYER ? find_at(q, pos) : q->n_at;
+
+    return i < q->n_at ? q->logits + i * r->fwd->model->info.n_embd : NULL;
+}
+
 /* Takes the next n pending tokens of r into the batch. */
 static void take_rows(struct eng *e, struct run *r, size_t n, struct batch *b)
 {
@@ -1071,7 +1085,7 @@ static void take_rows(struct eng *e, struct run *r, size_t n, struct batch *b)
         finish(r, ENG_FINISH_ERROR);
         return;
     }
-    if (c->n_blocks > 0)
+    if (c->n_blocks > 0 || kv_steered(c, c->n_kv + n - 1))
         kv_estrange(c);
     for (size_t i = 0; i < n; i++) {
         size_t pos = c->n_kv + i;
@@ -1083,6 +1097,8 @@ static void take_rows(struct eng *e, struct run *r, size_t n, struct batch *b)
             .want = r->req->op == ENG_SCORE             ? score_wants(r, pos)
                     : i + 1 + r->spec.n >= c->n_pending ? FWD_LOGITS
                                                         : 0,
+            .tap = tap(r, pos),
+            .tap_block = r->req->layer - 1,
             .user = r,
         };
     }
@@ -1162,7 +1178,8 @@ static void read_score(struct run *r, const struct reading *p, enum fwd_want wha
 
     if (what == FWD_LOGITS && wants_logprob(r, pos))
         read_logprob(r, p, from, pos, thread);
-    if (i < q->n_at && (what == FWD_LOGITS) == (q->read == ENG_READ_LABELS))
+    if (q->read != ENG_READ_LAYER && i < q->n_at &&
+        (what == FWD_LOGITS) == (q->read == ENG_READ_LABELS))
         read_at(r, p, from, i, thread);
 }
 
@@ -1305,6 +1322,18 @@ static void settle_drawn(struct eng *e, struct run *r)
     spec_settle(&r->spec, r->fwd, n_right);
 }
 
+static void check_taps(struct run *r)
+{
+    const struct eng_req *q = r->req;
+    size_t n = q->op == ENG_SCORE && q->read == ENG_READ_LAYER
+                   ? q->n_at * (size_t)r->fwd->model->info.n_embd
+                   : 0;
+
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(q->logits[i]))
+            atomic_store(&r->bad, true);
+}
+
 /* After the batch: the context and the request catch up. */
 static void settle(struct eng *e, struct run *r)
 {
@@ -1313,6 +1342,8 @@ static void settle(struct eng *e, struct run *r)
     else if (r->n_rows > 0)
         kv_commit(r->ctx, r->n_rows);
     r->n_rows = r->ctx->n_step = 0;
+    if (r->ctx->n_pending == 0)
+        check_taps(r);
     if (atomic_load(&r->bad)) {
         finish_bad(r);
     } else if (r->req->op != ENG_GENERATE && r->ctx->n_pending == 0) {
@@ -1440,6 +1471,8 @@ static void step_model(struct eng *e, struct fwd *f)
         }
         if (n > e->prefill_chunk)
             n = e->prefill_chunk;
+        if (!kv_steered(r->ctx, r->ctx->n_kv) && kv_steered(r->ctx, r->ctx->n_kv + n - 1))
+            n = r->ctx->steer_from - r->ctx->n_kv; /* what is not steered stays with others' */
         if (n > left)
             n = left;
         if (n)

@@ -200,6 +200,8 @@ int eng_ctx_drop(struct eng_ctx *c, size_t first, size_t end, struct pd_err *err
         was = *c;
         *c = *d;
         *d = was;
+        if (c->steer && first < c->steer_from)
+            c->steer_from -= (end < c->steer_from ? end : c->steer_from) - first;
     }
     eng_ctx_free(d);
     kv_tidy(c);

@@ -55,6 +55,7 @@ UNIT_TESTS = \
 	tests/unit/test_engine_sample \
 	tests/unit/test_engine_sched \
 	tests/unit/test_engine_spec \
+	tests/unit/test_engine_steer \
 	tests/unit/test_engine_tokenizer \
 	tests/unit/test_engine_view \
 	tests/unit/test_net_http \
