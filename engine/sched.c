@@ -303,7 +303,7 @@ int eng_model_estimate(struct eng *e, const char *path, struct eng_memory *out, 
 {
     struct eng_memory memory = {0};
     struct eng_model *m;
-    int rc = eng_model_begin(path, &m, &memory, err);
+    int rc = eng_model_begin(path, NULL, &m, &memory, err);
 
     if (rc < 0)
         return rc;
@@ -364,7 +364,7 @@ int eng_model_open(struct eng *e, const char *path, struct eng_model **out_model
 {
     struct eng_memory memory;
     struct eng_model *m;
-    int rc = eng_model_begin(path, &m, &memory, err);
+    int rc = eng_model_begin(path, NULL, &m, &memory, err);
 
     if (rc < 0)
         return rc;
@@ -526,11 +526,18 @@ static int check_generate(const struct eng_req *q, const struct eng_model_info *
     return sample_check(&q->sampling, err);
 }
 
+/* What a row must give for it. */
+static enum fwd_want read_from(const struct eng_req *q)
+{
+    return q->read == ENG_READ_LABELS || q->read == ENG_READ_NEXT ? FWD_LOGITS : FWD_HIDDEN;
+}
+
 /* Values of a SCORE at each position. */
 static size_t n_read(const struct eng_req *q, const struct eng_model_info *info)
 {
     return q->read == ENG_READ_HIDDEN ? info->n_embd
            : q->read == ENG_READ_CLS  ? info->n_cls
+           : q->read == ENG_READ_NEXT ? ENG_N_NEXT
                                       : q->n_labels;
 }
 
@@ -543,6 +550,8 @@ static int check_score(const struct eng_req *q, const struct eng_model_info *inf
         return pd_fail(err, PD_EINVAL, "nothing to score: no tokens were appended");
     if (q->read == ENG_READ_CLS && info->n_cls == 0)
         return pd_fail(err, PD_EINVAL, "'%s' has no classification head", info->path);
+    if (q->read == ENG_READ_NEXT && q->n_at && q->at[q->n_at - 1] + 1 >= n)
+        return pd_fail(err, PD_EINVAL, "there is no token behind the last one to be read of");
     if (q->read == ENG_READ_LABELS && (q->n_at == 0) != (q->n_labels == 0))
         return pd_fail(err, PD_EINVAL, "positions and labels to score go together");
     if (q->n_at && (uint64_t)q->n_at * n_read(q, info) > MAX_SCORE_VALUES)
@@ -1024,7 +1033,7 @@ static unsigned score_wants(const struct run *r, size_t pos)
     unsigned want = wants_logprob(r, pos) ? FWD_LOGITS : 0;
 
     if (find_at(q, pos) < q->n_at)
-        want |= q->read == ENG_READ_LABELS ? FWD_LOGITS : FWD_HIDDEN;
+        want |= read_from(q);
     return want;
 }
 
@@ -1119,6 +1128,17 @@ static void read_logprob(struct run *r, const struct reading *p, const float *lo
             (logits[c->pending[pos + 1 - c->n_kv]] - max) - log_sum;
 }
 
+static void read_next(struct run *r, const struct reading *p, const float *logits, size_t pos,
+                      float out[ENG_N_NEXT], unsigned thread)
+{
+    const struct eng_ctx *c = r->ctx;
+    size_t n = p->f->model->info.n_vocab;
+
+    if (sample_next(p->f->k, logits, n, c->pending[pos + 1 - c->n_kv], p->f->sample[thread].w,
+                    out) < 0)
+        atomic_store(&r->bad, true);
+}
+
 /* The i-th of the positions to read; from: logits, or the hidden state. */
 static void read_at(struct run *r, const struct reading *p, const float *from, size_t i,
                     unsigned thread)
@@ -1132,6 +1152,8 @@ static void read_at(struct run *r, const struct reading *p, const float *from, s
         eng_head_run(m, p->f->k, from, p->f->mid + thread * m->head.dense.rows, out);
     else if (q->read == ENG_READ_HIDDEN)
         memcpy(out, from, n * sizeof(*out));
+    else if (q->read == ENG_READ_NEXT)
+        read_next(r, p, from, q->at[i], out, thread);
     else
         for (size_t j = 0; j < n; j++)
             out[j] = from[q->labels[j]];
@@ -1149,7 +1171,7 @@ static void read_score(struct run *r, const struct reading *p, enum fwd_want wha
 
     if (what == FWD_LOGITS && wants_logprob(r, pos))
         read_logprob(r, p, from, pos, thread);
-    if (i < q->n_at && (what == FWD_LOGITS) == (q->read == ENG_READ_LABELS))
+    if (i < q->n_at && what == read_from(q))
         read_at(r, p, from, i, thread);
 }
 
