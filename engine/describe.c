@@ -138,6 +138,7 @@ void eng_describe_shape(const struct eng_shape *s, struct eng_model_info *info)
     info->n_expert_used = s->n_expert_used;
     info->window = s->window;
     info->n_cls = (uint32_t)(s->cls_out ? s->cls_out->dims[1] : s->cls ? s->cls->dims[1] : 0);
+    info->head = s->head ? s->head->kind : NULL;
     info->rope = s->rope_name;
     info->rope_base = s->freq_base;
     info->rope_factor = s->rope.factor;
@@ -304,6 +305,7 @@ int eng_model_peek(const char *path, struct eng_model_info *out, struct pd_buf *
                    struct pd_err *err)
 {
     struct eng_model_info info = {0};
+    struct eng_head_file head = {0};
     struct eng_shape shape;
     struct gguf *g = NULL;
     int rc;
@@ -320,6 +322,10 @@ int eng_model_peek(const char *path, struct eng_model_info *out, struct pd_buf *
     if (eng_shape_init(g, &shape, NULL) == 0) {
         eng_describe_shape(&shape, &info);
         eng_shape_done(&shape);
+        rc = eng_head_beside(path, NULL, &info, &head, err);
+        eng_head_done(&head);
+        if (rc < 0)
+            goto out;
     }
     if (kv) {
         for (size_t i = 0; i < g->n_kvs; i++)

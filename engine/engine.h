@@ -95,6 +95,7 @@ struct eng_model_info {
     uint32_t
         window;     /* positions that some layers, or all, are limited to; 0: they see everything */
     uint32_t n_cls; /* values of the classification head; 0: none */
+    const char *head; /* what that is: cls mlp value score (docs/design/heads.md); NULL: none */
     const char *rope; /* how long contexts are reached: none linear yarn longrope llama3; NULL: a
                          file that this build does not run, which leaves out all up to pooling */
     float rope_base, rope_factor;      /* factor: of linear and yarn, else 1 */
@@ -109,7 +110,7 @@ struct eng_model_info {
         uint64_t bytes;
     } types[ENG_MAX_TYPES]; /* of the tensors, most bytes first */
     uint32_t n_types;
-    uint8_t sha256[32]; /* of the whole file; of all parts in a row */
+    uint8_t sha256[32]; /* of the whole file; of all parts, and the head beside it, in a row */
     struct eng_work work;
 };
 
@@ -132,8 +133,9 @@ uint64_t eng_memory_kv(const struct eng_memory *m, uint64_t n_ctx, uint64_t n_br
  * also when it would not fit below memory_bytes, before it is loaded. */
 int eng_model_open(struct eng *e, const char *path, struct eng_model **out_model,
                    struct pd_err *err);
-/* The same checks without the weights: whether this build runs the file. */
-int eng_model_check(const char *path, struct pd_err *err);
+/* The same checks without the weights: whether this build runs the file, with the head in this file
+ * (NULL: in the one beside it, if there is one). */
+int eng_model_check(const char *path, const char *head, struct pd_err *err);
 struct eng_model *eng_model_ref(struct eng_model *m);
 void eng_model_unref(struct eng_model *m);
 /* More than one reference is held: by who asks, and by contexts or others. */
@@ -156,6 +158,9 @@ struct eng_part {
 };
 bool eng_model_part(const char *path, struct eng_part *out);
 char *eng_model_part_path(const struct eng_part *p, unsigned no); /* malloc'ed; NULL: no memory */
+/* Where the head of a model is that its GGUF has not: NAME.head.safetensors beside it. It is loaded
+ * with the model, and part of its sha256. malloc'ed; NULL: no memory. */
+char *eng_head_path(const char *path);
 /* The file's chat template, whatever else is in it. PD_ENOENT: none. */
 int eng_model_template(const char *path, struct pd_buf *out, struct pd_err *err);
 
@@ -358,12 +363,18 @@ enum eng_speculate {
 #define ENG_DEFAULT_DRAFT 8
 #define ENG_MAX_DRAFT     16
 
+/* Of the distribution of the token behind a position (not the last one): the log-probability of the
+ * one that stands there, the entropy, and how far it is from the uniform one, KL(uniform || it);
+ * all in nats. */
+#define ENG_N_NEXT 3
 enum eng_read {                  /* what SCORE reads at each position */
                 ENG_READ_LABELS, /* logits of labels */
                 ENG_READ_HIDDEN, /* the hidden state after the final norm, n_embd values */
-                ENG_READ_CLS, /* the file's classification head, n_cls values, before any softmax */
+                ENG_READ_CLS,   /* the model's classification head, n_cls values, before any softmax
+                                 */
                 ENG_READ_LAYER, /* the residual stream behind the first `layer` blocks, n_embd
                                    values, steered if the position is */
+                ENG_READ_NEXT,  /* what is thought of the next token: ENG_N_NEXT values */
 };
 
 /* GENERATE: how sure the model is of a token: -1/k times the sum of the log-probabilities (as in
@@ -414,7 +425,7 @@ struct eng_req {
                          if wanted: of each evaluated token ([n_prompt - n_cached]; the first of a
                          context is 0; of the first behind evaluated tokens NAN unless PREFILL kept
                          their logits) */
-    float *logits;    /* SCORE [n_at][n_labels, n_embd or n_cls]: what was read */
+    float *logits;    /* SCORE [n_at][n_labels, n_embd, n_cls or ENG_N_NEXT]: what was read */
     int32_t *top_ids; /* GENERATE [n_tokens][n_top], likeliest first, equal ones by id */
     float *top_logprobs; /* theirs, as logprobs */
     float *confidences;  /* GENERATE [n_tokens]; NULL: nobody asked */

@@ -1,7 +1,7 @@
 # engine: model files, tokenizer, KV cache, scheduler. Door: engine/engine.h.
 engine_libengine_a_SOURCES = \
 	engine/engine.h engine/gguf.c engine/gguf.h engine/model.c engine/model.h engine/describe.c \
-	engine/arch.c engine/arch.h engine/shape.c engine/shape.h \
+	engine/arch.c engine/arch.h engine/head.c engine/head.h engine/shape.c engine/shape.h \
 	engine/tokenizer.c engine/tokenizer.h engine/tokenizer_int.h engine/vocab.c engine/chat.c \
 	engine/jinja.h engine/jinja_int.h engine/jinja_lex.c engine/jinja_parse.c engine/jinja_eval.c \
 	engine/jinja_value.c engine/jinja_text.c engine/jinja_filter.c \

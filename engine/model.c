@@ -62,6 +62,7 @@ static void shape_done(struct eng_model *m)
         eng_shape_done(m->shape);
     free(m->shape);
     m->shape = NULL;
+    eng_head_done(&m->head_file);
 }
 
 static void model_free(struct eng_model *m)
@@ -226,11 +227,46 @@ static int load_f32(struct loader *l, const struct gguf_tensor *t, struct eng_ma
     return rc;
 }
 
+static int copy_vector(struct loader *l, const float *v, size_t n, float **out)
+{
+    l->n_bytes += n * sizeof(*v);
+    if (l->measure)
+        return 0;
+    *out = aligned_alloc(64, (n * sizeof(*v) + 63) / 64 * 64);
+    if (!*out)
+        return pd_fail(l->err, PD_ENOMEM, "out of memory for the weights");
+    memcpy(*out, v, n * sizeof(*v));
+    return 0;
+}
+
+/* The head of a file beside the model. */
+static int load_beside(struct loader *l, const struct eng_head_file *f, struct eng_head *h)
+{
+    const struct eng_quant *f32 = eng_quant_find(GGML_F32);
+    size_t n_embd = f->n_embd;
+    int rc = 0;
+
+    h->act = f->names->act;
+    if (f->dense)
+        rc = load_mat(l, f32, f->dense, f->n_mid, n_embd, &h->dense);
+    if (rc == 0 && f->dense_bias)
+        rc = copy_vector(l, f->dense_bias, f->n_mid, &h->dense_bias);
+    if (rc == 0)
+        rc = load_mat(l, f32, f->out, f->n_cls, f->n_mid, &h->out);
+    if (rc == 0 && f->out_bias)
+        rc = copy_vector(l, f->out_bias, f->n_cls, &h->out_bias);
+    return rc;
+}
+
 static int load_head(struct loader *l, struct eng_model *m, const struct eng_shape *s)
 {
+    const struct eng_head_file *f = &m->head_file;
     struct eng_head *h = &m->head;
     int rc = 0;
 
+    if (f->names)
+        return load_beside(l, f, h);
+    h->act = s->head ? s->head->act : ENG_HEAD_LINEAR;
     if (s->cls)
         rc = load_f32(l, s->cls, &h->dense);
     if (rc == 0 && s->cls_bias)
@@ -259,7 +295,10 @@ void eng_head_run(const struct eng_model *m, const struct eng_kernels *k, const 
 
     if (h->dense.rows) {
         head_mat(&h->dense, h->dense_bias, k, hidden, mid);
-        k->softcap(mid, h->dense.rows, 1);
+        if (h->act == ENG_HEAD_TANH)
+            k->softcap(mid, h->dense.rows, 1);
+        for (size_t i = 0; h->act == ENG_HEAD_RELU && i < h->dense.rows; i++)
+            mid[i] = mid[i] > 0 ? mid[i] : 0;
         hidden = mid;
     }
     if (h->out.rows)
@@ -383,8 +422,10 @@ static void *digest_main(void *arg)
             if (d->rc == 0)
                 pd_sha256_add(h, chunk, n);
         }
-    if (d->rc == 0)
+    if (d->rc == 0) {
+        pd_sha256_add(h, d->m->head_file.bytes.data, d->m->head_file.bytes.len);
         pd_sha256_end(h, d->m->info.sha256);
+    }
     pd_sha256_free(h);
     free(chunk);
     return NULL;
@@ -421,7 +462,7 @@ static int load_data(struct eng_model *m, unsigned n_threads, struct pd_err *err
 }
 
 /* What the file says, checked, and the tokenizer. */
-static int open_checked(struct eng_model *m, const char *path, struct pd_err *err)
+static int open_checked(struct eng_model *m, const char *path, const char *head, struct pd_err *err)
 {
     struct eng_shape *s = calloc(1, sizeof(*s));
     int rc;
@@ -436,6 +477,8 @@ static int open_checked(struct eng_model *m, const char *path, struct pd_err *er
         return rc; /* both name the file */
     rc = eng_describe(m->gguf, &m->info, err);
     eng_describe_shape(s, &m->info);
+    if (rc == 0 && (rc = eng_head_beside(path, head, &m->info, &m->head_file, err)) < 0)
+        return rc; /* names the file, too */
     if (rc == 0)
         rc = eng_tokenizer_new(m->gguf, &m->tok, err);
     if (rc == 0 && eng_n_vocab(m->tok) != s->n_vocab)
@@ -446,8 +489,8 @@ static int open_checked(struct eng_model *m, const char *path, struct pd_err *er
     return rc;
 }
 
-int eng_model_begin(const char *path, struct eng_model **out, struct eng_memory *out_memory,
-                    struct pd_err *err)
+int eng_model_begin(const char *path, const char *head, struct eng_model **out,
+                    struct eng_memory *out_memory, struct pd_err *err)
 {
     struct eng_model *m = calloc(1, sizeof(*m));
     struct loader l = {.measure = true, .err = err};
@@ -456,7 +499,7 @@ int eng_model_begin(const char *path, struct eng_model **out, struct eng_memory 
     if (!m)
         return pd_fail(err, PD_ENOMEM, "out of memory for '%s'", path);
     atomic_init(&m->refs, 1);
-    rc = open_checked(m, path, err);
+    rc = open_checked(m, path, head, err);
     if (rc == 0) {
         rc = load_weights(&l, m);
         if (rc < 0)
@@ -487,11 +530,11 @@ int eng_model_finish(struct eng_model *m, unsigned n_threads, struct pd_err *err
     return rc;
 }
 
-int eng_model_check(const char *path, struct pd_err *err)
+int eng_model_check(const char *path, const char *head, struct pd_err *err)
 {
     struct eng_memory memory;
     struct eng_model *m;
-    int rc = eng_model_begin(path, &m, &memory, err);
+    int rc = eng_model_begin(path, head, &m, &memory, err);
 
     if (rc < 0)
         return rc;
@@ -503,7 +546,7 @@ int eng_model_load(const char *path, struct eng_model **out, struct pd_err *err)
 {
     struct eng_memory memory;
     struct eng_model *m;
-    int rc = eng_model_begin(path, &m, &memory, err);
+    int rc = eng_model_begin(path, NULL, &m, &memory, err);
 
     if (rc < 0)
         return rc;

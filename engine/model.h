@@ -7,6 +7,7 @@
 
 #include "engine/engine.h"
 #include "engine/gguf.h"
+#include "engine/head.h"
 #include "engine/kernels.h"
 #include "engine/tokenizer.h"
 
@@ -37,9 +38,10 @@ struct eng_rope {
     float scale;
 };
 
-/* The classification head, in F32 whatever the file has: tanh(dense x + bias), then out and its
+/* The classification head, in F32 whatever the file has: act(dense x + bias), then out and its
  * bias; one of the two may be missing (no rows). */
 struct eng_head {
+    enum eng_head_act act;
     struct eng_mat dense, out;
     float *dense_bias, *out_bias; /* NULL: none */
 };
@@ -48,7 +50,8 @@ struct eng_model {
     atomic_uint refs;
     struct kv_pool *reserved_in; /* whose ceiling the model counts for; NULL: none */
     uint64_t reserved_bytes;
-    struct eng_shape *shape; /* of a model that is not loaded yet */
+    struct eng_shape *shape;        /* of a model that is not loaded yet */
+    struct eng_head_file head_file; /* the same; names NULL: none */
     struct eng_model_info info;
     struct gguf *gguf; /* kept open: embedding rows are read from it */
     struct eng_tokenizer *tok;
@@ -77,8 +80,8 @@ int eng_describe(const struct gguf *g, struct eng_model_info *out, struct pd_err
 void eng_describe_shape(const struct eng_shape *s, struct eng_model_info *out);
 /* Loading in two steps, so that what it takes is known before: the file opened and checked, and all
  * that is not weights; then the weights. */
-int eng_model_begin(const char *path, struct eng_model **out, struct eng_memory *out_memory,
-                    struct pd_err *err);
+int eng_model_begin(const char *path, const char *head, struct eng_model **out,
+                    struct eng_memory *out_memory, struct pd_err *err); /* head: eng_model_check */
 int eng_model_finish(struct eng_model *m, unsigned n_threads, struct pd_err *err);
 /* Loads without an engine (tests, tools). */
 int eng_model_load(const char *path, struct eng_model **out, struct pd_err *err);

@@ -96,6 +96,27 @@ int sample_norm(const struct eng_kernels *k, const float *logits, size_t n, floa
     return 0;
 }
 
+int sample_next(const struct eng_kernels *k, const float *logits, size_t n, int32_t id, float *w,
+                float out[3])
+{
+    float max, log_sum;
+    double sum = 0, weighted = 0, flat = 0; /* Σ w, Σ w x, Σ x, where x is a logit less max */
+
+    if (sample_norm(k, logits, n, w, &max, &log_sum) < 0)
+        return PD_EFORMAT;
+    for (size_t i = 0; i < n; i++) {
+        double x = (double)logits[i] - (double)max;
+
+        sum += (double)w[i];
+        weighted += (double)w[i] * x;
+        flat += x;
+    }
+    out[0] = (logits[id] - max) - log_sum;
+    out[1] = (float)((double)log_sum - weighted / sum);
+    out[2] = (float)((double)log_sum - flat / (double)n - (double)eng_log((float)n));
+    return 0;
+}
+
 /* Is a before b in descending order? */
 static bool before(const float *x, int32_t a, int32_t b)
 {

@@ -21,6 +21,10 @@ int sample_check(const struct eng_sampling *s, struct pd_err *err);
  * not numbers. */
 int sample_norm(const struct eng_kernels *k, const float *logits, size_t n, float *w,
                 float *out_max, float *out_log_sum);
+/* What ENG_READ_NEXT tells of id and the distribution that it is from; w: scratch of n. PD_EFORMAT:
+ * not numbers. */
+int sample_next(const struct eng_kernels *k, const float *logits, size_t n, int32_t id, float *w,
+                float out[3]);
 /* How often the tokens of a text are in it, for penalties. */
 struct sample_count {
     int32_t id;

@@ -305,7 +305,7 @@ int eng_model_estimate(struct eng *e, const char *path, struct eng_memory *out, 
 {
     struct eng_memory memory = {0};
     struct eng_model *m;
-    int rc = eng_model_begin(path, &m, &memory, err);
+    int rc = eng_model_begin(path, NULL, &m, &memory, err);
 
     if (rc < 0)
         return rc;
@@ -366,7 +366,7 @@ int eng_model_open(struct eng *e, const char *path, struct eng_model **out_model
 {
     struct eng_memory memory;
     struct eng_model *m;
-    int rc = eng_model_begin(path, &m, &memory, err);
+    int rc = eng_model_begin(path, NULL, &m, &memory, err);
 
     if (rc < 0)
         return rc;
@@ -531,11 +531,20 @@ static int check_generate(const struct eng_req *q, const struct eng_model_info *
     return sample_check(&q->sampling, err);
 }
 
+/* What a row must give for it: LAYER is read on the way through the blocks. */
+static unsigned read_from(const struct eng_req *q)
+{
+    if (q->read == ENG_READ_LAYER)
+        return 0;
+    return q->read == ENG_READ_LABELS || q->read == ENG_READ_NEXT ? FWD_LOGITS : FWD_HIDDEN;
+}
+
 /* Values of a SCORE at each position. */
 static size_t n_read(const struct eng_req *q, const struct eng_model_info *info)
 {
     return q->read == ENG_READ_LABELS ? q->n_labels
            : q->read == ENG_READ_CLS  ? info->n_cls
+           : q->read == ENG_READ_NEXT ? ENG_N_NEXT
                                       : info->n_embd;
 }
 
@@ -551,6 +560,8 @@ static int check_score(const struct eng_req *q, const struct eng_model_info *inf
     if (q->read == ENG_READ_LAYER && (q->layer < 1 || q->layer > info->n_layer))
         return pd_fail(err, PD_EINVAL, "there is no layer %u to read: the model has 1 to %u",
                        q->layer, info->n_layer);
+    if (q->read == ENG_READ_NEXT && q->n_at && q->at[q->n_at - 1] + 1 >= n)
+        return pd_fail(err, PD_EINVAL, "there is no token behind the last one to be read of");
     if (q->read == ENG_READ_LABELS && (q->n_at == 0) != (q->n_labels == 0))
         return pd_fail(err, PD_EINVAL, "positions and labels to score go together");
     if (q->n_at && (uint64_t)q->n_at * n_read(q, info) > MAX_SCORE_VALUES)
@@ -1038,8 +1049,8 @@ static unsigned score_wants(const struct run *r, size_t pos)
     const struct eng_req *q = r->req;
     unsigned want = wants_logprob(r, pos) ? FWD_LOGITS : 0;
 
-    if (q->read != ENG_READ_LAYER && find_at(q, pos) < q->n_at)
-        want |= q->read == ENG_READ_LABELS ? FWD_LOGITS : FWD_HIDDEN;
+    if (find_at(q, pos) < q->n_at)
+        want |= read_from(q);
     return want;
 }
 
@@ -1148,6 +1159,17 @@ static void read_logprob(struct run *r, const struct reading *p, const float *lo
             (logits[c->pending[pos + 1 - c->n_kv]] - max) - log_sum;
 }
 
+static void read_next(struct run *r, const struct reading *p, const float *logits, size_t pos,
+                      float out[ENG_N_NEXT], unsigned thread)
+{
+    const struct eng_ctx *c = r->ctx;
+    size_t n = p->f->model->info.n_vocab;
+
+    if (sample_next(p->f->k, logits, n, c->pending[pos + 1 - c->n_kv], p->f->sample[thread].w,
+                    out) < 0)
+        atomic_store(&r->bad, true);
+}
+
 /* The i-th of the positions to read; from: logits, or the hidden state. */
 static void read_at(struct run *r, const struct reading *p, const float *from, size_t i,
                     unsigned thread)
@@ -1161,6 +1183,8 @@ static void read_at(struct run *r, const struct reading *p, const float *from, s
         eng_head_run(m, p->f->k, from, p->f->mid + thread * m->head.dense.rows, out);
     else if (q->read == ENG_READ_HIDDEN)
         memcpy(out, from, n * sizeof(*out));
+    else if (q->read == ENG_READ_NEXT)
+        read_next(r, p, from, q->at[i], out, thread);
     else
         for (size_t j = 0; j < n; j++)
             out[j] = from[q->labels[j]];
@@ -1178,8 +1202,7 @@ static void read_score(struct run *r, const struct reading *p, enum fwd_want wha
 
     if (what == FWD_LOGITS && wants_logprob(r, pos))
         read_logprob(r, p, from, pos, thread);
-    if (q->read != ENG_READ_LAYER && i < q->n_at &&
-        (what == FWD_LOGITS) == (q->read == ENG_READ_LABELS))
+    if (i < q->n_at && (unsigned)what == read_from(q))
         read_at(r, p, from, i, thread);
 }
 

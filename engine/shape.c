@@ -696,19 +696,38 @@ static int find_layer(struct claims *c, const struct eng_shape *s, uint32_t l,
     return rc;
 }
 
-/* The classification head: cls, [n_embd, n_embd] with a tanh behind it, then cls.output; either may
- * be alone. How many values come out is what the tensor says. */
+static const struct eng_head_names *which_head(const struct gguf *g)
+{
+    const struct eng_head_names *h = eng_head_names;
+
+    while (h->kind && !gguf_tensor(g, h->out) && !(h->dense && gguf_tensor(g, h->dense)))
+        h++;
+    return h->kind ? h : NULL;
+}
+
+/* The classification head, by the names of its tensors; of cls and cls.output either may be alone.
+ * How many values come out is what the tensor says. */
 static void find_head(struct claims *c, struct eng_shape *s, int *io_rc)
 {
-    const struct gguf_tensor *cls = gguf_tensor(c->g, "cls.weight");
-    const struct gguf_tensor *out = gguf_tensor(c->g, "cls.output.weight");
-    uint64_t mid = cls && !out ? cls->dims[1] : s->n_embd;
+    const struct eng_head_names *h = which_head(c->g);
+    const struct gguf_tensor *dense, *out;
+    enum eng_want want;
+    uint64_t mid;
 
-    s->cls = claim(c, "cls.weight", 1, mid, s->n_embd, ENG_MAY, io_rc);
-    s->cls_bias = claim(c, "cls.bias", 1, 0, mid, s->cls ? ENG_MAY : ENG_NO, io_rc);
-    s->cls_out = claim(c, "cls.output.weight", 1, out ? out->dims[1] : 1, mid, ENG_MAY, io_rc);
-    s->cls_out_bias = claim(c, "cls.output.bias", 1, 0, out ? out->dims[1] : 1,
-                            s->cls_out ? ENG_MAY : ENG_NO, io_rc);
+    s->head = h;
+    if (!h)
+        return;
+    want = h->act == ENG_HEAD_TANH ? ENG_MAY : ENG_MUST;
+    dense = h->dense ? gguf_tensor(c->g, h->dense) : NULL;
+    out = gguf_tensor(c->g, h->out);
+    mid = dense ? dense->dims[1] : s->n_embd;
+    if (h->dense) {
+        s->cls = claim(c, h->dense, 1, mid, s->n_embd, want, io_rc);
+        s->cls_bias = claim(c, h->dense_bias, 1, 0, mid, s->cls ? ENG_MAY : ENG_NO, io_rc);
+    }
+    s->cls_out = claim(c, h->out, 1, out ? out->dims[1] : 1, mid, want, io_rc);
+    s->cls_out_bias =
+        claim(c, h->out_bias, 1, 0, out ? out->dims[1] : 1, s->cls_out ? ENG_MAY : ENG_NO, io_rc);
 }
 
 static int find_tensors(const struct gguf *g, struct eng_shape *s, struct pd_err *err)

@@ -6,6 +6,7 @@
 
 #include "engine/arch.h"
 #include "engine/gguf.h"
+#include "engine/head.h"
 #include "engine/kernels.h"
 
 #define ENG_MAX_LAYERS 1024u /* the deepest published models have about 130 */
@@ -43,7 +44,8 @@ struct eng_shape {
     const struct gguf_tensor *embd, *output_norm;
     const struct gguf_tensor *output;     /* NULL: tied to embd */
     const struct gguf_tensor *rope_freqs; /* divisors of the frequencies; NULL: none */
-    const struct gguf_tensor *cls, *cls_bias, *cls_out, *cls_out_bias; /* NULL: none */
+    const struct eng_head_names *head;    /* NULL: none */
+    const struct gguf_tensor *cls, *cls_bias, *cls_out, *cls_out_bias; /* its; NULL: none */
     struct eng_layer_tensors *layers;                                  /* [n_layer] */
 };
 

@@ -81,7 +81,7 @@ UNIT_TESTS = \
 	tests/unit/test_strategies_stopping \
 	tests/unit/test_strategies_thinking \
 	tests/unit/test_verifier_oracle \
-	tests/unit/test_verifier_step_tag
+	tests/unit/test_verifier_reward
 PROP_TESTS = \
 	tests/prop/test_digest
 FUZZ_TESTS = \

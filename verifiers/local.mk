@@ -3,9 +3,10 @@
 # Files that are not a verifier (the table itself, shared helpers, headers) go to the second list.
 VERIFIER_SRCS = \
 	verifiers/oracle.c \
-	verifiers/step_tag.c
+	verifiers/reward.c
 
 verifiers_libverifiers_a_SOURCES = $(VERIFIER_SRCS) \
+	verifiers/reader.c verifiers/reader.h \
 	verifiers/table.c
 nodist_verifiers_libverifiers_a_SOURCES = verifiers/table.inc
 

@@ -24,6 +24,8 @@ char *app_runtime_path(const char *name);
  * tree's recipes/models). What the settings call a model comes before all of these. PD_ENOENT names
  * what was tried. malloc'ed. */
 int app_find_model(const char *name, char **out_path, struct pd_err *err);
+/* The model of a scorer that has one: its text up to ":kind=". malloc'ed; NULL: out of memory. */
+char *app_scorer_model(const char *scorer);
 /* PD_EFORMAT: the settings want another sha256 of the model with this name. */
 int app_check_model(const char *name, const struct eng_model_info *info, struct pd_err *err);
 /* A chat template by its name ("chatml", "none", …), else the text of a Jinja file. PD_ENOENT lists
@@ -47,10 +49,11 @@ struct app_model_record { /* what is known of a model that was added */
 };
 void app_model_record_done(struct app_model_record *r);
 /* Checks the file in full, copies it (link: points to it) and records its hash. name NULL: the
- * file's. PD_EINVAL when the name is no good or taken, PD_EFORMAT when this build cannot run the
- * file. */
-int app_add_model(const char *file, const char *name, bool link, struct app_model_record *out,
-                  struct pd_err *err);
+ * file's. head: the head that it has not itself, which goes with it; NULL: the one beside the file,
+ * if there is one. PD_EINVAL when the name is no good or taken, PD_EFORMAT when this build cannot
+ * run the file. */
+int app_add_model(const char *file, const char *name, const char *head, bool link,
+                  struct app_model_record *out, struct pd_err *err);
 /* SHA-256 of a model's file; of a split model, of all parts in a row. */
 int app_hash_model(const char *path, char hex[PD_SHA256_HEX], struct pd_err *err);
 /* Hashes it again: the caller compares out->sha256 with now. PD_ENOENT: no such record or file. */

@@ -42,7 +42,8 @@ int app_start_engine(struct app *a, const char *kv_type, struct pd_err *err);
 int app_model(struct app *a, const char *path, struct eng_model **out, struct pd_err *err);
 
 /* A judge without a model by its name, "NAME" or "NAME:key=value,…", with its options parsed into
- * the arena; any other text names a reward model: its verifier, and no options. */
+ * the arena; any other text names a model, and how it is read where that is said:
+ * "MODEL:kind=KIND,key=value,…". */
 int app_scorer_parse(const char *scorer, struct pd_arena *arena,
                      const struct pd_verifier **out_verifier, const void **out_params,
                      struct pd_err *err);

@@ -94,6 +94,16 @@ static uint32_t n_ctx(struct pd_generator *g)
     return eng_model_info(self(g)->model)->n_ctx;
 }
 
+static void traits(struct pd_generator *g, struct pd_model_traits *out)
+{
+    const struct eng_model_info *i = eng_model_info(self(g)->model);
+
+    *out = (struct pd_model_traits){.name = i->name,
+                                    .head = i->head,
+                                    .n_head = i->n_cls,
+                                    .bos = eng_token_bos(eng_model_tokenizer(self(g)->model))};
+}
+
 static int ctx_new(struct pd_generator *g, struct pd_gctx **out, struct pd_err *err)
 {
     struct eng_ctx *c;
@@ -194,6 +204,9 @@ static struct flight *flight_new(struct local *l, struct pd_lane *p, struct race
     static const enum eng_op op[] = {[PD_LANE_PREFILL] = ENG_PREFILL,
                                      [PD_LANE_GENERATE] = ENG_GENERATE,
                                      [PD_LANE_READ] = ENG_SCORE};
+    static const enum eng_read read[] = {[PD_READ_LABELS] = ENG_READ_LABELS,
+                                         [PD_READ_HEAD] = ENG_READ_CLS,
+                                         [PD_READ_NEXT] = ENG_READ_NEXT};
     struct flight *f = calloc(1, sizeof *f);
 
     if (!f)
@@ -210,6 +223,7 @@ static struct flight *flight_new(struct local *l, struct pd_lane *p, struct race
     f->req.line_stops = p->line_stops;
     f->req.before = p->before;
     f->req.race = race ? &race->race : NULL;
+    f->req.read = read[p->read];
     f->req.at = p->at;
     f->req.n_at = p->n_at;
     f->req.labels = p->labels;
@@ -374,6 +388,7 @@ static const struct pd_generator_ops ops = {
     .find_token = find_token,
     .bounds = bounds,
     .n_ctx = n_ctx,
+    .traits = traits,
     .ctx_new = ctx_new,
     .ctx_free = ctx_free,
     .ctx_fork = ctx_fork,

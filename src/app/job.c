@@ -515,6 +515,16 @@ static int set_scorer(struct app_job *j, const char *scorer, const char *truth, 
     return rc;
 }
 
+/* The model's name alone; NULL: there is none. */
+static const char *scorer_model(struct app_job *j)
+{
+    char *name = scored_by_model(j) ? app_scorer_model(j->core.scorer) : NULL;
+    const char *kept = copy(j, name);
+
+    free(name);
+    return kept;
+}
+
 static bool lacks_truth(const struct app_job *j)
 {
     return j->core.verifier && !scored_by_model(j) && !j->core.truth;
@@ -644,10 +654,8 @@ static int build_job(struct app *a, const struct app_request *r, const char *id,
             rc = pd_fail(err, PD_EINVAL, "the %s knows the bundled problems only: give one with -p",
                          j->core.verifier->name);
         if (rc == 0)
-            rc = load_models(
-                j,
-                (const char *[]){j->core.model, scored_by_model(j) ? scorer : NULL, j->core.draft},
-                err);
+            rc = load_models(j, (const char *[]){j->core.model, scorer_model(j), j->core.draft},
+                             err);
     }
     if (rc == 0)
         rc = budget_json(j, err);
@@ -761,7 +769,7 @@ int app_job_score(struct app *a, const char *scorer, const char *problem, const 
         j->core.strategy = &scoring_strategy;
         j->core.params = p;
         pd_params_default(pd_common_params, &j->core.common);
-        rc = load_models(j, (const char *[N_MODELS]){scorer, scorer, NULL}, err);
+        rc = load_models(j, (const char *[N_MODELS]){scorer_model(j), scorer_model(j), NULL}, err);
     }
     if (rc < 0) {
         app_job_free(j);
@@ -948,7 +956,9 @@ int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct 
                 const char *file = pd_json_string(pd_json_get(m, "file"));
 
                 if (file)
-                    names[i] = pd_file_exists(file) ? file : pd_json_string(pd_json_get(m, "name"));
+                    names[i] = pd_file_exists(file) ? file
+                               : i == MODEL_SCORER  ? scorer_model(j)
+                                                    : pd_json_string(pd_json_get(m, "name"));
             }
             rc = load_models(j, names, err);
             for (int i = 0; i < N_MODELS && rc == 0; i++)

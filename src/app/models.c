@@ -4,7 +4,8 @@
  * stands beside it in NAME.json, written first: a crash leaves a record without a model, which
  * nobody looks at, and never a model without its record. An alias is a symbolic link without a
  * record. A split model NAME is the files NAME-00001-of-00003.gguf and so on; the first is written
- * last and removed first, so that it is never there without the others. */
+ * last and removed first, so that it is never there without the others. A head that the GGUF has
+ * not is NAME.head.safetensors, one file more in all of this. */
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
@@ -451,10 +452,10 @@ void app_model_record_done(struct app_model_record *r)
     *r = (struct app_model_record){0};
 }
 
-/* The files of a model: one, or the parts of a split one. */
+/* The files of a model: one, or the parts of a split one; then the head beside it. */
 struct files {
     char **path;
-    size_t n;
+    size_t n, n_parts; /* n_parts + 1: with a head */
 };
 
 static void files_done(struct files *f)
@@ -465,18 +466,26 @@ static void files_done(struct files *f)
     *f = (struct files){0};
 }
 
-static int files_of(const char *first, struct files *out, struct pd_err *err)
+/* head: another one than the one beside the first file; NULL: that, if it is there. */
+static int files_of(const char *first, const char *head, struct files *out, struct pd_err *err)
 {
     struct eng_part part = {.no = 0};
     bool split = eng_model_part(first, &part) && part.no == 1 && part.count > 1;
     size_t n = split ? part.count : 1;
-    struct files f = {calloc(n, sizeof(*f.path)), n};
+    struct files f = {calloc(n + 1, sizeof(*f.path)), n, n};
     bool whole = f.path != NULL;
+    char *beside;
 
     for (size_t i = 0; whole && i < n; i++) {
         f.path[i] = split ? eng_model_part_path(&part, (unsigned)i + 1) : strdup(first);
         whole = f.path[i] != NULL;
     }
+    beside = whole ? head ? strdup(head) : eng_head_path(first) : NULL;
+    whole = beside != NULL;
+    if (whole && (head || pd_file_exists(beside)))
+        f.path[f.n++] = beside;
+    else
+        free(beside);
     if (!whole) {
         files_done(&f);
         return no_memory(err);
@@ -505,7 +514,7 @@ static int hash_files(const struct files *f, char hex[PD_SHA256_HEX], struct pd_
 int app_hash_model(const char *path, char hex[PD_SHA256_HEX], struct pd_err *err)
 {
     struct files f;
-    int rc = files_of(path, &f, err);
+    int rc = files_of(path, NULL, &f, err);
 
     if (rc < 0)
         return rc;
@@ -567,12 +576,18 @@ static int put_link(const char *target, const char *path, struct pd_err *err)
     return rc;
 }
 
-/* Where the i-th of n files of the model NAME goes. */
+/* Where the i-th file of the model NAME goes, whose GGUF has n parts. */
 static char *place_of(const char *folder, const char *name, size_t i, size_t n)
 {
     struct eng_part part = {.count = (unsigned)n};
     char *stem, *path;
 
+    if (i == n) {
+        stem = place_of(folder, name, 0, n);
+        path = stem ? eng_head_path(stem) : NULL;
+        free(stem);
+        return path;
+    }
     if (n == 1)
         return in_folder(folder, name, ".gguf");
     stem = app_join(folder, "/", name);
@@ -606,7 +621,7 @@ static int arrive(struct arrival *a, const char *from, bool link, struct pd_err 
 static int measure(const struct arrival *a, size_t n, bool link, struct app_model_record *r,
                    struct pd_err *err)
 {
-    struct files f = {calloc(n, sizeof(*f.path)), n};
+    struct files f = {calloc(n, sizeof(*f.path)), n, n};
     struct stat st;
     int rc = f.path ? 0 : no_memory(err);
 
@@ -623,8 +638,8 @@ static int measure(const struct arrival *a, size_t n, bool link, struct app_mode
     return rc;
 }
 
-int app_add_model(const char *file, const char *name, bool link, struct app_model_record *out,
-                  struct pd_err *err)
+int app_add_model(const char *file, const char *name, const char *head, bool link,
+                  struct app_model_record *out, struct pd_err *err)
 {
     struct app_model_record r = {.name = name ? strdup(name) : name_of(file)};
     char *folder = own_folder();
@@ -632,19 +647,23 @@ int app_add_model(const char *file, const char *name, bool link, struct app_mode
     struct arrival *a = NULL;
     int rc = r.name && folder ? check_name(r.name, err) : no_memory(err);
 
+    if (rc == 0 && head && link) /* the engine looks beside the file that the link leads to */
+        rc = pd_fail(err, PD_EINVAL,
+                     "a link and a head do not go together: put the head beside the file, as "
+                     "NAME.head.safetensors, or copy both");
     if (rc == 0)
         rc = check_free(r.name, err);
     if (rc == 0)
-        rc = eng_model_check(file, err);
+        rc = eng_model_check(file, head, err);
     if (rc == 0)
         rc = pd_mkdirs(folder, 0755, err);
     if (rc == 0)
-        rc = files_of(file, &from, err);
+        rc = files_of(file, head, &from, err);
     if (rc == 0 && !(a = calloc(from.n, sizeof(*a))))
         rc = no_memory(err);
     for (size_t i = 0; rc == 0 && i < from.n; i++) {
         a[i].draft.fd = -1;
-        a[i].path = place_of(folder, r.name, i, from.n);
+        a[i].path = place_of(folder, r.name, i, from.n_parts);
     }
     for (size_t i = 0; rc == 0 && i < from.n; i++)
         rc = arrive(&a[i], from.path[i], link, err);
@@ -756,7 +775,7 @@ int app_remove_model(const char *name, struct pd_err *err)
     if (rc == 0 && !target && (alias = alias_for(folder, name, path)))
         rc = pd_fail(err, PD_EBUSY, "alias '%s' stands for '%s': remove it first", alias, name);
     if (rc == 0)
-        rc = files_of(path, &files, err);
+        rc = files_of(path, NULL, &files, err);
     for (size_t i = 0; rc == 0 && i < files.n; i++)
         if (unlink(files.path[i]) < 0 && (i == 0 || errno != ENOENT))
             rc = pd_fail_errno(err, errno, "cannot remove '%s'", files.path[i]);

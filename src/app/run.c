@@ -112,6 +112,16 @@ static int write_file(const char *dir, const char *name, struct pd_str text, str
 
 /* ---- what results depend on ------------------------------------------------------------------ */
 
+/* A model, or the one of a scorer. */
+static int find_model(const char *name, char **out_path, struct pd_err *err)
+{
+    char *model = app_scorer_model(name);
+    int rc = model ? app_find_model(model, out_path, err) : no_memory(err);
+
+    free(model);
+    return rc;
+}
+
 static int lock_model(struct run *r, const char *role, const char *name, struct pd_err *err)
 {
     struct locked_model *m = &r->models[r->n_models];
@@ -125,7 +135,7 @@ static int lock_model(struct run *r, const char *role, const char *name, struct 
             return 0;
     if (r->n_models == MODELS_MAX)
         return pd_fail(err, PD_ELIMIT, "more than %d models", MODELS_MAX);
-    rc = app_find_model(name, &path, err);
+    rc = find_model(name, &path, err);
     if (rc == 0)
         rc = app_model(r->app, path, &model, err);
     if (rc == 0) {
@@ -931,7 +941,7 @@ static int add_memory(struct app *a, const char *name, double lines, uint64_t n_
     struct eng_memory m;
     struct eng_model_info info;
     char *path = NULL;
-    int rc = app_find_model(name, &path, err);
+    int rc = find_model(name, &path, err);
 
     if (rc == 0)
         rc = eng_model_peek(path, &info, NULL, err);

@@ -21,6 +21,7 @@ struct pd_chat {
     const char *tools;     /* JSON [{"type":"function","function":{…}}]; NULL: none */
     const char *variables; /* JSON object: more variables of the template; NULL: none */
     bool continue_last;    /* the last message is an assistant's whose text is to go on */
+    bool closed;           /* it ends with its last message: nothing asks for an answer */
     /* A prompt as it is, in place of all that: text in which control tokens are found, or tokens.
      */
     struct pd_str text; /* ptr NULL: none */

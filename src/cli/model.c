@@ -7,7 +7,7 @@
 #define TEMPLATE_MAX_BYTES (1u << 20)
 
 struct model {
-    const char *name, *kv_type;
+    const char *name, *kv_type, *head;
     bool link, template, estimate;
     uint64_t ctx, prompt_shared, threads, program_bytes;
     struct cli_numbers branches;
@@ -66,6 +66,7 @@ static void more_json(struct pd_jw *w, const struct eng_model_info *m)
     put_float(w, "attn_softcap", m->attn_softcap);
     put_float(w, "final_softcap", m->final_softcap);
     put_uint(w, "classes", m->n_cls);
+    put_text(w, "head", m->head);
     put_text(w, "pooling", m->pooling);
 }
 
@@ -271,7 +272,7 @@ static int show(const struct cli *cli, const char *name, struct pd_err *err)
     if (rc == 0 && (rc = app_hash_model(path, hex, err)) < 0)
         eng_model_info_done(&m);
     if (rc == 0) {
-        runs = eng_model_check(path, &problem) == 0;
+        runs = eng_model_check(path, NULL, &problem) == 0;
         has_template = eng_model_template(path, &template, NULL) != PD_ENOENT;
         if (cli->json) {
             pd_jw_init(&w, &b);
@@ -466,7 +467,7 @@ static int add(const struct cli *cli, const struct model *o, const char *file, s
     struct pd_buf b = PD_BUF_INIT(1u << 20);
     struct pd_err problem = {0};
     struct pd_jw w;
-    int rc = app_add_model(file, o->name, o->link, &r, err);
+    int rc = app_add_model(file, o->name, o->head, o->link, &r, err);
 
     if (rc < 0)
         return rc;
@@ -651,6 +652,9 @@ int cli_model(struct cli *cli, int argc, char **argv, struct pd_err *err)
         {"template", 0, CLI_FLAG, &o.template, NULL, "show: its chat template and nothing else", 0,
          0, false, false},
         {"name", 0, CLI_TEXT, &o.name, "NAME", "add: instead of the file's own name", 0, 0, false,
+         false},
+        {"head", 0, CLI_TEXT, &o.head, "FILE",
+         "add: the reward head that the file has not (safetensors), kept with it", 0, 0, false,
          false},
         {"link", 0, CLI_FLAG, &o.link, NULL, "add: point to the file where it is, copy nothing", 0,
          0, false, false},

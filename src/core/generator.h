@@ -37,6 +37,22 @@ struct pd_sampling {
 
 enum pd_lane_op { PD_LANE_PREFILL, PD_LANE_GENERATE, PD_LANE_READ };
 
+enum pd_lane_read {
+    PD_READ_LABELS, /* logits of labels */
+    PD_READ_HEAD,   /* the model's head, as many values as it has */
+    PD_READ_NEXT,   /* of the token behind: its log-probability, the entropy of the distribution it
+                       is from, and KL(uniform || that), in nats; not at the last token */
+};
+#define PD_READ_NEXT_VALUES 3
+
+/* What a model is, as far as its file tells; strings live as long as the generator. */
+struct pd_model_traits {
+    const char *name; /* its maker's; NULL: not said */
+    const char *head; /* kind of its head: cls mlp value score; NULL: none */
+    uint32_t n_head;  /* values of that */
+    int32_t bos;      /* begins a text, -1: none */
+};
+
 enum pd_lane_end {
     PD_END_EOS,        /* the model ended its turn; the end token is the last one */
     PD_END_STOP,       /* the stop string was completed */
@@ -64,7 +80,8 @@ struct pd_lane {
     const struct pd_form *form; /* NULL: none; its `after` says it all, and it outlives the lane */
     struct pd_str written;      /* with a form: the line's text so far */
     uint32_t race_m; /* 0: no race; else all lanes of the submit race, first m win (logical time) */
-    const uint32_t *at; /* READ: absolute positions after which logits of labels are read */
+    enum pd_lane_read read;
+    const uint32_t *at; /* READ: absolute positions after which that is read */
     uint32_t n_at;
     const int32_t *labels;
     uint32_t n_labels;
@@ -74,7 +91,7 @@ struct pd_lane {
     const int32_t *top_ids; /* [n_tokens][sampling.n_top] */
     const float *top_logprobs;
     const float *confidences; /* one a token; NULL: nobody asked, or the engine cannot tell */
-    const float *logits;      /* [n_at][n_labels] */
+    const float *logits;      /* [n_at][n_labels, or as many as read says] */
     uint32_t n_tokens, n_prompt, n_cached;
     enum pd_lane_end end;
     struct pd_err err;
@@ -100,6 +117,7 @@ struct pd_generator_ops {
     /* The tokens that begin or end a text: how many; *out lives as long as g. */
     size_t (*bounds)(struct pd_generator *g, const int32_t **out);
     uint32_t (*n_ctx)(struct pd_generator *g);
+    void (*traits)(struct pd_generator *g, struct pd_model_traits *out);
     int (*ctx_new)(struct pd_generator *g, struct pd_gctx **out, struct pd_err *err);
     void (*ctx_free)(struct pd_generator *g, struct pd_gctx *c);
     int (*ctx_fork)(struct pd_generator *g, struct pd_gctx *c, struct pd_gctx **out,

@@ -235,13 +235,9 @@ static void fill_trace(struct search *s, struct pd_result *r)
 
         search_node_rec(n, (uint32_t)s->job->common.top_logprobs, &t->nodes[i]);
         if (n->scored)
-            t->scores[n_scores++] = (struct pd_score_rec){n->id,
-                                                          s->job->scorer,
-                                                          s->job->verifier->kind,
-                                                          search_value(n, AGGREGATE_LAST),
-                                                          n->values,
-                                                          (uint32_t)n->n_values,
-                                                          n->score_call};
+            t->scores[n_scores++] = (struct pd_score_rec){
+                n->id,     s->job->scorer,        s->scorer.kind, search_value(n, AGGREGATE_LAST),
+                n->values, (uint32_t)n->n_values, n->score_call};
     }
     t->n_nodes = s->n_nodes;
     t->n_scores = n_scores;
@@ -375,6 +371,7 @@ int pd_job_run(struct pd_job *job, struct pd_result *r, struct pd_err *err)
             ? s->started_ns + (int64_t)(job->budget.seconds * (double)PD_NS_PER_S)
             : PD_NEVER_NS;
     s->scorer = (struct pd_scorer){.verifier = job->verifier,
+                                   .kind = job->verifier ? job->verifier->kind : NULL,
                                    .params = job->scorer_params,
                                    .gen = job->scorer_gen,
                                    .arena = s->arena,

@@ -31,7 +31,7 @@ static int record_score(struct search *s, struct node *n, struct pd_err *err)
 {
     const struct pd_sink *sink = s->job->sink;
     struct pd_score_rec r = {
-        n->id,     s->job->scorer,        s->job->verifier->kind, search_value(n, AGGREGATE_LAST),
+        n->id,     s->job->scorer,        s->scorer.kind, search_value(n, AGGREGATE_LAST),
         n->values, (uint32_t)n->n_values, n->score_call};
 
     return sink ? sink->score(sink->self, s->job->id, &r, err) : 0;
@@ -89,6 +89,7 @@ int search_score(struct search *s, struct node *const *nodes, int n, struct pd_e
             nodes[i]->values = pd_arena_memdup(s->arena, r->steps, r->n_steps * sizeof *r->steps);
             nodes[i]->n_values = r->n_steps;
             nodes[i]->score_call = r->call_id;
+            s->scorer.kind = r->kind;
         } else {
             missing[n_missing++] = nodes[i];
         }

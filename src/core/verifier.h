@@ -16,8 +16,8 @@ struct pd_candidate {
     /* out */
     void *state;     /* the verifier's, for descendants; in the job's arena */
     double *values;  /* [n_values] in [0,1], in the job's arena */
-    size_t n_values; /* n_steps, or 0: the line cannot be scored (it does not fit); never a part of
-                        it */
+    size_t n_values; /* n_steps; of an outcome 1; or 0: the line cannot be scored (it does not fit),
+                        never a part of it */
 };
 
 struct pd_verifier {
@@ -36,6 +36,7 @@ struct pd_verifier {
 
 struct pd_scorer {
     const struct pd_verifier *verifier;
+    const char *kind;         /* the verifier's, or what it has become when opened */
     const void *params;       /* the verifier's, parsed and checked */
     struct pd_generator *gen; /* the reward model */
     struct pd_arena *arena;   /* the job's */

@@ -406,10 +406,16 @@ static struct scoring *scoring_new(struct daemon *d)
 static int begin(struct scoring *s, struct pd_err *err)
 {
     struct daemon *d = s->d;
+    char *model;
+    int rc;
 
     if (d->n_scoring >= (unsigned)d->settings->max_jobs)
         return pd_fail(err, PD_EBUSY, "as many requests are scored already as jobs may run");
-    if (queue_load(d->queue, s->model, is_loaded, s, err) < 0)
+    model = app_scorer_model(s->model);
+    rc = model ? queue_load(d->queue, model, is_loaded, s, err)
+               : pd_fail(err, PD_ENOMEM, "out of memory");
+    free(model);
+    if (rc < 0)
         return err->code = PD_EBUSY;
     d->n_scoring++;
     return 0;

@@ -233,6 +233,11 @@ static void push(struct pd_gctx *c, int32_t id)
     c->kept = false;
 }
 
+static void traits(struct pd_generator *g, struct pd_model_traits *out)
+{
+    *out = self(g)->traits;
+}
+
 static int ctx_new(struct pd_generator *g, struct pd_gctx **out, struct pd_err *err)
 {
     if (fails(self(g)))
@@ -334,6 +339,13 @@ static size_t ctx_n_cached(struct pd_generator *g, const struct pd_gctx *c)
 /* ---- lanes -------------------------------------------------------------------------------------
  */
 
+static uint32_t n_read(const struct fake *f, const struct pd_lane *l)
+{
+    return l->read == PD_READ_LABELS ? l->n_labels
+           : l->read == PD_READ_HEAD ? f->traits.n_head
+                                     : PD_READ_NEXT_VALUES;
+}
+
 static int check_lane(const struct fake *f, const struct pd_lane *l, struct pd_err *err)
 {
     const struct pd_gctx *c = l->ctx;
@@ -385,7 +397,7 @@ static void take_off(struct fake *f, struct pd_lane *l, size_t index, unsigned *
             assert(x->top_ids && x->top_logprobs);
         }
     } else if (l->op == PD_LANE_READ) {
-        x->logits = malloc(((size_t)l->n_at * l->n_labels + 1) * sizeof *x->logits);
+        x->logits = malloc(((size_t)l->n_at * n_read(f, l) + 1) * sizeof *x->logits);
         assert(x->logits);
     }
     l->impl = x;
@@ -532,8 +544,10 @@ static void read_labels(struct fake *f, struct fake_flight *x)
     if (!evaluate(f, l->ctx, CHUNK))
         return;
     for (uint32_t i = 0; i < l->n_at; i++)
-        for (uint32_t k = 0; k < l->n_labels; k++)
-            x->logits[i * l->n_labels + k] = f->logit(f, l->ctx->ids, l->at[i] + 1, l->labels[k]);
+        for (uint32_t k = 0; k < n_read(f, l); k++)
+            x->logits[i * n_read(f, l) + k] =
+                f->logit(f, l->ctx->ids, l->at[i] + 1,
+                         l->read == PD_READ_LABELS ? l->labels[k] : -1 - (int32_t)k);
     end(x, PD_END_LENGTH);
 }
 
@@ -661,6 +675,7 @@ static const struct pd_generator_ops ops = {
     .find_token = find_token,
     .bounds = bounds,
     .n_ctx = n_ctx,
+    .traits = traits,
     .ctx_new = ctx_new,
     .ctx_free = ctx_free,
     .ctx_fork = ctx_fork,
@@ -684,6 +699,7 @@ void fake_init(struct fake *f, const char *name)
                        .logit = fake_opinion,
                        .confidence = fake_doubt,
                        .n_ctx = 4096,
+                       .traits = {.bos = -1},
                        .answers = 3,
                        .fail_at = -1,
                        .cancel_at = -1,

@@ -39,7 +39,8 @@ struct fake {
     void *world;                                                      /* for the callbacks */
     uint64_t root_key; /* of the job (trial_init sets it): fake_lane needs it */
     uint32_t n_ctx;
-    unsigned answers; /* fake_babble: how many different answers there are (3) */
+    struct pd_model_traits traits; /* bos -1. Of the head, value k is logit()'s of label -1 - k */
+    unsigned answers;              /* fake_babble: how many different answers there are (3) */
 
     /* What goes wrong. */
     long fail_at; /* this fallible call (0: the first) fails; a lane counts as one. -1: none */

@@ -10,7 +10,7 @@
 #include "base/hash.h"
 #include "core/search_int.h"
 
-extern const struct pd_verifier verifier_step_tag;
+extern const struct pd_verifier verifier_reward;
 
 static void set_option(struct trial *t, const char *kv, size_t len)
 {
@@ -46,7 +46,9 @@ void trial_init(struct trial *t, const struct pd_strategy *strategy, const char 
     t->job.seed = 1;
     t->job.strategy = strategy;
     t->job.params = t->params;
-    t->job.verifier = &verifier_step_tag;
+    t->job.verifier = &verifier_reward;
+    pd_params_default(verifier_reward.params, t->scorer_params);
+    t->job.scorer_params = t->scorer_params;
     t->job.model = t->gen.g.name;
     t->job.scorer = t->scorer.g.name;
     t->job.draft = strategy->needs_draft ? t->draft.g.name : NULL;

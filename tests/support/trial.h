@@ -13,11 +13,12 @@ struct trial {
     struct pd_result result;
     struct pd_err err;
     int rc;
-    char options[1024], params[4096];
+    char options[1024], params[4096], scorer_params[512];
     char digest[65]; /* of the last run; "" when it failed */
 };
 
-/* options: "samples=4 max_tokens=50" or ""; the strategy's or common ones. Scorer: step_tag. */
+/* options: "samples=4 max_tokens=50" or ""; the strategy's or common ones. Scorer: reward, kind
+ * auto. */
 void trial_init(struct trial *t, const struct pd_strategy *strategy, const char *options);
 void trial_script(struct trial *t, const char *const *lines); /* see fake_script */
 /* A run from nothing; what an earlier run left is forgotten. Returns and keeps rc. */

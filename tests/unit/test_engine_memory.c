@@ -224,7 +224,7 @@ static void test_shorter(void **state)
             struct eng_memory memory;
             struct pd_err err = {0};
 
-            fx_ok(eng_model_begin(path, &m, &memory, &err), &err);
+            fx_ok(eng_model_begin(path, NULL, &m, &memory, &err), &err);
             assert_int_equal(truncate(path, kept[k]), 0);
             assert_int_equal(eng_model_finish(m, 2, &err), PD_EIO);
             assert_non_null(strstr(err.text, "became shorter while it was read"));

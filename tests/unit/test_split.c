@@ -260,7 +260,7 @@ static void check_own(const char *name, const char *stem)
     app_model_record_done(&r);
     assert_int_equal(n_listed(name), 1);
     fx_ok(app_find_model(name, &path, &err), &err);
-    fx_ok(eng_model_check(path, &err), &err);
+    fx_ok(eng_model_check(path, NULL, &err), &err);
     free(path);
 }
 
@@ -274,20 +274,21 @@ static void test_own(void **state)
     write_parts("tiny-draft-Q8_0.gguf", "own");
     setenv("XDG_DATA_HOME", in_folder("share"), 1);
     setenv("PONDER_MODELS_DIR", "", 1);
-    fx_ok(app_add_model(part_name("own", 1), NULL, false, &r, &err), &err);
+    fx_ok(app_add_model(part_name("own", 1), NULL, NULL, false, &r, &err), &err);
     assert_string_equal(r.name, "own");
     app_model_record_done(&r);
     check_own("own", "own");
-    fx_ok(app_add_model(part_name("own", 1), "linked", true, &r, &err), &err);
+    fx_ok(app_add_model(part_name("own", 1), "linked", NULL, true, &r, &err), &err);
     app_model_record_done(&r);
     check_own("linked", "own");
-    assert_int_equal(app_add_model(part_name("own", 2), "second", false, &r, &err), PD_EFORMAT);
-    assert_int_equal(app_add_model(part_name("own", 1), "a-00001-of-00002", false, &r, &err),
+    assert_int_equal(app_add_model(part_name("own", 2), "second", NULL, false, &r, &err),
+                     PD_EFORMAT);
+    assert_int_equal(app_add_model(part_name("own", 1), "a-00001-of-00002", NULL, false, &r, &err),
                      PD_EINVAL);
 
     fx_ok(app_alias_model("short", "own", &err), &err);
     fx_ok(app_find_model("short", &path, &err), &err);
-    fx_ok(eng_model_check(path, &err), &err);
+    fx_ok(eng_model_check(path, NULL, &err), &err);
     free(path);
     assert_int_equal(app_remove_model("own", &err), PD_EBUSY);
     fx_ok(app_remove_model("short", &err), &err);

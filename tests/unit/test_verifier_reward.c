@@ -216,8 +216,10 @@ static void a_model_without_a_tag_is_refused(void **state)
     ops.find_token = no_tag;
     t.scorer.g.ops = &ops;
     assert_int_equal(trial_run(&t), PD_EFORMAT);
-    assert_string_equal(t.err.text, "scorer 'fake-scorer' is not a step-tag reward model: its "
-                                    "vocabulary has no step tag with labels + and -");
+    assert_string_equal(t.err.text,
+                        "scorer 'fake-scorer' is no reward model that its name, its head or its "
+                        "tokens tell: say how it is read, as in --scorer "
+                        "fake-scorer:kind=math_shepherd");
 }
 
 int main(void)
