@@ -3,6 +3,7 @@
 #define PD_APP_APP_INT_H
 
 #include "app/app.h"
+#include "remote/remote.h"
 
 struct app_model {
     char *path;
@@ -15,6 +16,8 @@ struct app {
     struct store *store;
     struct app_model *models; /* loaded, one reference each */
     size_t n_models;
+    struct remote_pool *remote; /* NULL: not needed so far */
+    bool named_engines;
 };
 
 /* a, between and b in a row; NULL: out of memory. */
@@ -28,6 +31,10 @@ char *app_data_folder(const char *kind, int i);
 int app_start_engine(struct app *a, const char *kv_type, struct pd_err *err);
 /* The loaded model of this file; loads it the first time. Borrowed: lives as long as the app. */
 int app_model(struct app *a, const char *path, struct eng_model **out, struct pd_err *err);
+
+/* The engine elsewhere that serves what has this name: 1. 0: it is none of those. */
+int app_remote_engine(struct app *a, const char *name, struct remote_engine **out,
+                      struct pd_err *err);
 
 /* A judge without a model by its name, "NAME" or "NAME:key=value,…", with its options parsed into
  * the arena; any other text names a reward model: its verifier, and no options. */

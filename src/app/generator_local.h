@@ -7,13 +7,12 @@
 #include "engine/engine.h"
 
 /* For one job; holds a reference to m; name and chat_template (Jinja; NULL: the model's own) are
- * borrowed. All its contexts and lanes must be gone before free. */
+ * borrowed. */
 int app_generator_new(struct eng *e, struct eng_model *m, const char *name,
                       const char *chat_template, struct pd_generator **out, struct pd_err *err);
 /* From now on its lanes guess at their next tokens; draft: a model with the same tokens, or NULL.
  */
 int app_generator_speculate(struct pd_generator *g, const struct app_decode *how,
                             struct eng_model *draft, struct pd_err *err);
-void app_generator_free(struct pd_generator *g);
 
 #endif

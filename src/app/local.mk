@@ -5,6 +5,7 @@ src_app_libapp_a_SOURCES = \
 	src/app/app.h \
 	src/app/app_int.h \
 	src/app/chat.c \
+	src/app/engines.c \
 	src/app/generator_local.c \
 	src/app/generator_local.h \
 	src/app/job.c \

@@ -7,6 +7,7 @@ ponder_SOURCES = \
 	src/cli/client.h \
 	src/cli/config.c \
 	src/cli/doctor.c \
+	src/cli/engine.c \
 	src/cli/job.c \
 	src/cli/main.c \
 	src/cli/mcp.c \
@@ -23,4 +24,4 @@ ponder_SOURCES = \
 	src/cli/trace.c \
 	src/cli/tree.c \
 	src/cli/ui.c
-ponder_LDADD = $(PONDER_ARCHIVES) $(PONDER_LIBS) $(CURL_LIBS)
+ponder_LDADD = $(PONDER_ARCHIVES) $(PONDER_LIBS)
