@@ -43,9 +43,7 @@ for dialect in vllm sglang llama-server openai; do
     set -- -s self_consistency -o samples=6
     [ "$dialect" != sglang ] || set -- "$@" --chat-template none
     run --json solve 'What is 3 + 4?' -m "$dialect+$url" "$@"
-    # an answer, or none in these texts, is both well; an error is not
-    [ $? -le 1 ] || [ $? -eq 5 ]
-    id=$(field id)
+    id=$(field trace) # there may be no answer in these texts, but a job that was done
     digest=$(field digest)
     [ -n "$id" ] && [ -n "$digest" ]
     point "$dialect: a job" $?
