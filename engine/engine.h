@@ -138,6 +138,8 @@ int eng_model_open(struct eng *e, const char *path, struct eng_model **out_model
 int eng_model_check(const char *path, struct pd_err *err);
 struct eng_model *eng_model_ref(struct eng_model *m);
 void eng_model_unref(struct eng_model *m);
+/* More than one reference is held: by who asks, and by contexts or others. */
+bool eng_model_is_shared(const struct eng_model *m);
 const struct eng_model_info *eng_model_info(const struct eng_model *m); /* lives as long as m */
 const struct eng_tokenizer *eng_model_tokenizer(const struct eng_model *m);
 /* The classification head applied to a hidden state [n_embd], as ENG_READ_CLS does: out[n_cls]. For

@@ -528,6 +528,11 @@ void eng_model_unref(struct eng_model *m)
         model_free(m);
 }
 
+bool eng_model_is_shared(const struct eng_model *m)
+{
+    return atomic_load_explicit(&m->refs, memory_order_acquire) > 1;
+}
+
 const struct eng_model_info *eng_model_info(const struct eng_model *m)
 {
     return &m->info;

@@ -99,9 +99,7 @@ void store_bind_blob(struct store_bind *b, const void *p, size_t n)
     b->rc = b->rc ? b->rc : rc;
 }
 
-/* The first column of the first row of sql. */
-static int query_int(sqlite3 *db, const char *path, const char *sql, int64_t *out,
-                     struct pd_err *err)
+int store_db_int(sqlite3 *db, const char *path, const char *sql, int64_t *out, struct pd_err *err)
 {
     sqlite3_stmt *st = NULL;
     int rc = sqlite3_prepare_v2(db, sql, -1, &st, NULL);
@@ -122,10 +120,10 @@ int store_db_version(sqlite3 *db)
 {
     int64_t v;
 
-    return query_int(db, "", "PRAGMA user_version", &v, NULL) < 0 ? -1 : (int)v;
+    return store_db_int(db, "", "PRAGMA user_version", &v, NULL) < 0 ? -1 : (int)v;
 }
 
-static int exec(sqlite3 *db, const char *path, const char *sql, struct pd_err *err)
+int store_db_exec(sqlite3 *db, const char *path, const char *sql, struct pd_err *err)
 {
     int rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
 
@@ -138,11 +136,11 @@ static int whose(sqlite3 *db, const char *path, struct pd_err *err)
     int64_t app = 0, version = 0, n_tables = 0;
     int rc;
 
-    rc = query_int(db, path, "PRAGMA application_id", &app, err);
+    rc = store_db_int(db, path, "PRAGMA application_id", &app, err);
     if (rc == 0)
-        rc = query_int(db, path, "PRAGMA user_version", &version, err);
+        rc = store_db_int(db, path, "PRAGMA user_version", &version, err);
     if (rc == 0)
-        rc = query_int(db, path, "SELECT count(*) FROM sqlite_schema", &n_tables, err);
+        rc = store_db_int(db, path, "SELECT count(*) FROM sqlite_schema", &n_tables, err);
     if (rc < 0)
         return rc;
     if (app == 0 && n_tables == 0)
@@ -181,20 +179,20 @@ static int use_wal(sqlite3 *db, const char *path, struct pd_err *err)
 static int make_schema(sqlite3 *db, const char *path, struct pd_err *err)
 {
     char marks[96];
-    int version, rc = exec(db, path, "BEGIN IMMEDIATE", err);
+    int version, rc = store_db_exec(db, path, "BEGIN IMMEDIATE", err);
 
     if (rc < 0)
         return rc;
     rc = version = whose(db, path, err); /* another process may have been faster */
     for (; version < STORE_USER_VERSION && rc >= 0; version++)
-        rc = exec(db, path, store_schema_steps[version], err);
+        rc = store_db_exec(db, path, store_schema_steps[version], err);
     if (rc >= 0) {
         snprintf(marks, sizeof(marks), "PRAGMA application_id=%d; PRAGMA user_version=%d",
                  STORE_APPLICATION_ID, STORE_USER_VERSION);
-        rc = exec(db, path, marks, err);
+        rc = store_db_exec(db, path, marks, err);
     }
     if (rc >= 0)
-        rc = exec(db, path, "COMMIT", err);
+        rc = store_db_exec(db, path, "COMMIT", err);
     if (rc < 0)
         sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
     return rc;
@@ -246,19 +244,21 @@ int store_db_open(const char *path, enum store_open mode, sqlite3 **out_db, stru
     sqlite3_extended_result_codes(db, 1);
     sqlite3_busy_timeout(db, STORE_BUSY_MS);
     sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-    rc = exec(db, path,
-              "PRAGMA trusted_schema=OFF; PRAGMA foreign_keys=ON; PRAGMA cell_size_check=ON", err);
+    rc = store_db_exec(
+        db, path, "PRAGMA trusted_schema=OFF; PRAGMA foreign_keys=ON; PRAGMA cell_size_check=ON",
+        err);
     if (rc == 0)
-        rc = exec(db, path, "BEGIN", err); /* one state for all that it asks: another process may */
-    if (rc == 0) {                         /* be creating the schema right now */
-        rc = whose(db, path, err);         /* before anything is written to it */
+        rc = store_db_exec(db, path, "BEGIN",
+                           err);   /* one state for all that it asks: another process may */
+    if (rc == 0) {                 /* be creating the schema right now */
+        rc = whose(db, path, err); /* before anything is written to it */
         sqlite3_exec(db, "COMMIT", NULL, NULL, NULL);
     }
     if (rc < 0)
         goto out;
     version = rc;
     if (mode == STORE_READ) {
-        rc = version ? exec(db, path, "PRAGMA query_only=ON", err)
+        rc = version ? store_db_exec(db, path, "PRAGMA query_only=ON", err)
                      : pd_fail(err, PD_EFORMAT, "database '%s' is empty", path);
         goto out;
     }
@@ -268,7 +268,8 @@ int store_db_open(const char *path, enum store_open mode, sqlite3 **out_db, stru
     }
     rc = use_wal(db, path, err);
     if (rc == 0)
-        rc = exec(db, path, "PRAGMA synchronous=FULL; PRAGMA journal_size_limit=67108864", err);
+        rc = store_db_exec(db, path, "PRAGMA synchronous=FULL; PRAGMA journal_size_limit=67108864",
+                           err);
     if (rc == 0 && version < STORE_USER_VERSION)
         rc = make_schema(db, path, err);
 out:

@@ -149,4 +149,15 @@ static const char version_2[] =
                       "NEW.type='engine.retry' BEGIN " FEED("NEW.job_id", "NEW.type", "NEW.seq",
                                                             "NULL", "1") "END;";
 
-const char *const store_schema_steps[STORE_USER_VERSION] = {version_1, version_2};
+/* By whom a blob is used: so that it can go with its last user, and SQLite need not look through
+ * whole tables for those that a foreign key protects. */
+static const char version_3[] =
+    "CREATE INDEX node_text ON node(text_id);"
+    "CREATE INDEX node_tokens ON node(tokens_id) WHERE tokens_id IS NOT NULL;"
+    "CREATE INDEX node_logprobs ON node(logprobs_id) WHERE logprobs_id IS NOT NULL;"
+    "CREATE INDEX job_request ON job(request_id);"
+    "CREATE INDEX call_request ON call(request_id) WHERE request_id IS NOT NULL;"
+    "CREATE INDEX call_response ON call(response_id) WHERE response_id IS NOT NULL;"
+    "CREATE INDEX run_recipe ON run(recipe_id);";
+
+const char *const store_schema_steps[STORE_USER_VERSION] = {version_1, version_2, version_3};

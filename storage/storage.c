@@ -14,6 +14,8 @@
 
 #include "storage/store_int.h"
 
+#define GC_AT_A_TIME 4096 /* blobs, in one transaction */
+
 /* Copies into one allocation in two equal passes: the first counts (at is NULL, everything is
  * returned as it is), the second moves. */
 struct packer {
@@ -108,6 +110,7 @@ static void pack_msg(struct packer *p, struct store_msg *m)
         m->u.event.data = pack_z(p, m->u.event.data);
         break;
     case STORE_MSG_DELETE:
+    case STORE_MSG_GC:
     case STORE_MSG_FLUSH:
         break;
     }
@@ -267,6 +270,53 @@ int store_flush(struct store *s, struct pd_err *err)
     if (rc < 0 && err)
         *err = s->failed;
     pthread_mutex_unlock(&s->lock);
+    return rc;
+}
+
+int store_version(struct store *s, int64_t *out, struct pd_err *err)
+{
+    int rc;
+
+    pthread_mutex_lock(&s->read_lock);
+    rc = store_db_int(s->rdb, s->path, "PRAGMA data_version", out, err);
+    pthread_mutex_unlock(&s->read_lock);
+    return rc;
+}
+
+/* On a connection of its own: the writer's is its thread's. */
+static int shrink_file(const struct store *s, struct pd_err *err)
+{
+    sqlite3 *db = NULL;
+    int rc = store_db_open(s->path, STORE_WRITE, &db, err);
+
+    if (rc == 0)
+        rc = store_db_exec(db, s->path, "VACUUM; PRAGMA wal_checkpoint(TRUNCATE)", err);
+    sqlite3_close(db);
+    return rc;
+}
+
+int store_gc(struct store *s, bool shrink, uint64_t *out_n, uint64_t *out_bytes, struct pd_err *err)
+{
+    uint64_t n = atomic_load(&s->n_freed), bytes = atomic_load(&s->bytes_freed);
+    int64_t last = 0;
+    int rc;
+
+    pthread_mutex_lock(&s->read_lock);
+    rc = store_db_int(s->rdb, s->path, "SELECT coalesce(max(id),0) FROM blob", &last, err);
+    pthread_mutex_unlock(&s->read_lock);
+    for (int64_t id = 1; rc == 0 && id <= last; id += GC_AT_A_TIME) {
+        struct store_msg m = {.kind = STORE_MSG_GC, .u.gc = {id, id + GC_AT_A_TIME - 1}};
+
+        rc = put(s, "gc", &m, err);
+        if (rc == 0)
+            rc = store_flush(s, err); /* others come in between */
+    }
+    if (rc == 0 && shrink)
+        rc = shrink_file(s, err);
+    if (rc == 0 && out_n)
+        *out_n = atomic_load(&s->n_freed) - n;
+    if (rc == 0 && out_bytes)
+        *out_bytes = atomic_load(&s->bytes_freed) - bytes;
     return rc;
 }
 

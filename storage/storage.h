@@ -66,8 +66,19 @@ struct store_job_state {
 };
 int store_job_state_put(struct store *s, const char *job_id, const struct store_job_state *state,
                         struct pd_err *err);
-/* With all its rows. Texts that no other job uses stay in the file, without a name. */
+/* With all its rows, and the texts that no other job uses. */
 int store_job_delete(struct store *s, const char *job_id, struct pd_err *err);
+
+/* Frees texts that nothing refers to: what a job leaves that was put again with others, and what
+ * older versions left of deleted jobs. In small transactions, beside whoever else writes. Their
+ * room in the file is used again; shrink gives it back to the file system, which takes as long as
+ * copying the file and as much room. The counts (may be NULL) are of this call. */
+int store_gc(struct store *s, bool shrink, uint64_t *out_n, uint64_t *out_bytes,
+             struct pd_err *err);
+
+/* A number that another one follows after a commit of another connection, in this process or not.
+ */
+int store_version(struct store *s, int64_t *out, struct pd_err *err);
 
 /* ---- the queue of a daemon: jobs that were submitted to it ---------------------------------- */
 

@@ -4,12 +4,13 @@
 
 #include <pthread.h>
 #include <sqlite3.h>
+#include <stdatomic.h>
 
 #include "base/queue.h"
 #include "storage/storage.h"
 
 #define STORE_APPLICATION_ID 0x504F4E44 /* "POND" */
-#define STORE_USER_VERSION   2
+#define STORE_USER_VERSION   3
 #define STORE_BUSY_MS        10000 /* another process's commit takes milliseconds; a stuck one is told */
 #define STORE_INBOX_MAX      512 /* messages, hence also rows in one transaction: it stays short */
 #define STORE_VALUE_MAX      ((size_t)256 << 20) /* bytes of one text or array; SQLite ends at 10^9 */
@@ -20,6 +21,7 @@ enum store_msg_kind {
     STORE_MSG_SUBMIT,
     STORE_MSG_STATE,
     STORE_MSG_DELETE,
+    STORE_MSG_GC,
     STORE_MSG_NODE,
     STORE_MSG_SCORE,
     STORE_MSG_CALL,
@@ -44,6 +46,9 @@ struct store_msg {
         struct pd_score_rec score;
         struct pd_call_rec call;
         struct pd_event_rec event;
+        struct {
+            int64_t from, to; /* ids of blobs */
+        } gc;
         bool flushed; /* under store.lock */
     } u;
 };
@@ -58,7 +63,11 @@ enum store_stmt {
     STORE_STMT_JOB_SUBMIT,
     STORE_STMT_SUBMISSION,
     STORE_STMT_JOB_STATE,
+    STORE_STMT_JOB_BLOBS,
     STORE_STMT_JOB_DELETE,
+    STORE_STMT_GC_BLOBS,
+    STORE_STMT_BLOB_FREE,
+    STORE_STMT_ASKED_CLEAR,
     STORE_STMT_NODE,
     STORE_STMT_SCORE,
     STORE_STMT_CALL,
@@ -77,6 +86,8 @@ struct store {
     bool thread_runs, inbox_ready;
     struct pd_queue inbox;
 
+    atomic_uint_fast64_t n_freed, bytes_freed; /* blobs, since it was opened */
+
     void (*committed)(void *user, const char *job_id); /* NULL: nobody listens */
     void *committed_user;
 
@@ -94,6 +105,9 @@ struct store {
 int store_db_open(const char *path, enum store_open mode, sqlite3 **out_db, struct pd_err *err);
 /* The error of the last call on db, as a code and a sentence about `path`. rc: SQLite's. */
 int store_db_fail(sqlite3 *db, const char *path, int rc, struct pd_err *err);
+int store_db_exec(sqlite3 *db, const char *path, const char *sql, struct pd_err *err);
+/* The first column of the first row of sql. */
+int store_db_int(sqlite3 *db, const char *path, const char *sql, int64_t *out, struct pd_err *err);
 int store_db_version(sqlite3 *db); /* of its schema; -1: it cannot be read */
 int store_db_prepare(sqlite3 *db, const char *path, const char *sql, sqlite3_stmt **out,
                      struct pd_err *err);

@@ -40,6 +40,26 @@ static const char *const sqls[STORE_N_STMTS] = {
     [STORE_STMT_JOB_STATE] =
         "UPDATE job SET status=?2,stopped_by=?3,error=?4,started_ms=coalesce(?5,started_ms),"
         "finished_ms=?6 WHERE id=?1",
+    /* Blobs that may be free are put into a table of the connection's, then looked for once more.
+     */
+    [STORE_STMT_JOB_BLOBS] =
+        "INSERT OR IGNORE INTO asked SELECT request_id FROM job WHERE id=?1"
+        " UNION SELECT text_id FROM node WHERE job_id=?1 AND text_id IS NOT NULL"
+        " UNION SELECT tokens_id FROM node WHERE job_id=?1 AND tokens_id IS NOT NULL"
+        " UNION SELECT logprobs_id FROM node WHERE job_id=?1 AND logprobs_id IS NOT NULL"
+        " UNION SELECT request_id FROM call WHERE job_id=?1 AND request_id IS NOT NULL"
+        " UNION SELECT response_id FROM call WHERE job_id=?1 AND response_id IS NOT NULL",
+    [STORE_STMT_GC_BLOBS] = "INSERT INTO asked SELECT id FROM blob WHERE id BETWEEN ? AND ?",
+    [STORE_STMT_BLOB_FREE] =
+        "DELETE FROM blob WHERE id IN (SELECT id FROM asked)"
+        " AND NOT EXISTS(SELECT 1 FROM node WHERE text_id=blob.id)"
+        " AND NOT EXISTS(SELECT 1 FROM node WHERE tokens_id=blob.id)"
+        " AND NOT EXISTS(SELECT 1 FROM node WHERE logprobs_id=blob.id)"
+        " AND NOT EXISTS(SELECT 1 FROM job WHERE request_id=blob.id)"
+        " AND NOT EXISTS(SELECT 1 FROM call WHERE request_id=blob.id)"
+        " AND NOT EXISTS(SELECT 1 FROM call WHERE response_id=blob.id)"
+        " AND NOT EXISTS(SELECT 1 FROM run WHERE recipe_id=blob.id) RETURNING size",
+    [STORE_STMT_ASKED_CLEAR] = "DELETE FROM asked",
     [STORE_STMT_JOB_DELETE] = "DELETE FROM job WHERE id=?",
     [STORE_STMT_NODE] =
         "INSERT INTO node(job_id,id,parent,depth,step,status,prune_reason,text_id,tokens_id,"
@@ -69,7 +89,9 @@ static const char *const sqls[STORE_N_STMTS] = {
 
 int store_writer_prepare(struct store *s, struct pd_err *err)
 {
-    int rc = 0;
+    int rc = store_db_exec(
+        s->wdb, s->path,
+        "PRAGMA temp_store=MEMORY; CREATE TEMP TABLE asked(id INTEGER PRIMARY KEY)", err);
 
     for (int i = 0; i < STORE_N_STMTS && rc == 0; i++)
         rc = store_db_prepare(s->wdb, s->path, sqls[i], &s->stmts[i], err);
@@ -196,12 +218,44 @@ static int put_state(struct store *s, const char *id, const struct store_job_sta
     return run(s, STORE_STMT_JOB_STATE, b.rc, err);
 }
 
+/* Deletes those of the blobs asked about that nothing refers to. */
+static int free_blobs(struct store *s, struct pd_err *err)
+{
+    sqlite3_stmt *st = s->stmts[STORE_STMT_BLOB_FREE];
+    int rc;
+
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
+        atomic_fetch_add(&s->n_freed, 1);
+        atomic_fetch_add(&s->bytes_freed, (uint64_t)sqlite3_column_int64(st, 0));
+    }
+    rc = rc == SQLITE_DONE ? 0 : store_db_fail(s->wdb, s->path, rc, err);
+    sqlite3_reset(st);
+    return rc < 0 ? rc : run(s, STORE_STMT_ASKED_CLEAR, 0, err);
+}
+
 static int delete_job(struct store *s, const char *id, struct pd_err *err)
 {
+    struct store_bind blobs = {s->stmts[STORE_STMT_JOB_BLOBS], 0, 0};
     struct store_bind b = {s->stmts[STORE_STMT_JOB_DELETE], 0, 0};
+    int rc;
 
+    store_bind_text(&blobs, id);
+    rc = run(s, STORE_STMT_JOB_BLOBS, blobs.rc, err);
     store_bind_text(&b, id);
-    return run(s, STORE_STMT_JOB_DELETE, b.rc, err);
+    if (rc == 0)
+        rc = run(s, STORE_STMT_JOB_DELETE, b.rc, err);
+    return rc < 0 ? rc : free_blobs(s, err);
+}
+
+static int gc(struct store *s, int64_t from, int64_t to, struct pd_err *err)
+{
+    struct store_bind b = {s->stmts[STORE_STMT_GC_BLOBS], 0, 0};
+    int rc;
+
+    store_bind_int(&b, from);
+    store_bind_int(&b, to);
+    rc = run(s, STORE_STMT_GC_BLOBS, b.rc, err);
+    return rc < 0 ? rc : free_blobs(s, err);
 }
 
 static int put_node(struct store *s, const char *job_id, const struct pd_node_rec *r,
@@ -332,6 +386,8 @@ static int put_msg(struct store *s, const struct store_msg *m, struct pd_err *er
         return put_state(s, m->job_id, &m->u.state, err);
     case STORE_MSG_DELETE:
         return delete_job(s, m->job_id, err);
+    case STORE_MSG_GC:
+        return gc(s, m->u.gc.from, m->u.gc.to, err);
     case STORE_MSG_NODE:
         return put_node(s, m->job_id, &m->u.node, err);
     case STORE_MSG_SCORE:
@@ -386,7 +442,8 @@ static void tell_commit(const struct store *s, struct pd_link *chain)
     for (struct pd_link *l = chain; l && s->committed; l = l->next) {
         const struct store_msg *m = msg_of(l);
 
-        if (m->kind == STORE_MSG_FLUSH || (last && strcmp(last, m->job_id) == 0))
+        if (m->kind == STORE_MSG_FLUSH || m->kind == STORE_MSG_GC ||
+            (last && strcmp(last, m->job_id) == 0))
             continue;
         s->committed(s->committed_user, m->job_id);
         last = m->job_id;

@@ -84,6 +84,8 @@ SCRIPT_TESTS = \
 	tests/api/kill9.sh \
 	tests/api/mcp.sh \
 	tests/api/openai.sh \
+	tests/api/residency.sh \
+	tests/api/shared.sh \
 	tests/cli/bench.sh \
 	tests/cli/errors.sh \
 	tests/cli/kill9.sh \

@@ -153,6 +153,26 @@ struct eng *app_engine(const struct app *a);  /* NULL: no job has needed one; an
 /* Asks an engine elsewhere (a name of the configuration, or DIALECT+URL…) what it is and has, as
  * members of an open object. */
 int app_probe_engine(const char *name, struct pd_jw *w, struct pd_err *err);
+/* Loaded models, by their files (app_find_model). Any thread, once the engine is there. What needs
+ * more than the memory limit leaves drives out what was used longest ago, as far as nobody uses it.
+ */
+int app_load_model(struct app *a, const char *path, struct pd_err *err);
+int app_unload_model(struct app *a, const char *path,
+                     struct pd_err *err); /* PD_EBUSY: in use; not loaded: 0 */
+bool app_is_loaded(struct app *a, const char *path, char sha256[PD_SHA256_HEX]);
+/* An array with the path, sha256 and whether it is in use, of each. */
+void app_loaded_json(struct app *a, struct pd_jw *w);
+/* A reference for the caller; NULL: not loaded. */
+struct eng_model *app_loaded_model(struct app *a, const char *path);
+/* While this is on, a job whose model is not loaded is PD_EBUSY, and app_take_missing is the path
+ * to load before it is tried again; malloc'ed, NULL when that was not the reason. */
+void app_load_elsewhere(struct app *a, bool on);
+char *app_take_missing(struct app *a);
+/* The sha256 that was recorded when the model was added. False: it was not. */
+bool app_recorded_sha256(const char *path, char sha256[PD_SHA256_HEX]);
+/* Opens the engine the first time; PD_EINVAL when it is open with another kv_type (NULL: f16). The
+ * dispatcher's thread, or the only one. */
+int app_start_engine(struct app *a, const char *kv_type, struct pd_err *err);
 
 struct app_job;
 /* Parses, validates, loads the models, stores the job (durable on return). */

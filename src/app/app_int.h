@@ -2,22 +2,29 @@
 #ifndef PD_APP_APP_INT_H
 #define PD_APP_APP_INT_H
 
+#include <pthread.h>
+
 #include "app/app.h"
 #include "remote/remote.h"
 
 struct app_model {
     char *path;
     struct eng_model *model;
+    uint64_t last_use; /* number among all uses */
 };
 
 struct app {
     struct eng_config config;  /* of the engine, but for kv_type */
     _Atomic(struct eng *) eng; /* NULL: not needed so far; app_engine is anyone's */
     struct store *store;
+    pthread_mutex_t lock;     /* guards the next three; a leaf */
     struct app_model *models; /* loaded, one reference each */
     size_t n_models;
     struct remote_pool *remote; /* NULL: not needed so far */
     bool named_engines;
+    uint64_t n_uses;
+    bool elsewhere; /* models are loaded by who calls, not by who needs them */
+    char *missing;  /* the one that was needed */
 };
 
 /* a, between and b in a row; NULL: out of memory. */
@@ -27,9 +34,8 @@ char *app_join(const char *a, const char *between, const char *b);
 enum { APP_FOLDER_NAMED, APP_FOLDER_USER, APP_FOLDER_BUNDLED };
 char *app_data_folder(const char *kind, int i);
 
-/* Opens the engine the first time; PD_EINVAL when it is open with another kv_type (NULL: f16). */
-int app_start_engine(struct app *a, const char *kv_type, struct pd_err *err);
-/* The loaded model of this file; loads it the first time. Borrowed: lives as long as the app. */
+/* A reference to the model of this file, which is loaded when it is not there; with
+ * app_load_elsewhere: PD_EBUSY, and app_take_missing has the path. */
 int app_model(struct app *a, const char *path, struct eng_model **out, struct pd_err *err);
 
 /* The engine elsewhere that serves what has this name: 1. 0: it is none of those. */

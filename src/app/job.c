@@ -995,18 +995,16 @@ int app_job_take_tokenizer(struct app_job *j, struct pd_err *err)
 {
     struct pd_json *q = NULL;
     const struct pd_json *m;
+    struct eng_model *loaded;
     const char *file;
     int rc = pd_json_parse(pd_str_of(j->core.request), &q, err);
 
     m = pd_json_get(q, model_keys[MODEL_BASE]);
     file = pd_json_string(pd_json_get(m, "file"));
-    for (size_t i = 0; i < j->app->n_models && rc == 0 && file && !j->core.gen; i++) {
-        struct app_model *loaded = &j->app->models[i];
-
-        if (strcmp(loaded->path, file) == 0 && check_model(m, loaded->model, NULL) == 0)
-            rc = app_generator_new(j->app->eng, loaded->model, j->core.model, NULL, &j->core.gen,
-                                   err);
-    }
+    loaded = rc == 0 && file ? app_loaded_model(j->app, file) : NULL;
+    if (loaded && check_model(m, loaded, NULL) == 0)
+        rc = app_generator_new(j->app->eng, loaded, j->core.model, NULL, &j->core.gen, err);
+    eng_model_unref(loaded);
     pd_json_free(q);
     return rc;
 }
@@ -1121,8 +1119,10 @@ void app_job_free(struct app_job *j)
     gen_free(j->core.scorer_gen);
     gen_free(j->core.draft_gen);
     store_trace_free(j->stored);
-    for (int i = 0; i < N_MODELS; i++)
+    for (int i = 0; i < N_MODELS; i++) {
+        eng_model_unref(j->models[i]);
         free(j->paths[i]);
+    }
     if (j->lock_fd >= 0)
         close(j->lock_fd);
     pd_arena_done(&j->arena);

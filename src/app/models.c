@@ -424,6 +424,28 @@ static int read_record(const char *path, struct app_model_record *out, struct pd
     return rc;
 }
 
+bool app_recorded_sha256(const char *path, char sha256[PD_SHA256_HEX])
+{
+    struct app_model_record r = {0};
+    char *folder = strdup(path), *name = name_of(path),
+         *slash = folder ? strrchr(folder, '/') : NULL;
+    char *record = NULL;
+    bool known;
+
+    if (slash && name) {
+        *slash = '\0';
+        record = in_folder(folder, name, ".json");
+    }
+    known = record && pd_file_exists(record) && read_record(record, &r, NULL) == 0;
+    if (known)
+        memcpy(sha256, r.sha256, PD_SHA256_HEX);
+    app_model_record_done(&r);
+    free(folder);
+    free(name);
+    free(record);
+    return known;
+}
+
 void app_model_record_done(struct app_model_record *r)
 {
     free(r->name);

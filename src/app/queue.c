@@ -19,7 +19,25 @@
 #define LOCK_NAME   "queue" /* what store_job_lock knows the queue as: no job is called that */
 #define STATUS_GONE "deleted"
 
-enum msg_kind { MSG_SUBMIT, MSG_TELL, MSG_CALL, MSG_LIMIT, MSG_ENDED, MSG_CLOSE };
+#define LOADS_MAX 64 /* models that wait to be loaded */
+#define PINS_MAX  4  /* models of one job, and one more */
+
+enum msg_kind {
+    MSG_SUBMIT,
+    MSG_TELL,
+    MSG_CALL,
+    MSG_LOAD,
+    MSG_LIMIT,
+    MSG_ENDED,
+    MSG_LOADED,
+    MSG_CLOSE
+};
+
+/* Models that were loaded for somebody who waits for more of them: they must not be driven out. */
+struct pins {
+    struct eng_model *v[PINS_MAX];
+    size_t n;
+};
 
 struct client {
     struct client *next;
@@ -56,19 +74,35 @@ struct msg {
     void (*told)(void *user, int rc, const char *status, const struct pd_err *err);
     char status[16];
     struct waiting *out; /* taken out of the queue by this message: its watch is to hear */
+    /* load */
+    char *model;
+    /* of submit, tell and load: waits until the model of this file is loaded */
+    char *path;
+    struct pins pins;
     /* call */
     void (*fn)(struct app *a, void *user);
     unsigned max_jobs; /* limit */
     size_t max_waiting;
     struct running *running; /* ended */
+    struct load *load;       /* loaded */
     struct pd_err err;       /* code PD_OK: none */
+};
+
+/* A model on its way. */
+struct load {
+    struct load *next;
+    struct pd_link link;
+    char *path;
+    struct msg loaded;
 };
 
 struct running {
     struct running *next;
     struct waiting *place;
     struct client *client;
-    struct app_job *job;
+    struct app_job *job; /* NULL: waits for the model of path */
+    char *path;
+    struct pins pins;
     struct msg *msgs, **last_msg; /* to be taken when it rests */
     struct msg ended;
     struct queue *q;
@@ -80,8 +114,9 @@ struct queue {
     struct pd_queue inbox,
         over; /* over: the dispatcher's farewell, for who waits with a deadline */
     struct pd_link farewell;
-    bool queues_ready;
-    pthread_t thread;
+    struct pd_queue to_load; /* of the loader: struct load */
+    unsigned n_queues;       /* of these three, that are there */
+    pthread_t thread, loader;
     int lock_fd;
     atomic_bool closing;
     atomic_size_t n_waiting, n_running; /* written by the dispatcher */
@@ -90,6 +125,8 @@ struct queue {
     struct client *clients;
     struct running *running;
     struct msg *unsettled, **last_unsettled;
+    struct msg *parked, **last_parked; /* wait for a model */
+    struct load *loads;
     size_t n_submitted; /* of unsettled */
     int64_t last_seq;
     uint64_t n_starts;
@@ -251,8 +288,17 @@ static void tell_stored(struct msg *m)
         m->watch->stored(m->user, m->verdict, m->id, err);
 }
 
+static void unpin(struct pins *p)
+{
+    while (p->n)
+        eng_model_unref(p->v[--p->n]);
+}
+
 static void free_msg(struct msg *m)
 {
+    unpin(&m->pins);
+    free(m->model);
+    free(m->path);
     app_request_free(m->request);
     free(m->client);
     free(m->idem_key);
@@ -349,6 +395,116 @@ static int put_state(struct queue *q, const char *id, const char *status, const 
     return store_job_state_put(q->store, id, &state, err);
 }
 
+/* ---- loading models -------------------------------------------------------------------------- */
+
+static void *loader(void *arg)
+{
+    struct queue *q = arg;
+    struct pd_link *l;
+
+    while (pd_queue_pop_wait(&q->to_load, PD_NEVER_NS, &l) == 0) {
+        struct load *load = pd_container_of(l, struct load, link);
+
+        struct pd_err err; /* also filled by a try that another one made good */
+
+        if (app_load_model(q->c.app, load->path, &err) < 0)
+            load->loaded.err = err;
+        pd_queue_push_wait(&q->inbox, &load->loaded.link);
+    }
+    return NULL;
+}
+
+static void unlink_load(struct queue *q, const struct load *l)
+{
+    struct load **at = &q->loads;
+
+    while (*at != l)
+        at = &(*at)->next;
+    *at = l->next;
+}
+
+static void free_load(struct load *l)
+{
+    free(l->path);
+    free(l);
+}
+
+/* What is being loaded is waited for; the rest nobody wants any more. */
+static void end_loader(struct queue *q)
+{
+    for (struct pd_link *l = pd_queue_pop(&q->to_load); l; l = pd_queue_pop(&q->to_load)) {
+        struct load *load = pd_container_of(l, struct load, link);
+
+        unlink_load(q, load);
+        free_load(load);
+    }
+    pd_queue_close(&q->to_load);
+    pthread_join(q->loader, NULL);
+}
+
+/* Sees to it that the model of this file is on its way. */
+static int load(struct queue *q, const char *path, struct pd_err *err)
+{
+    struct load *l = q->loads;
+
+    while (l && strcmp(l->path, path) != 0)
+        l = l->next;
+    if (l)
+        return 0;
+    l = calloc(1, sizeof *l);
+    if (!l || !(l->path = strdup(path))) {
+        free(l);
+        return pd_fail(err, PD_ENOMEM, "out of memory");
+    }
+    l->loaded = (struct msg){.kind = MSG_LOADED, .load = l};
+    l->next = q->loads;
+    q->loads = l;
+    if (pd_queue_push(&q->to_load, &l->link) == 0)
+        return 0;
+    unlink_load(q, l);
+    free_load(l);
+    return pd_fail(err, PD_ENOMEM, "too many models are being loaded already");
+}
+
+/* Whether a job was refused as a model of it must be loaded first, which is then on its way. */
+static bool must_load(struct queue *q, int rc, char **out_path, struct pd_err *err)
+{
+    char *path = app_take_missing(q->c.app);
+
+    if (rc != PD_EBUSY || !path || load(q, path, err) < 0) {
+        free(path);
+        return false;
+    }
+    free(*out_path);
+    *out_path = path;
+    return true;
+}
+
+static void park(struct queue *q, struct msg *m)
+{
+    m->err = (struct pd_err){0};
+    m->next = NULL;
+    *q->last_parked = m;
+    q->last_parked = &m->next;
+}
+
+static const struct msg *parked_submit(const struct queue *q, const char *id)
+{
+    const struct msg *m = q->parked;
+
+    while (m && (m->kind != MSG_SUBMIT || strcmp(m->id, id) != 0))
+        m = m->next;
+    return m;
+}
+
+static void pin(struct queue *q, struct pins *p, const char *path)
+{
+    struct eng_model *m = p->n < PINS_MAX ? app_loaded_model(q->c.app, path) : NULL;
+
+    if (m)
+        p->v[p->n++] = m;
+}
+
 /* ---- submitting ------------------------------------------------------------------------------ */
 
 /* Whether its key is taken: the verdict is set, and m->id is the earlier job's. */
@@ -388,11 +544,20 @@ static void take_submit(struct queue *q, struct msg *m)
     } else if (atomic_load(&q->n_waiting) + q->n_submitted >= q->c.max_waiting) {
         m->verdict = QUEUE_FULL;
     } else {
+        int rc;
+
         m->how.seq = q->last_seq + 1;
-        if (app_job_submit(q->c.app, m->request, m->id, &m->how, &m->err) == 0) {
+        app_load_elsewhere(q->c.app, true);
+        rc = app_job_submit(q->c.app, m->request, m->id, &m->how, &m->err);
+        app_load_elsewhere(q->c.app, false);
+        if (rc == 0) {
             q->last_seq++;
             m->verdict = QUEUE_STORED;
             keep_unsettled(q, m);
+            return;
+        }
+        if (must_load(q, rc, &m->path, &m->err)) {
+            park(q, m);
             return;
         }
         m->verdict = QUEUE_REFUSED;
@@ -503,13 +668,43 @@ static bool stop_running(struct running *r, struct msg *m)
     return true;
 }
 
+static void unlink_running(struct queue *q, struct running *r)
+{
+    struct running **at = &q->running;
+
+    while (*at != r)
+        at = &(*at)->next;
+    *at = r->next;
+    atomic_fetch_sub(&q->n_running, 1);
+}
+
+/* A job that waits for its model is one that waits, again. */
+static void unstart(struct queue *q, struct running *r)
+{
+    unlink_running(q, r);
+    r->client->n_running--;
+    insert(q, r->client, r->place);
+    unpin(&r->pins);
+    free(r->path);
+    free(r);
+}
+
 static void take_tell(struct queue *q, struct msg *m)
 {
+    const struct msg *submit = parked_submit(q, m->id);
     struct running *r;
 
+    if (submit && (m->path = strdup(submit->path)) != NULL) {
+        park(q, m); /* behind it */
+        return;
+    }
     if (unsettled_submit(q, m->id, NULL))
         settle(q);
     r = running_job(q, m->id);
+    if (r && !r->job) {
+        unstart(q, r);
+        r = NULL;
+    }
     if (r && stop_running(r, m))
         return;
     if (r) {
@@ -537,6 +732,8 @@ static void rest(struct queue *q, struct running *r)
     app_job_free(r->job);
     r->client->n_running--;
     drop_idle_client(q, r->client);
+    unpin(&r->pins);
+    free(r->path);
     free(r->place);
     free(r);
     for (; m; m = next) {
@@ -547,19 +744,24 @@ static void rest(struct queue *q, struct running *r)
 
 static void take_ended(struct queue *q, struct running *r)
 {
-    struct running **at = &q->running;
     struct queue_end end = {.id = r->place->id, .job = app_job_core(r->job)};
     struct pd_err err = {0};
     int rc;
 
-    while (*at != r)
-        at = &(*at)->next;
-    *at = r->next;
-    atomic_fetch_sub(&q->n_running, 1);
+    unlink_running(q, r);
     rc = app_job_wait(r->job, PD_NEVER_NS, &end.result, &err);
     end.status = end.result->status;
     end.err = rc < 0 ? &err : NULL;
     tell_end(q, r->place, &end);
+    rest(q, r);
+}
+
+/* It does not run, and this is what becomes of it. */
+static void end_start(struct queue *q, struct running *r, const char *status,
+                      const struct pd_err *err)
+{
+    unlink_running(q, r);
+    tell_rest(q, r->place, status, err);
     rest(q, r);
 }
 
@@ -570,34 +772,27 @@ static void fail_start(struct queue *q, struct running *r, const struct pd_err *
 
     if (put_state(q, r->place->id, "failed", NULL, err->text, &err2) == 0)
         store_flush(q->store, &err2);
-    tell_rest(q, r->place, "failed", err);
-    rest(q, r);
+    end_start(q, r, "failed", err);
 }
 
-/* False: not now; the next message brings another try. */
-static bool start(struct queue *q, struct client *c)
+/* Makes the job of a running place run, as soon as its models are there. */
+static void launch(struct queue *q, struct running *r)
 {
-    struct running *r = calloc(1, sizeof *r);
     struct pd_err err = {0};
     int rc;
 
-    if (!r)
-        return false;
-    *r = (struct running){.q = q, .client = c, .last_msg = &r->msgs};
-    r->ended = (struct msg){.kind = MSG_ENDED, .running = r};
-    c->n_running++;
-    c->last_start = ++q->n_starts;
-    r->place = take_out(q, c, &c->first);
+    app_load_elsewhere(q->c.app, true);
     rc = app_job_stored(q->c.app, r->place->id, PD_JOB_RUN, &r->job, &err);
+    app_load_elsewhere(q->c.app, false);
+    if (rc < 0 && must_load(q, rc, &r->path, &err))
+        return;
     if (rc == PD_EBUSY) { /* `ponder solve --resume` has it: the row will say how it ends */
-        tell_rest(q, r->place, "running", &err);
-        rest(q, r);
-        return true;
+        end_start(q, r, "running", &err);
+        return;
     }
     if (rc == 0 && app_job_core(r->job)->mode == PD_JOB_RECORDED) { /* or had it */
-        tell_rest(q, r->place, "done", NULL);
-        rest(q, r);
-        return true;
+        end_start(q, r, "done", NULL);
+        return;
     }
     if (rc == 0) {
         app_job_on_end(r->job, job_ended, r);
@@ -605,14 +800,109 @@ static bool start(struct queue *q, struct client *c)
             r->place->watch->started(r->place->user, r->job);
         rc = app_job_start(r->job, &err);
     }
-    if (rc < 0) {
+    if (rc < 0)
         fail_start(q, r, &err);
-        return true;
-    }
-    r->next = q->running;
+    else
+        unpin(&r->pins); /* the job has them now */
+}
+
+/* False: not now; the next message brings another try. */
+static bool start(struct queue *q, struct client *c)
+{
+    struct running *r = calloc(1, sizeof *r);
+
+    if (!r)
+        return false;
+    *r = (struct running){.q = q, .client = c, .last_msg = &r->msgs, .next = q->running};
+    r->ended = (struct msg){.kind = MSG_ENDED, .running = r};
+    c->n_running++;
+    c->last_start = ++q->n_starts;
+    r->place = take_out(q, c, &c->first);
     q->running = r;
     atomic_fetch_add(&q->n_running, 1);
+    launch(q, r);
     return true;
+}
+
+/* ---- models asked for, models loaded --------------------------------------------------------- */
+
+static void take_load(struct queue *q, struct msg *m)
+{
+    struct eng_model *model = NULL;
+    char *path = NULL;
+    int rc = q->closed ? pd_fail(&m->err, PD_ECANCEL, "the queue is being closed")
+                       : app_find_model(m->model, &path, &m->err);
+
+    if (rc == 0 && !app_engine(q->c.app))
+        rc = app_start_engine(q->c.app, NULL, &m->err);
+    if (rc == 0 && !(model = app_loaded_model(q->c.app, path)) &&
+        (rc = load(q, path, &m->err)) == 0) {
+        free(m->path);
+        m->path = path;
+        park(q, m);
+        return;
+    }
+    if (rc == 0)
+        rc = app_check_model(m->model, eng_model_info(model), &m->err);
+    m->told(m->user, rc, "loaded", rc < 0 ? &m->err : NULL);
+    eng_model_unref(model);
+    free(path);
+    free_msg(m);
+}
+
+static void take_parked(struct queue *q, struct msg *m, const struct load *l)
+{
+    if (l && l->loaded.err.code == PD_OK)
+        pin(q, &m->pins, l->path);
+    if (m->kind == MSG_TELL) {
+        take_tell(q, m);
+    } else if (!l || l->loaded.err.code == PD_OK) {
+        m->kind == MSG_SUBMIT ? take_submit(q, m) : take_load(q, m);
+    } else if (m->kind == MSG_SUBMIT) {
+        m->verdict = QUEUE_REFUSED;
+        m->err = l->loaded.err;
+        tell_stored(m);
+        free_msg(m);
+    } else {
+        m->told(m->user, l->loaded.err.code, "failed", &l->loaded.err);
+        free_msg(m);
+    }
+}
+
+/* Whoever waits for this model goes on; l NULL: whoever waits for any, as the queue is closed. */
+static void release(struct queue *q, const struct load *l)
+{
+    struct msg *m = q->parked, *next;
+
+    q->parked = NULL;
+    q->last_parked = &q->parked;
+    for (; m; m = next) {
+        next = m->next;
+        if (l && strcmp(m->path, l->path) != 0)
+            park(q, m);
+        else
+            take_parked(q, m, l);
+    }
+}
+
+static void take_loaded(struct queue *q, struct load *l)
+{
+    struct running *next;
+
+    unlink_load(q, l); /* who finds the model gone again asks for another load */
+    release(q, l);
+    for (struct running *r = q->running; r; r = next) {
+        next = r->next;
+        if (r->job || strcmp(r->path, l->path) != 0)
+            continue;
+        if (l->loaded.err.code != PD_OK) {
+            fail_start(q, r, &l->loaded.err);
+        } else {
+            pin(q, &r->pins, l->path);
+            launch(q, r);
+        }
+    }
+    free_load(l);
 }
 
 /* ---- the thread ------------------------------------------------------------------------------ */
@@ -622,7 +912,13 @@ static void take_close(struct queue *q)
     struct waiting *w;
 
     q->closed = true;
+    release(q, NULL);
     settle(q);
+    for (struct running *r = q->running, *next; r; r = next) {
+        next = r->next;
+        if (!r->job)
+            unstart(q, r);
+    }
     for (struct running *r = q->running; r; r = r->next)
         if (!r->msgs) /* what is being stopped already is stopped as it was asked */
             app_job_stop(r->job, r->place->attached ? NULL : "queued");
@@ -646,6 +942,12 @@ static void take(struct queue *q, struct msg *m)
     case MSG_CALL:
         m->fn(q->c.app, m->user);
         free_msg(m);
+        break;
+    case MSG_LOAD:
+        take_load(q, m);
+        break;
+    case MSG_LOADED:
+        take_loaded(q, m->load);
         break;
     case MSG_LIMIT:
         q->c.max_jobs = m->max_jobs;
@@ -681,6 +983,7 @@ static void *dispatcher(void *arg)
         }
         settle(q);
     }
+    end_loader(q);
     pd_queue_push(&q->over, &q->farewell);
     return NULL;
 }
@@ -731,13 +1034,24 @@ static void free_queue(struct queue *q)
         }
         free(c);
     }
-    if (q->queues_ready) {
-        pd_queue_done(&q->inbox);
-        pd_queue_done(&q->over);
-    }
+    while (q->n_queues > 0)
+        pd_queue_done((struct pd_queue *[]){&q->inbox, &q->over, &q->to_load}[--q->n_queues]);
     if (q->lock_fd >= 0)
         close(q->lock_fd);
     free(q);
+}
+
+static int init_queues(struct queue *q, struct pd_err *err)
+{
+    const struct {
+        struct pd_queue *queue;
+        size_t max;
+    } all[] = {{&q->inbox, INBOX_MAX}, {&q->over, 1}, {&q->to_load, LOADS_MAX}};
+
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++, q->n_queues++)
+        if (pd_queue_init(all[i].queue, all[i].max) < 0)
+            return pd_fail(err, PD_ENOMEM, "out of memory");
+    return 0;
 }
 
 int queue_open(const struct queue_config *c, struct queue **out, struct pd_err *err)
@@ -752,28 +1066,24 @@ int queue_open(const struct queue_config *c, struct queue **out, struct pd_err *
     q->store = app_store(c->app);
     q->lock_fd = -1;
     q->last_unsettled = &q->unsettled;
+    q->last_parked = &q->parked;
     rc = store_job_lock(q->store, LOCK_NAME, &q->lock_fd, err);
     if (rc == PD_EBUSY)
         pd_fail(err, PD_EBUSY, "another daemon works on the jobs of database '%s'",
                 store_path(q->store));
-    if (rc == 0) {
-        bool has_inbox = pd_queue_init(&q->inbox, INBOX_MAX) == 0;
-
-        q->queues_ready = has_inbox && pd_queue_init(&q->over, 1) == 0;
-        if (has_inbox && !q->queues_ready)
-            pd_queue_done(&q->inbox);
-        if (!q->queues_ready)
-            rc = pd_fail(err, PD_ENOMEM, "out of memory");
-    }
+    if (rc == 0)
+        rc = init_queues(q, err);
     if (rc == 0)
         rc = recover(q, err);
     if (rc == 0) {
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before); /* inherited, by the jobs' threads too */
-        rc = pthread_create(&q->thread, NULL, dispatcher, q);
+        rc = pthread_create(&q->loader, NULL, loader, q);
+        if (rc == 0 && (rc = pthread_create(&q->thread, NULL, dispatcher, q)) != 0)
+            end_loader(q);
         pthread_sigmask(SIG_SETMASK, &before, NULL);
         if (rc != 0)
-            rc = pd_fail_errno(err, rc, "cannot start the thread of the job queue");
+            rc = pd_fail_errno(err, rc, "cannot start the threads of the job queue");
     }
     if (rc < 0) {
         free_queue(q);
@@ -894,6 +1204,22 @@ int queue_limit(struct queue *q, unsigned max_jobs, size_t max_waiting, struct p
     m->kind = MSG_LIMIT;
     m->max_jobs = max_jobs;
     m->max_waiting = max_waiting;
+    return push(q, m, err);
+}
+
+int queue_load(struct queue *q, const char *model,
+               void (*told)(void *user, int rc, const char *status, const struct pd_err *err),
+               void *user, struct pd_err *err)
+{
+    struct msg *m = calloc(1, sizeof *m);
+
+    if (!m || !(m->model = strdup(model))) {
+        free(m);
+        return pd_fail(err, PD_ENOMEM, "out of memory");
+    }
+    m->kind = MSG_LOAD;
+    m->told = told;
+    m->user = user;
     return push(q, m, err);
 }
 

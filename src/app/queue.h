@@ -25,6 +25,9 @@
  * run, then the one whose last start is longest ago; then first come. A waiting job is its row and
  * some ninety bytes here.
  *
+ * Models are loaded on a thread of their own. A submission whose model is not loaded waits for it,
+ * unstored, and so does a job that is to start, in its slot; all others go on.
+ *
  * Other processes may work on the same database: a job whose lock another has (`ponder solve
  * --resume`) is left alone, and jobs that were not submitted to a daemon are never adopted. */
 #ifndef PD_APP_QUEUE_H
@@ -117,6 +120,12 @@ int queue_tell(struct queue *q, enum queue_verb verb, const char *id,
  * tokenizer). Not for long work: nothing is started meanwhile. */
 int queue_call(struct queue *q, void (*fn)(struct app *a, void *user), void *user,
                struct pd_err *err);
+
+/* Loads a model by its name; told with rc 0 when it is there (PD_ENOENT, PD_EFORMAT, PD_ENOMEM).
+ * Jobs load theirs by themselves: this is for who wants it before. */
+int queue_load(struct queue *q, const char *model,
+               void (*told)(void *user, int rc, const char *status, const struct pd_err *err),
+               void *user, struct pd_err *err);
 
 /* Other limits than it was opened with; what runs and waits already stays. */
 int queue_limit(struct queue *q, unsigned max_jobs, size_t max_waiting, struct pd_err *err);

@@ -144,6 +144,8 @@ int cli_submit(struct client *c, struct pd_str body, const char *key, char id[PD
 int cli_follow(struct client *c, const char *id, struct pd_err *err);
 /* "/v1/jobs/ID" and more behind it, escaped. malloc'ed; NULL: out of memory. */
 char *cli_job_path(const char *id, const char *more);
+/* The same of another kind: "/v1/models". */
+char *cli_path(const char *kind, const char *id, const char *more);
 struct cli_remote { /* of `solve`: what is asked and what is to be seen */
     const struct app_request *request;
     const char *resume; /* a job's id in place of the request */

@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "cli/client.h"
+
 #define TEMPLATE_MAX_BYTES (1u << 20)
 
 struct model {
@@ -12,9 +14,12 @@ struct model {
 };
 
 static const struct cli_usage usage_text = {
-    "model ls | show MODEL | add FILE | verify [NAME…] | alias NAME MODEL | rm NAME",
+    "model ls | show MODEL | add FILE | verify [NAME…] | alias NAME MODEL | rm NAME | load NAME | "
+    "unload NAME",
     "Lists models, shows one or any GGUF file, or what memory it takes; checks and adds a file to "
-    "your\nown, hashes them again, gives another name to one, removes one.",
+    "your\nown, hashes them again, gives another name to one, removes one. load and unload move "
+    "one "
+    "into the\nmemory of the daemon and out of it.",
 };
 
 static void put_text(struct pd_jw *w, const char *key, const char *text)
@@ -605,6 +610,27 @@ static int check_options(const struct cli_option *table, const char *verb, bool 
     return 0;
 }
 
+/* Into the daemon's memory, or out of it. */
+static int move(const struct cli *cli, const char *verb, const char *name, struct pd_err *err)
+{
+    const char *behind = strcmp(verb, "load") == 0 ? "/load" : "/unload";
+    char *path = cli_path("/v1/models", name, behind);
+    struct pd_buf reply = PD_BUF_INIT(1u << 20);
+    struct client *c = NULL;
+    int rc = path ? client_open(cli->host, &c, err) : cli_no_memory(err);
+
+    if (rc == 0)
+        rc = client_call(c, "POST", path, &PD_STR("{}"), NULL, &reply, err);
+    if (rc == 0 && cli->json)
+        cli_print_bytes(pd_buf_str(&reply));
+    else if (rc == 0 && !cli->quiet)
+        printf("%sed %s\n", verb, name);
+    client_close(c);
+    free(path);
+    pd_buf_done(&reply);
+    return rc;
+}
+
 int cli_model(struct cli *cli, int argc, char **argv, struct pd_err *err)
 {
     struct model o = {.branches = {{1}, 1}};
@@ -629,12 +655,22 @@ int cli_model(struct cli *cli, int argc, char **argv, struct pd_err *err)
          0, false, false},
         {NULL, 0, CLI_FLAG, NULL, NULL, NULL, 0, 0, false, false},
     };
-    int n = cli_options(cli, argc, argv, table, &usage_text, err);
-    const char *verb = n > 0 ? argv[1] : "";
-    int rc = n < 0 ? n : 0;
+    const char *verb;
+    bool moves;
+    int n, rc;
 
+    cli->remote = true;
+    n = cli_options(cli, argc, argv, table, &usage_text, err);
+    verb = n > 0 ? argv[1] : "";
+    moves = strcmp(verb, "load") == 0 || strcmp(verb, "unload") == 0;
+    rc = n < 0 ? n : 0;
     if (n < 0 || cli->help)
         return rc;
+    if (cli->host_given && !moves)
+        return pd_fail(
+            err, PD_EINVAL,
+            "--host: only model load and unload talk to a daemon, the others work on the "
+            "files of this machine");
     if (n > 0)
         rc = check_options(table, verb, o.estimate, err);
     if (rc < 0)
@@ -653,7 +689,10 @@ int cli_model(struct cli *cli, int argc, char **argv, struct pd_err *err)
         return alias(cli, argv[2], argv[3], err);
     if (n == 2 && strcmp(verb, "rm") == 0)
         return remove_one(cli, argv[2], err);
-    return pd_fail(err, PD_EINVAL,
-                   "model needs ls, show MODEL, add FILE, verify [NAME…], alias NAME MODEL or rm "
-                   "NAME (see ponder model --help)");
+    if (n == 2 && moves)
+        return move(cli, verb, argv[2], err);
+    return pd_fail(
+        err, PD_EINVAL,
+        "model needs ls, show MODEL, add FILE, verify [NAME…], alias NAME MODEL, rm NAME, "
+        "load NAME or unload NAME (see ponder model --help)");
 }

@@ -9,11 +9,11 @@
 #define BODY_MAX  ((size_t)16 << 20)
 #define REPLY_MAX ((size_t)256 << 20)
 
-char *cli_job_path(const char *id, const char *more)
+char *cli_path(const char *kind, const char *id, const char *more)
 {
     struct pd_buf b = PD_BUF_INIT(1u << 16);
 
-    pd_buf_addz(&b, "/v1/jobs");
+    pd_buf_addz(&b, kind);
     if (id)
         pd_buf_addc(&b, '/');
     for (; id && *id; id++)
@@ -24,6 +24,11 @@ char *cli_job_path(const char *id, const char *more)
             pd_buf_printf(&b, "%%%02X", (unsigned char)*id);
     pd_buf_addz(&b, more);
     return pd_buf_take(&b);
+}
+
+char *cli_job_path(const char *id, const char *more)
+{
+    return cli_path("/v1/jobs", id, more);
 }
 
 /* ---- asking ---------------------------------------------------------------------------------- */

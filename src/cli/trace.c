@@ -10,12 +10,14 @@
 struct trace {
     const char *data_dir, *format;
     uint64_t limit;
-    bool digest;
+    bool digest, shrink;
 };
 
 static const struct cli_usage usage_text = {
-    "trace ls | show ID | export ID | verify",
-    "What jobs did: the newest ones, one as a tree, one as JSON Lines, a check of the database.",
+    "trace ls | show ID | export ID | verify | gc",
+    "What jobs did: the newest ones, one as a tree, one as JSON Lines; a check of the database; "
+    "and "
+    "freeing\nwhat nothing refers to any more.",
 };
 
 /* ---- records as JSON ------------------------------------------------------------------------ */
@@ -403,6 +405,19 @@ static int verify(const struct cli *cli, struct store *s, struct pd_err *err)
     return rc;
 }
 
+static int collect(const struct cli *cli, struct store *s, bool shrink, struct pd_err *err)
+{
+    uint64_t n = 0, bytes = 0;
+    int rc = store_gc(s, shrink, &n, &bytes, err);
+
+    if (rc == 0 && cli->json)
+        printf("{\"freed\":%llu,\"bytes\":%llu}\n", (unsigned long long)n,
+               (unsigned long long)bytes);
+    else if (rc == 0 && !cli->quiet)
+        printf("freed %llu texts, %.1f MB\n", (unsigned long long)n, (double)bytes / 1e6);
+    return rc;
+}
+
 static int with_store(const struct cli *cli, const struct trace *o, const char *verb,
                       const char *id, struct pd_err *err)
 {
@@ -411,7 +426,8 @@ static int with_store(const struct cli *cli, const struct trace *o, const char *
     struct pd_trace *t = NULL;
     int rc;
 
-    if (path && strcmp(verb, "ls") == 0 && !pd_file_exists(path)) { /* before the first job */
+    if (path && (strcmp(verb, "ls") == 0 || strcmp(verb, "gc") == 0) &&
+        !pd_file_exists(path)) { /* before the first job */
         if (cli->json)
             fputs("", stdout);
         else
@@ -419,13 +435,16 @@ static int with_store(const struct cli *cli, const struct trace *o, const char *
         free(path);
         return 0;
     }
-    rc = path ? store_open(path, STORE_READ, &s, err) : cli_no_memory(err);
+    rc = path ? store_open(path, strcmp(verb, "gc") == 0 ? STORE_WRITE : STORE_READ, &s, err)
+              : cli_no_memory(err);
     if (rc == 0 && id)
         rc = store_trace_load(s, id, &t, err);
     if (rc == 0 && strcmp(verb, "ls") == 0)
         rc = list(cli, s, o, err);
     else if (rc == 0 && strcmp(verb, "verify") == 0)
         rc = verify(cli, s, err);
+    else if (rc == 0 && strcmp(verb, "gc") == 0)
+        rc = collect(cli, s, o->shrink, err);
     else if (rc == 0 && strcmp(verb, "show") == 0)
         rc = show(cli, t, o, err);
     else if (rc == 0)
@@ -447,6 +466,8 @@ int cli_trace(struct cli *cli, int argc, char **argv, struct pd_err *err)
          false, false},
         {"format", 0, CLI_CHOICE, &o.format, "jsonl", "export: form of the output (jsonl)", 0, 0,
          false, false},
+        {"shrink", 0, CLI_FLAG, &o.shrink, NULL, "gc: give room back to the file system", 0, 0,
+         false, false},
         {"data-dir", 0, CLI_TEXT, &o.data_dir, "DIR", "where traces are kept", 0, 0, false, false},
         {NULL, 0, CLI_FLAG, NULL, NULL, NULL, 0, 0, false, false},
     };
@@ -456,9 +477,10 @@ int cli_trace(struct cli *cli, int argc, char **argv, struct pd_err *err)
 
     if (n < 0 || cli->help)
         return n < 0 ? n : CLI_EXIT_OK;
-    if (!needs_id && strcmp(verb, "ls") != 0 && strcmp(verb, "verify") != 0)
+    if (!needs_id && strcmp(verb, "ls") != 0 && strcmp(verb, "verify") != 0 &&
+        strcmp(verb, "gc") != 0)
         return pd_fail(err, PD_EINVAL,
-                       "trace needs ls, show, export or verify (see ponder trace --help)");
+                       "trace needs ls, show, export, verify or gc (see ponder trace --help)");
     if (n != (needs_id ? 2 : 1))
         return pd_fail(err, PD_EINVAL,
                        needs_id ? "trace %s needs one id (see ponder trace ls)"

@@ -24,8 +24,8 @@ struct seen {
     char id[REQUEST_ID_MAX + 1];
 };
 
-static const struct route *const tables[] = {routes_jobs, routes_mcp,   routes_openai,
-                                             routes_ops,  routes_score, routes_tokens};
+static const struct route *const tables[] = {
+    routes_engine, routes_jobs, routes_mcp, routes_openai, routes_ops, routes_score, routes_tokens};
 
 /* ---- errors and replies -------------------------------------------------------------------- */
 

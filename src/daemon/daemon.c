@@ -3,7 +3,8 @@
  *   start   listen, READY=1
  *   serve   until SIGTERM or SIGINT; SIGHUP reads the configuration again
  *   drain   no new connections; running jobs are paused, so that they go on at the next start;
- *           what is being answered has drain_s to end; a second signal ends at once
+ *           what is being answered has the drain timeout to end, but for event streams, which
+ *           go on at the next start as their jobs do; a second signal ends at once
  *
  * Messages into the loop come through the doorway: any thread pushes, ev_async wakes. */
 #include "daemon/daemon_int.h"
@@ -184,7 +185,8 @@ static void on_drain(struct ev_loop *loop, ev_timer *w, int events)
     struct daemon *d = w->data;
 
     (void)events;
-    if (http_server_requests(d->http) == 0 || ev_now(loop) > d->doorway->drain_until)
+    if (http_server_requests(d->http) <= events_watched(d->events) ||
+        ev_now(loop) > d->doorway->drain_until)
         ev_break(loop, EVBREAK_ALL);
 }
 

@@ -33,10 +33,10 @@ struct daemon {
     struct metrics *metrics;
     struct mcp *mcp;
     struct events *events;
-    char *token;       /* of TCP clients; NULL: no TCP */
+    char *token;        /* of TCP clients; NULL: no TCP */
     bool socket_shared; /* the mode of systemd's socket lets others in than its user */
-    char *socket_path; /* to be removed at the end; NULL: none */
-    int lock_fd;       /* says that the socket is ours */
+    char *socket_path;  /* to be removed at the end; NULL: none */
+    int lock_fd;        /* says that the socket is ours */
     bool draining;
     int64_t started_ms;
     unsigned n_scoring;      /* loop: jobs beside the queue (route_score.c) */
@@ -65,8 +65,8 @@ struct route {
     bool open; /* needs no token */
 };
 /* Each ends with a NULL pattern. */
-extern const struct route routes_jobs[], routes_mcp[], routes_openai[], routes_ops[],
-    routes_score[], routes_tokens[];
+extern const struct route routes_engine[], routes_jobs[], routes_mcp[], routes_openai[],
+    routes_ops[], routes_score[], routes_tokens[];
 
 void api_admit(void *daemon, struct http_request *r);
 void api_handle(void *daemon, struct http_request *r);
@@ -112,6 +112,8 @@ void daemon_log(const struct daemon *d, enum log_level level, const char *messag
 /* ---- route_jobs.c --------------------------------------------------------------------------- */
 
 struct events *events_new(void); /* NULL: out of memory; free() frees it */
+/* Event streams that are open; the end of the daemon does not wait for them. */
+unsigned events_watched(const struct events *e);
 /* For store_on_commit: wakes the event streams of this job. Any thread. */
 void events_committed(void *daemon, const char *job_id);
 

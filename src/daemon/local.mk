@@ -16,6 +16,7 @@ src_daemon_libdaemon_a_SOURCES = \
 	src/daemon/openai.h \
 	src/daemon/request.c \
 	src/daemon/request.h \
+	src/daemon/route_engine.c \
 	src/daemon/route_jobs.c \
 	src/daemon/route_openai.c \
 	src/daemon/route_ops.c \

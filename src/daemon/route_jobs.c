@@ -5,6 +5,7 @@
  * its job: what it sends is stored before. */
 #include "daemon/daemon_int.h"
 
+#include <ev.h>
 #include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -19,6 +20,7 @@
 #define LIST_MAX       1000
 #define IDEM_KEY_MAX   255
 #define FEED_AT_A_TIME 256
+#define LOOK_S         0.5
 #define PING_MAX_S     300
 #define TREE_MAX       100000
 #define DEPTH_MAX      10000
@@ -826,6 +828,7 @@ struct watcher {
     char id[PD_JOB_ID_MAX];
     uint64_t since;
     bool loading, woken, begun;
+    bool ours; /* a commit of this process has woken it since the last look at those of others */
     double ping_s;
     struct store_feed *feed; /* of the load that is under way, or has just ended */
     int rc;
@@ -835,6 +838,12 @@ struct watcher {
 struct events {
     struct watcher *watchers; /* loop */
     atomic_uint n;            /* how many: commits look whether it is worth telling */
+    /* Commits of other processes: as long as somebody watches, the database's version is asked for
+     * every now and then. */
+    ev_timer look;
+    bool looking;
+    int64_t version; /* as of the last look */
+    bool changed;    /* since the one before */
 };
 
 static void watcher_free(struct watcher *w)
@@ -847,7 +856,8 @@ static void watcher_free(struct watcher *w)
         e->watchers = w->next;
     if (w->next)
         w->next->prev = w->prev;
-    atomic_fetch_sub(&e->n, 1);
+    if (atomic_fetch_sub(&e->n, 1) == 1)
+        ev_timer_stop(w->d->loop, &e->look);
     free(w);
 }
 
@@ -941,6 +951,47 @@ static void on_feed(struct daemon *d, void *arg)
         look_at_feed(w);
 }
 
+static void wake(struct watcher *w)
+{
+    w->woken = true;
+    if (!w->loading)
+        look_at_feed(w);
+}
+
+static void read_version(struct daemon *d, void *arg)
+{
+    struct events *e = arg;
+    int64_t before = e->version;
+
+    e->changed = store_version(app_store(d->app), &e->version, NULL) == 0 && e->version != before;
+}
+
+static void on_version(struct daemon *d, void *arg)
+{
+    struct events *e = arg;
+    struct watcher *next;
+
+    (void)d;
+    e->looking = false;
+    for (struct watcher *w = e->watchers; w; w = next) {
+        next = w->next;
+        if (e->changed && !w->ours)
+            wake(w);
+        else
+            w->ours = false;
+    }
+}
+
+static void on_look(struct ev_loop *loop, ev_timer *t, int events)
+{
+    struct daemon *d = t->data;
+    struct events *e = d->events;
+
+    (void)loop, (void)events;
+    if (!e->looking)
+        e->looking = daemon_work(d, read_version, on_version, e);
+}
+
 static void events(struct daemon *d, struct http_request *r, const struct route_args *args)
 {
     static const char *const known[] = {"since", "ping", NULL};
@@ -972,7 +1023,11 @@ static void events(struct daemon *d, struct http_request *r, const struct route_
     if (w->next)
         w->next->prev = w;
     d->events->watchers = w;
-    atomic_fetch_add(&d->events->n, 1);
+    if (atomic_fetch_add(&d->events->n, 1) == 0) {
+        ev_timer_init(&d->events->look, on_look, LOOK_S, LOOK_S);
+        d->events->look.data = d;
+        ev_timer_start(d->loop, &d->events->look);
+    }
     http_on_close(r, watcher_left, w);
     look_at_feed(w);
 }
@@ -986,9 +1041,8 @@ static void on_commit(struct daemon *d, void *arg)
         next = w->next;
         if (strcmp(w->id, id) != 0)
             continue;
-        w->woken = true;
-        if (!w->loading)
-            look_at_feed(w);
+        w->ours = true;
+        wake(w);
     }
     free(id);
 }
@@ -1002,6 +1056,11 @@ void events_committed(void *daemon, const char *job_id)
         return;
     if (!daemon_post(d, on_commit, id))
         free(id);
+}
+
+unsigned events_watched(const struct events *e)
+{
+    return atomic_load(&e->n);
 }
 
 struct events *events_new(void)

@@ -244,6 +244,21 @@ static void start(struct app *a, void *user)
     (void)daemon_post(s->d, on_started, s);
 }
 
+/* On the dispatcher's: the model is there, and only this request has waited for it. One that is not
+ * found may be no model's name at all: the job says what is wrong. */
+static void is_loaded(void *user, int rc, const char *status, const struct pd_err *err)
+{
+    struct scoring *s = user;
+
+    (void)status;
+    if (rc == 0 || rc == PD_ENOENT)
+        rc = queue_call(s->d->queue, start, s, &s->err);
+    else
+        s->err = *err;
+    if (rc < 0)
+        (void)daemon_post(s->d, on_started, s);
+}
+
 /* ---- requests ------------------------------------------------------------------------------- */
 
 static int no_memory(struct request_error *e)
@@ -372,7 +387,7 @@ static void judge(struct daemon *d, struct http_request *r, bool rerank)
         api_error(r, 429, "rate_limit_error", "queue_full", NULL,
                   "%u texts are being scored already", d->n_scoring);
         scoring_free(s);
-    } else if (queue_call(d->queue, start, s, &e.err) < 0) {
+    } else if (queue_load(d->queue, s->model, is_loaded, s, &e.err) < 0) {
         http_set_header(r, "Retry-After", "1");
         api_error(r, 429, "rate_limit_error", "queue_full", NULL, "%s", e.err.text);
         scoring_free(s);

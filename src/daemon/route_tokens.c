@@ -93,12 +93,16 @@ static void put_text(struct pd_jw *w, const char *key, const char *text)
 }
 
 /* id: the file's name, or that with a profile or strategy. Whether it has a chat template. */
-static bool put_model(struct pd_jw *w, const struct app_model_file *f, const char *id)
+static bool put_model(struct app *app, struct pd_jw *w, const struct app_model_file *f,
+                      const char *id)
 {
     struct eng_model_info info = {0};
     struct pd_buf template = PD_BUF_INIT((size_t)1 << 20);
     int rc = eng_model_peek(f->path, &info, NULL, NULL);
-    bool chats = eng_model_template(f->path, &template, NULL) == 0;
+    bool chats = eng_model_template(f->path, &template, NULL) == 0, loaded;
+    char *real = realpath(f->path, NULL), sha256[PD_SHA256_HEX];
+
+    loaded = real && app_is_loaded(app, real, sha256);
 
     pd_jw_object(w);
     put_text(w, "id", id);
@@ -110,6 +114,9 @@ static bool put_model(struct pd_jw *w, const struct app_model_file *f, const cha
     pd_jw_object(w);
     put_text(w, "kind", strchr(id, '@') ? "profile" : "model");
     put_text(w, "engine", "local");
+    put_text(w, "sha256", loaded || app_recorded_sha256(f->path, sha256) ? sha256 : NULL);
+    pd_jw_key(w, "loaded");
+    pd_jw_bool(w, loaded);
     put_text(w, "alias_of", f->alias_of);
     put_text(w, "arch", rc == 0 ? info.arch : NULL);
     put_text(w, "file_type", rc == 0 ? info.file_type : NULL);
@@ -123,21 +130,23 @@ static bool put_model(struct pd_jw *w, const struct app_model_file *f, const cha
     pd_jw_end_object(w);
     pd_jw_end_object(w);
     pd_buf_done(&template);
+    free(real);
     if (rc == 0)
         eng_model_info_done(&info);
     return chats;
 }
 
 /* A model, and its profiles where it takes conversations. */
-static void put_models(struct pd_jw *w, const struct app_model_file *f, const struct settings *s)
+static void put_models(struct app *app, struct pd_jw *w, const struct app_model_file *f,
+                       const struct settings *s)
 {
-    bool chats = put_model(w, f, f->name);
+    bool chats = put_model(app, w, f, f->name);
 
     for (size_t i = 0; chats && i < s->n_profiles; i++) {
         struct pd_buf id = PD_BUF_INIT(1024);
 
         pd_buf_printf(&id, "%s@%s", f->name, s->profiles[i].name);
-        (void)put_model(w, f, pd_buf_str(&id).ptr);
+        (void)put_model(app, w, f, pd_buf_str(&id).ptr);
         pd_buf_done(&id);
     }
 }
@@ -149,7 +158,6 @@ static int list_models(struct asking *a, struct pd_jw *w, struct pd_err *err)
     size_t n = 0;
     int rc = settings ? app_list_models(&files, &n, err) : pd_fail(err, PD_ENOMEM, "out of memory");
 
-    (void)a;
     if (rc < 0) {
         settings_unref(settings);
         return rc;
@@ -159,7 +167,7 @@ static int list_models(struct asking *a, struct pd_jw *w, struct pd_err *err)
     pd_jw_key(w, "data");
     pd_jw_array(w);
     for (size_t i = 0; i < n; i++)
-        put_models(w, &files[i], settings);
+        put_models(a->d->app, w, &files[i], settings);
     pd_jw_end_array(w);
     pd_jw_end_object(w);
     app_list_models_free(files, n);
@@ -179,7 +187,7 @@ static int show_model(struct asking *a, struct pd_jw *w, struct pd_err *err)
     if (rc == 0 && behind && !settings_profile(s, behind) && !pd_strategy_find(behind))
         rc = pd_fail(err, PD_ENOENT, "there is no profile or strategy '%.100s'", behind);
     if (rc == 0)
-        (void)put_model(w, &file, a->model);
+        (void)put_model(a->d->app, w, &file, a->model);
     settings_unref(s);
     free(file.name);
     free(file.path);

@@ -753,7 +753,7 @@ static void test_not_ours(void **state)
         assert_int_equal(unlink(db), 0);
         tamper("PRAGMA application_id=1347374660; PRAGMA user_version=17; CREATE TABLE t(x)");
         refused(modes[i], PD_EFORMAT, "version 17");
-        refused(modes[i], PD_EFORMAT, "up to 2");
+        refused(modes[i], PD_EFORMAT, "up to 3");
         assert_int_equal(unlink(db), 0);
     }
     write_file(db, "", 0, 0);

@@ -452,6 +452,56 @@ static void test_delete(void **unused)
     store_close(s);
 }
 
+/* ---- texts that nobody uses ------------------------------------------------------------- */
+
+static int64_t count_blobs(struct store *s)
+{
+    int64_t n = 0;
+
+    ok(store_flush(s, e));
+    ok(store_db_int(s->rdb, db, "SELECT count(*) FROM blob", &n, e));
+    return n;
+}
+
+static void test_delete_frees(void **unused)
+{
+    struct store *s = open_ok(STORE_WRITE);
+    struct pd_trace *t = NULL;
+    int64_t n_one, version = 0, later = 0;
+    uint64_t n = 0, bytes = 0;
+
+    (void)unused;
+    put_life(s, "j");
+    n_one = count_blobs(s);
+    put_life(s, "k"); /* the same texts */
+    assert_int_equal(count_blobs(s), n_one);
+    ok(store_version(s, &version, e));
+    ok(store_job_delete(s, "j", e));
+    assert_int_equal(count_blobs(s), n_one);
+    ok(store_version(s, &later, e));
+    assert_int_not_equal(version, later);
+    ok(store_trace_load(s, "k", &t, e));
+    store_trace_free(t);
+    ok(store_job_delete(s, "k", e));
+    assert_int_equal(count_blobs(s), 0);
+
+    put_life(s, "j");
+    n_one = count_blobs(s);
+    tamper("INSERT INTO blob(sha256,size,enc,data) VALUES"
+           "(x'2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881',1,'raw',x'78')");
+    assert_int_equal(count_blobs(s), n_one + 1);
+    ok(store_gc(s, false, &n, &bytes, e));
+    assert_true(n == 1 && bytes == 1);
+    assert_int_equal(count_blobs(s), n_one);
+    ok(store_gc(s, true, &n, &bytes, e));
+    assert_true(n == 0 && bytes == 0);
+    verify_clean(s);
+    ok(store_version(s, &version, e));
+    ok(store_version(s, &later, e));
+    assert_int_equal(version, later);
+    store_close(s);
+}
+
 /* ---- lists ------------------------------------------------------------------------------ */
 
 static void test_list(void **unused)
@@ -549,6 +599,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_version_1, setup, teardown),
         cmocka_unit_test_setup_teardown(test_submissions, setup, teardown),
         cmocka_unit_test_setup_teardown(test_delete, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_delete_frees, setup, teardown),
         cmocka_unit_test_setup_teardown(test_list, setup, teardown),
         cmocka_unit_test_setup_teardown(test_verify_finds, setup, teardown),
     };
