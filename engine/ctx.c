@@ -50,6 +50,7 @@ void eng_ctx_free(struct eng_ctx *c)
     kv_ctx_done(c);
     eng_fwd_put(c->eng, c->fwd);
     free(c->pending);
+    free(c->blocks);
     free(c);
 }
 
@@ -60,6 +61,11 @@ int eng_ctx_fork(struct eng_ctx *c, struct eng_ctx **out_ctx, struct pd_err *err
     if (new_ctx(c->eng, c->fwd, c->n_pending, &d) < 0)
         return pd_fail(err, PD_ENOMEM, "out of memory for a context");
     eng_fwd_ref(c->eng, c->fwd);
+    if (eng_ctx_view(d, c->blocks, c->n_blocks, err) < 0) {
+        eng_ctx_free(d);
+        return PD_ENOMEM;
+    }
+    d->n_before = c->n_before;
     memcpy(d->pending, c->pending, c->n_pending * sizeof(*c->pending));
     d->n_pending = c->n_pending;
     kv_ctx_share(d, c);
@@ -87,11 +93,12 @@ int kv_reserve_pending(struct eng_ctx *c, size_t n)
 int eng_ctx_append(struct eng_ctx *c, const int32_t *ids, size_t n, struct pd_err *err)
 {
     const struct eng_model_info *info = &c->fwd->model->info;
+    size_t have = kv_before(c) + eng_ctx_n_tokens(c);
 
-    if (n > info->n_ctx - eng_ctx_n_tokens(c))
+    if (have > info->n_ctx || n > info->n_ctx - have)
         return pd_fail(err, PD_ELIMIT,
-                       "%zu tokens do not fit behind %zu: the context of '%s' holds %u", n,
-                       eng_ctx_n_tokens(c), info->name ? info->name : "the model", info->n_ctx);
+                       "%zu tokens do not fit behind %zu: the context of '%s' holds %u", n, have,
+                       info->name ? info->name : "the model", info->n_ctx);
     for (size_t i = 0; i < n; i++) {
         if (ids[i] < 0 || (uint32_t)ids[i] >= info->n_vocab)
             return pd_fail(err, PD_EINVAL, "token id %d is outside the vocabulary of %u", ids[i],

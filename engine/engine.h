@@ -19,6 +19,7 @@
 #include "base/chat.h"
 #include "base/err.h"
 #include "base/queue.h"
+#include "engine/isa.h"
 
 struct eng;           /* scheduler, compute pool, page pool */
 struct eng_model;     /* immutable, reference-counted */
@@ -26,8 +27,6 @@ struct eng_tokenizer; /* immutable, owned by its model or stand-alone */
 struct eng_ctx;       /* a token sequence with its KV: tail of a tree of segments */
 
 struct eng_model_info;
-
-enum eng_isa { ENG_ISA_SCALAR, ENG_ISA_AVX2, ENG_ISA_AVX512, ENG_N_ISA };
 
 struct eng_config {
     unsigned
@@ -49,7 +48,6 @@ unsigned eng_n_threads(const struct eng *e);
 const char *eng_kv_type_name(const struct eng *e);
 /* K and V of one position in all layers, as this engine keeps them. */
 uint64_t eng_kv_token_bytes(const struct eng *e, const struct eng_model_info *m);
-bool eng_isa_supported(enum eng_isa isa);
 
 /* A page is used (by contexts), cached (kept for contexts that begin alike, given up when room is
  * wanted) or free (memory of a page that was given up). */
@@ -206,6 +204,39 @@ const char *eng_chat_own(const struct eng_tokenizer *t); /* the file's template;
 const char *eng_chat_builtin(const char *name);          /* a template by name; NULL: none */
 const char *eng_chat_builtin_name(size_t i);             /* NULL past the last */
 
+/* ---- constrained output ------------------------------------------------------------------------
+ */
+
+/* What a text may say: a grammar in the notation of llama.cpp (GBNF), or a JSON Schema. While a
+ * request writes under one, only tokens can be drawn with which the text can still be finished, and
+ * end tokens only where it may end; among them each has its own share of probability.
+ * docs/design/grammar.md has the notations and what is read more strictly than it could be. */
+enum eng_grammar_kind { ENG_GRAMMAR_GBNF, ENG_GRAMMAR_SCHEMA };
+
+#define ENG_GRAMMAR_MAX_BYTES (1 << 20)
+
+struct eng_grammar_spec {
+    enum eng_grammar_kind kind;
+    struct pd_str text;
+    const char *after; /* the text is free up to the first of these, and blanks; NULL: none is */
+    const char *begin; /* but only if it begins so; NULL: in any case */
+};
+
+/* Immutable, reference-counted. */
+struct eng_grammar;
+
+/* For requests to models with this tokenizer, which outlives it; NULL: only to look at texts.
+ * PD_EINVAL: what is wrong, and where: an unsupported keyword by its JSON pointer. PD_ECOMPLEX:
+ * more than an automaton of bounded size can tell. */
+int eng_grammar_new(const struct eng_tokenizer *t, const struct eng_grammar_spec *spec,
+                    struct eng_grammar **out, struct pd_err *err);
+struct eng_grammar *eng_grammar_ref(struct eng_grammar *g);
+void eng_grammar_unref(struct eng_grammar *g); /* NULL is fine */
+enum eng_fit { ENG_FIT_NOT, ENG_FIT_BEGINS, ENG_FIT_WHOLE };
+/* Whether a text fits, or could be the beginning of one that does. */
+int eng_grammar_fit(struct eng_grammar *g, struct pd_str text, enum eng_fit *out,
+                    struct pd_err *err);
+
 /* ---- contexts ----------------------------------------------------------------------------------
  */
 
@@ -218,7 +249,24 @@ int eng_ctx_fork(struct eng_ctx *c, struct eng_ctx **out_ctx, struct pd_err *err
 int eng_ctx_append(struct eng_ctx *c, const int32_t *ids, size_t n, struct pd_err *err);
 int eng_ctx_rollback(struct eng_ctx *c, size_t n_tokens,
                      struct pd_err *err); /* keep the first n_tokens */
+/* What c sees before its own tokens, from now on: those that the blocks have evaluated, in this
+ * order, each block as if it began where the one before ends (docs/design/segments.md). c's own
+ * tokens are counted from its own first one, here and in requests, wherever they lie. Blocks are
+ * contexts of the same model; they are borrowed, until another view or the end of c, and must be at
+ * rest while a request on c is in flight, or be lanes of the same race: then each lane sees what
+ * the others evaluate in the same step. n 0: an ordinary context again. A fork has the same view.
+ * PD_EINVAL: one of another model, c itself, or more than ENG_MAX_BLOCKS. */
+#define ENG_MAX_BLOCKS 64
+int eng_ctx_view(struct eng_ctx *c, struct eng_ctx *const *blocks, size_t n, struct pd_err *err);
+/* Puts tokens [first, end) of `from` behind `to`, with K and V where they have been evaluated: they
+ * are what they were, at new positions. `from` stays as it is. PD_EINVAL: `to` has pending tokens
+ * where evaluated ones are to come, there are no such tokens, or another model's; PD_ELIMIT as for eng_ctx_append. */
+int eng_ctx_move(struct eng_ctx *to, struct eng_ctx *from, size_t first, size_t end,
+                 struct pd_err *err);
+/* Takes tokens [first, end) out of c: what comes behind them moves up. Pages are given back. */
+int eng_ctx_drop(struct eng_ctx *c, size_t first, size_t end, struct pd_err *err);
 size_t eng_ctx_n_tokens(const struct eng_ctx *c);
+size_t eng_ctx_n_before(const struct eng_ctx *c); /* of its view, as its blocks are now */
 size_t eng_ctx_n_cached(const struct eng_ctx *c); /* of them, with KV */
 
 /* ---- requests ----------------------------------------------------------------------------------
@@ -263,7 +311,9 @@ enum eng_op {
 
 /* Requests that share a race advance in lockstep, one token each a step, and end together as soon
  * as m of them have finished (EOS or STOP): logical time. All must be submitted in one eng_submit
- * call. */
+ * call. When one of them sees other contexts (eng_ctx_view) this holds for the evaluation of
+ * pending tokens, too: each must have some, and draws when it is through with them. A PREFILL may
+ * be among them; it ends when it is done. */
 struct eng_race {
     unsigned m;
     unsigned n_finished; /* the scheduler's */
@@ -290,16 +340,18 @@ struct eng_req {
     enum eng_op op;
     struct eng_ctx *ctx; /* extended in place */
     struct eng_sampling sampling;
-    uint64_t key;        /* of the branch; the counter is the absolute token position */
+    uint64_t key;        /* of the branch; the counter is the token's position, its view included */
     uint32_t max_tokens; /* GENERATE: at least 1 */
     bool ignore_end;     /* GENERATE: end tokens are drawn like any other and end nothing */
     const struct eng_adjust *adjust; /* GENERATE; NULL: logits are drawn from as they are */
+    struct eng_grammar *grammar;     /* GENERATE; of the model's tokenizer, or NULL */
+    struct pd_str written;           /* what of the text under it is there already */
     uint32_t n_top;                  /* GENERATE: likeliest tokens to tell with each drawn one */
     const char *const *stops;        /* NULL-terminated strings, or NULL */
     const char *const *line_stops;   /* the same, but one may begin in `before`; they go first */
     struct pd_str before;            /* the end of the text that this one goes on */
     struct eng_race *race;           /* or NULL */
-    enum eng_speculate speculate;    /* GENERATE; lanes of a race, or with penalties, do not */
+    enum eng_speculate speculate;    /* GENERATE; not in a race, with penalties or a grammar */
     struct eng_model *draft;         /* DRAFT: with the same tokens */
     uint32_t draft_max;              /* most guesses at a time; 0: ENG_DEFAULT_DRAFT */
     bool draft_always;               /* so many each time, whether they are worth it or not */

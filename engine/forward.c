@@ -204,13 +204,43 @@ void fwd_glu(const struct fwd *f, const struct eng_layer *w, float *gate, float 
         f->k->swiglu(gate, up, n);
 }
 
+void fwd_angles(struct fwd *f, size_t i, uint32_t pos)
+{
+    const struct eng_model *m = f->model;
+    size_t rot = m->n_rot / 2;
+
+    for (size_t j = 0; j < m->n_ropes; j++) {
+        size_t angle = (j * f->max_rows + i) * rot;
+
+        eng_rope_angles(pos, m->rope[j].freq, m->rope[j].scale, rot, f->cosv + angle,
+                        f->sinv + angle);
+    }
+}
+
+/* Rotates n_heads heads by the angles of place i. */
+static void turn(const struct fwd *f, const struct eng_layer *w, size_t i, float *x, size_t n_heads)
+{
+    const struct eng_model *m = f->model;
+    size_t angle = ((size_t)(w->rope - m->rope) * f->max_rows + i) * (m->n_rot / 2);
+
+    (m->neox ? f->k->rope_neox : f->k->rope)(x, n_heads, m->info.head_dim, m->n_rot,
+                                             f->cosv + angle, f->sinv + angle);
+}
+
+void fwd_turn_q(const struct fwd *f, const struct eng_layer *w, size_t i, float *q, size_t n_heads)
+{
+    size_t n = n_heads * f->model->info.head_dim;
+
+    turn(f, w, i, q, n_heads);
+    for (size_t j = 0; j < n; j++)
+        q[j] *= f->model->attn_scale;
+}
+
 void fwd_rotate(const struct fwd *f, const struct eng_layer *w, size_t r)
 {
     const struct eng_model *m = f->model;
     const struct eng_model_info *i = &m->info;
-    size_t hd = i->head_dim, n_q = i->n_head * hd, n_kv = i->n_head_kv * hd, rot = m->n_rot / 2;
-    size_t angle = ((size_t)(w->rope - m->rope) * f->max_rows + r) * rot;
-    const float *cosv = f->cosv + angle, *sinv = f->sinv + angle;
+    size_t hd = i->head_dim, n_q = i->n_head * hd, n_kv = i->n_head_kv * hd;
     float *q = f->q + r * n_q, *k = f->kv_k + r * n_kv, *v = f->kv_v + r * n_kv;
 
     if (w->q_bias)
@@ -223,15 +253,9 @@ void fwd_rotate(const struct fwd *f, const struct eng_layer *w, size_t r)
         f->k->rmsnorm(q + h * hd, q + h * hd, w->q_norm, hd, m->rms_eps);
     for (size_t h = 0; w->k_norm && h < i->n_head_kv; h++)
         f->k->rmsnorm(k + h * hd, k + h * hd, w->k_norm, hd, m->rms_eps);
-    if (m->neox) {
-        f->k->rope_neox(q, i->n_head, hd, m->n_rot, cosv, sinv);
-        f->k->rope_neox(k, i->n_head_kv, hd, m->n_rot, cosv, sinv);
-    } else {
-        f->k->rope(q, i->n_head, hd, m->n_rot, cosv, sinv);
-        f->k->rope(k, i->n_head_kv, hd, m->n_rot, cosv, sinv);
-    }
-    for (size_t j = 0; j < n_q; j++)
-        q[j] *= m->attn_scale;
+    turn(f, w, r, k, i->n_head_kv);
+    if (f->rows[r].ctx->n_blocks == 0)
+        fwd_turn_q(f, w, r, q, i->n_head);
 }
 
 /* ---- phases: pool functions over rows
@@ -276,11 +300,10 @@ static void embed_rows(void *arg, size_t begin, size_t end, unsigned thread)
     const struct phase *p = arg;
     struct fwd *f = p->f;
     const struct eng_model *m = f->model;
-    size_t n = m->info.n_embd, rot = m->n_rot / 2;
+    size_t n = m->info.n_embd;
 
     (void)thread;
     for (size_t r = begin; r < end; r++) {
-        const struct fwd_row *row = &f->rows[r];
         float *x = f->x + r * n;
 
         embed_row(p, r);
@@ -288,12 +311,7 @@ static void embed_rows(void *arg, size_t begin, size_t end, unsigned thread)
             for (size_t i = 0; i < n; i++)
                 x[i] *= m->embd_scale;
         }
-        for (size_t j = 0; j < m->n_ropes; j++) {
-            size_t angle = (j * f->max_rows + r) * rot;
-
-            eng_rope_angles(row->pos, m->rope[j].freq, m->rope[j].scale, rot, f->cosv + angle,
-                            f->sinv + angle);
-        }
+        fwd_angles(f, r, f->rows[r].pos);
     }
 }
 

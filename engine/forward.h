@@ -18,8 +18,8 @@
 enum fwd_want { FWD_LOGITS = 1, FWD_HIDDEN = 2 /* after the final norm */ };
 
 struct fwd_row {
-    struct eng_ctx *ctx; /* kv_extend has been called for all its rows */
-    uint32_t pos;        /* rows of one context are adjacent and ascending */
+    struct eng_ctx *ctx; /* kv_extend has been called for all its rows, kv_gather for its blocks */
+    uint32_t pos;        /* in the context; rows of one context are adjacent and ascending */
     int32_t token;
     unsigned want; /* of enum fwd_want, or-ed */
     void *user;
@@ -75,8 +75,22 @@ void fwd_step(struct fwd *f, const struct fwd_row *rows, size_t n);
  * returns how many. */
 size_t fwd_read_out(struct fwd *f, size_t i0);
 
-/* Row r of q and k as attention wants them: biases, norms of the heads, rotation, q scaled. */
+/* Row r of q and k as attention wants them: biases, norms of the heads, rotation, q scaled. The q
+ * of a row that sees blocks is left for fwd_turn_q. */
 void fwd_rotate(const struct fwd *f, const struct eng_layer *w, size_t r);
+/* Rotates n_heads heads of queries by the angles that fwd_angles put into place i, and scales them.
+ */
+void fwd_turn_q(const struct fwd *f, const struct eng_layer *w, size_t i, float *q, size_t n_heads);
+/* The angles of a position, for every rotation of the model, into place i < max_rows: of row i, or
+ * one that no row has. */
+void fwd_angles(struct fwd *f, size_t i, uint32_t pos);
+/* K and V of a page. */
+static inline void *fwd_kv(const struct fwd *f, struct kv_page *page, size_t layer, size_t head)
+{
+    const struct eng_model_info *i = &f->model->info;
+
+    return page->data + (layer * i->n_head_kv + head) * f->kv_type->bytes(i->head_dim);
+}
 
 /* y = W x for several matrices at once: the pool shares out all their tiles. */
 struct fwd_mm {

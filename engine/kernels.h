@@ -7,10 +7,12 @@
 #ifndef PD_ENGINE_KERNELS_H
 #define PD_ENGINE_KERNELS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "engine/engine.h"
+#include "base/err.h"
+#include "engine/isa.h"
 
 #define ENG_TILE     32 /* output rows of a weight tile: two zmm of floats */
 #define ENG_PAGE     32 /* positions of a KV page = the fixed block of attention */
@@ -86,6 +88,7 @@ struct eng_attn_tile {
     float *m, *l;              /* [ENG_ATTN_TILE + 16]: vectors may be loaded at any query */
     float *o;                  /* [ENG_ATTN_TILE][o_stride] */
     float softcap;             /* scores become tanh(score / softcap) * softcap; 0: as they are */
+    const void *next;          /* K and V that are wanted next, brought near; NULL: none */
 };
 
 struct eng_span { /* what a query sees of a page: first ≤ position < end, at least one */

@@ -202,6 +202,7 @@ static struct kv_page *copy_page(struct eng_ctx *c, const struct kv_page *old, u
     if (page) {
         memcpy(page->tokens, old->tokens, c->cls->page_bytes - offsetof(struct kv_page, tokens));
         page->n_tokens = n;
+        page->foreign = old->foreign;
     }
     return page;
 }
@@ -266,6 +267,12 @@ out:
     return 0;
 }
 
+void kv_estrange(struct eng_ctx *c)
+{
+    for (size_t i = c->n_kv / ENG_PAGE; i < c->n_table; i++)
+        c->table[i]->foreign = true;
+}
+
 /* The first n pending tokens have K and V in the pages. */
 static void drop_pending(struct eng_ctx *c, size_t n)
 {
@@ -292,7 +299,7 @@ void kv_commit(struct eng_ctx *c, size_t n)
     for (size_t i = first; i < c->n_kv / ENG_PAGE; i++) {
         struct kv_node *before = kv_node_behind(c->cls, i > 0 ? c->table[i - 1] : NULL);
 
-        if (before)
+        if (before && !c->table[i]->foreign)
             c->table[i] = c->tail->pages[i - tail] = kv_node_put(c->pool, before, c->table[i]);
     }
 }
@@ -311,10 +318,20 @@ static size_t copy_ids(const struct eng_ctx *c, size_t at, size_t limit, int32_t
     return n;
 }
 
+/* Where the prefix tree has the page that the context writes to next; NULL: nowhere. */
+static struct kv_node *next_place(const struct eng_ctx *c)
+{
+    ptrdiff_t i = (ptrdiff_t)(c->n_kv / ENG_PAGE);
+
+    if (c->n_blocks > 0 || (c->n_kv % ENG_PAGE > 0 && seg_page(c->tail, i)->foreign))
+        return NULL;
+    return kv_node_behind(c->cls, seg_page(c->tail, i - 1));
+}
+
 uint64_t kv_next_page(const struct eng_ctx *c, size_t limit)
 {
     size_t i = c->n_kv / ENG_PAGE;
-    struct kv_node *before = kv_node_behind(c->cls, seg_page(c->tail, (ptrdiff_t)i - 1));
+    struct kv_node *before = next_place(c);
     int32_t ids[ENG_PAGE];
 
     return c->pool->keep && before && copy_ids(c, i * ENG_PAGE, limit, ids) == ENG_PAGE
@@ -330,7 +347,7 @@ size_t kv_adopt(struct eng_ctx *c, size_t limit)
     struct kv_page *page;
     int32_t ids[ENG_PAGE];
 
-    before = kv_node_behind(c->cls, seg_page(c->tail, (ptrdiff_t)first - 1));
+    before = next_place(c);
     for (; before && n == ENG_PAGE; i++) {
         n_ids = copy_ids(c, i * ENG_PAGE, limit, ids);
         page = n_ids > 0 ? kv_node_find(c->pool, before, ids, n_ids, &n) : NULL;
@@ -389,6 +406,15 @@ void kv_cut(struct eng_ctx *c, size_t n)
         trim(c, n_pages_of(n));
     if (c->n_table > n_pages_of(n))
         c->n_table = n_pages_of(n);
+}
+
+void kv_tidy(struct eng_ctx *c)
+{
+    for (struct kv_seg *s = c->tail;
+         s && s->parent && atomic_load(&s->refs) == 1 && atomic_load(&s->parent->refs) == 1;
+         s = s->parent)
+        while (s->parent->base / ENG_PAGE + s->parent->n_pages > s->base / ENG_PAGE)
+            seg_pop(c->pool, s->parent);
 }
 
 int kv_uncache(struct eng_ctx *c, struct pd_err *err)

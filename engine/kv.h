@@ -14,7 +14,10 @@
  * context.
  *  4. Who holds a page of the prefix tree holds all the pages before it; two contexts that see the
  * same page see the same pages before it.
- *  5. Each page is used (a segment holds it), cached (in the prefix tree only) or free. Cached
+ *  5. A page is foreign when its K and V are not what its tokens and those before alone make: they
+ * saw other blocks, or came from another place (view.c). It never is in the prefix tree, nor is
+ * what comes behind it.
+ *  6. Each page is used (a segment holds it), cached (in the prefix tree only) or free. Cached
  * pages are given up before an allocation is refused: the one first that was let go first, which
  * has no page behind it (by 4, as who lets go begins with his last page).
  *
@@ -42,6 +45,7 @@ struct kv_node { /* a place in a prefix tree: its root, or behind a page */
 struct kv_page {
     struct kv_class *cls;
     uint32_t n_tokens; /* filled positions */
+    bool foreign;      /* invariant 5 */
     /* the pool's lock */
     unsigned refs;               /* segments that hold it */
     struct kv_page *next, *prev; /* next of the free ones; neighbours among the cached ones */
@@ -134,7 +138,23 @@ struct eng_ctx {
     struct kv_page **table; /* flat page table of [0, n_kv) and what kv_extend added; a cache */
     size_t n_table, cap_table;
     struct kv_logits *last; /* of position n_kv - 1, or NULL */
+    /* The view (view.c): borrowed contexts whose evaluated tokens are before its own. */
+    struct eng_ctx **blocks;
+    size_t n_blocks;
+    size_t n_before;      /* tokens that its last row saw there; 0: no view */
+    size_t n_step;        /* its own rows in the step in progress */
+    atomic_uint watchers; /* requests in flight on contexts that see it */
 };
+
+/* Tokens before c's own: what the blocks have, and get in this step. */
+static inline size_t kv_before(const struct eng_ctx *c)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < c->n_blocks; i++)
+        n += c->blocks[i]->n_kv + c->blocks[i]->n_step;
+    return n;
+}
 
 /* Room for n more pending tokens, and one. PD_ENOMEM. */
 int kv_reserve_pending(struct eng_ctx *c, size_t n);
@@ -144,6 +164,8 @@ void kv_ctx_share(struct eng_ctx *c, const struct eng_ctx *from); /* c is fresh 
 /* Makes positions [n_kv, n_kv + n) writable and gathers the page table. PD_ENOMEM leaves the
  * context as it was. */
 int kv_extend(struct eng_ctx *c, size_t n, struct pd_err *err);
+/* What kv_extend made writable becomes foreign. */
+void kv_estrange(struct eng_ctx *c);
 /* Gathers the page table of what is evaluated. PD_ENOMEM. */
 int kv_gather(struct eng_ctx *c);
 /* Of a gathered context. */
@@ -161,6 +183,9 @@ uint64_t kv_next_page(const struct eng_ctx *c, size_t limit);
 /* The first n pending tokens have been evaluated; what kv_extend made room for behind them goes. */
 void kv_commit(struct eng_ctx *c, size_t n);
 void kv_cut(struct eng_ctx *c, size_t n); /* n ≤ n_kv: keep the first n positions */
+/* Lets go of the pages that only c's segments hold and that it does not see any more: those which a
+ * fork that has gone left behind. */
+void kv_tidy(struct eng_ctx *c);
 /* Moves the last evaluated token back to pending (which is empty), so that its logits can be had
  * again. */
 int kv_uncache(struct eng_ctx *c, struct pd_err *err);

@@ -308,6 +308,7 @@ struct kv_page *kv_page_new(struct kv_pool *p, struct kv_class *c)
         memset(page->tokens, 0, c->page_bytes - offsetof(struct kv_page, tokens));
         memset(&page->node, 0, sizeof(page->node));
         page->n_tokens = 0;
+        page->foreign = false;
     }
     return page;
 }
@@ -388,7 +389,7 @@ void kv_page_unref(struct kv_pool *p, struct kv_page *page, struct kv_node *befo
     size_t n;
 
     pthread_mutex_lock(&p->lock);
-    if (before && p->keep && !page->parent && page->n_tokens > 0 &&
+    if (before && p->keep && !page->parent && !page->foreign && page->n_tokens > 0 &&
         before->n_children < MAX_SIBLINGS && grow_buckets(p)) {
         find_longest(before, page->tokens, page->n_tokens, &n);
         if (n < page->n_tokens)

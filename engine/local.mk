@@ -6,14 +6,16 @@ engine_libengine_a_SOURCES = \
 	engine/jinja.h engine/jinja_int.h engine/jinja_lex.c engine/jinja_parse.c engine/jinja_eval.c \
 	engine/jinja_value.c engine/jinja_text.c engine/jinja_filter.c \
 	engine/pretok.c engine/pretok.h \
-	engine/kv.c engine/kv.h engine/kv_pool.c engine/ctx.c engine/forward.c engine/forward.h \
+	engine/grammar.c engine/grammar.h engine/grammar_int.h engine/grammar_expr.c engine/grammar_compile.c \
+	engine/grammar_gbnf.c engine/grammar_pattern.c engine/grammar_schema.c engine/token_tree.c \
+	engine/kv.c engine/kv.h engine/kv_pool.c engine/ctx.c engine/view.c engine/forward.c engine/forward.h \
 	engine/attention.c engine/attention.h engine/moe.c engine/moe.h \
 	engine/sample.c engine/sample.h engine/spec.c engine/spec.h engine/sched.c
 
 # The kernels' archive has its own flags (the order of operations is the contract: no fast-math).
 # It uses src/base only, never the rest of the engine.
 engine_libkernels_a_SOURCES = \
-	engine/kernels.c engine/kernels.h engine/kernels_int.h engine/kernels_avx2.c engine/kernels_avx512.c \
+	engine/isa.h engine/kernels.c engine/kernels.h engine/kernels_int.h engine/kernels_avx2.c engine/kernels_avx512.c \
 	engine/kernels_simd_int.h engine/simd_int.h engine/simd_math_int.h engine/math.c engine/math_int.h engine/pool.c \
 	engine/roofline.c \
 	engine/kv_type.c engine/kv_type_int.h engine/kv_type/attn_int.h \

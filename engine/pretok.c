@@ -8,6 +8,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 #include <stdlib.h>
+#include <uninorm.h>
 
 /* Members of a class: White_Space. */
 #define WS                                                                                         \
@@ -65,12 +66,13 @@ enum { MATCH_LIMIT = 64 << 20, HEAP_LIMIT_KIB = 64 << 10 };
 
 static const struct kind {
     const char *names[NAMES_MAX]; /* what files call it in tokenizer.ggml.pre */
-    bool ignore_merges, add_bos;
+    bool ignore_merges, add_bos, nfc;
     const char *regexes[STAGES_MAX];
 } kinds[] = {
-    {.names = {"gpt-2", "mpt", "olmo", "phi-2", "mellum", "a.x-4.0"}, .regexes = {GPT2}},
-    {.names = {"qwen2", "deepseek-r1-qwen", "megrez", "kormo", "stablelm2"},
-     .regexes = {CL100K("\\p{N}")}},
+    {.names = {"gpt-2", "phi-2", "mellum", "a.x-4.0"}, .regexes = {GPT2}},
+    {.names = {"mpt", "olmo"}, .nfc = true, .regexes = {GPT2}},
+    {.names = {"qwen2"}, .nfc = true, .regexes = {CL100K("\\p{N}")}},
+    {.names = {"deepseek-r1-qwen", "megrez", "kormo", "stablelm2"}, .regexes = {CL100K("\\p{N}")}},
     {.names = {"llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral", "midm-2.0"},
      .ignore_merges = true,
      .add_bos = true,
@@ -111,6 +113,7 @@ struct pretok_iter {
     pcre2_match_data *match;
     pcre2_match_context *limits;
     struct pd_str text;
+    struct pd_buf composed;          /* the text in form C, where that may be another */
     struct stage stages[STAGES_MAX]; /* each cuts the piece that the one before gave out last */
 };
 
@@ -194,6 +197,7 @@ int pretok_iter_new(const struct pretok *p, struct pretok_iter **out, struct pd_
 
     if (it != NULL) {
         it->pretok = p;
+        it->composed = PD_BUF_INIT(SIZE_MAX);
         it->match = pcre2_match_data_create(1, NULL);
         it->limits = pcre2_match_context_create(NULL);
     }
@@ -213,13 +217,8 @@ void pretok_iter_free(struct pretok_iter *it)
         return;
     pcre2_match_data_free(it->match);
     pcre2_match_context_free(it->limits);
+    pd_buf_done(&it->composed);
     free(it);
-}
-
-void pretok_iter_set(struct pretok_iter *it, struct pd_str text)
-{
-    it->text = text;
-    memset(it->stages, 0, sizeof(it->stages));
 }
 
 /* Stage s gets [from, to) to cut. */
@@ -236,6 +235,51 @@ static size_t utf8_end(struct pd_str text, size_t at)
     while ((n = pd_utf8_len(pd_str_sub(text, at, text.len))) > 0)
         at += n;
     return at;
+}
+
+/* Appends text, which is UTF-8, in form C. */
+static int compose(struct pretok_iter *it, struct pd_str text, struct pd_err *err)
+{
+    size_t n = 0;
+    uint8_t *s;
+
+    if (text.len == 0)
+        return 0;
+    s = u8_normalize(UNINORM_NFC, (const uint8_t *)text.ptr, text.len, NULL, &n);
+    if (s == NULL || pd_buf_add(&it->composed, s, n) < 0) {
+        free(s);
+        return pd_fail(err, PD_ENOMEM, "out of memory");
+    }
+    free(s);
+    return 0;
+}
+
+static bool is_ascii(struct pd_str text)
+{
+    unsigned char seen = 0;
+
+    for (size_t i = 0; i < text.len; i++)
+        seen |= (unsigned char)text.ptr[i];
+    return seen < 0x80;
+}
+
+int pretok_iter_set(struct pretok_iter *it, struct pd_str text, struct pd_err *err)
+{
+    int rc = 0;
+
+    memset(it->stages, 0, sizeof(it->stages));
+    it->text = text;
+    if (!it->pretok->kind->nfc || is_ascii(text))
+        return 0;
+    pd_buf_clear(&it->composed);
+    for (size_t from = 0, to; rc == 0 && from < text.len; from = to + 1) {
+        to = utf8_end(text, from);
+        rc = compose(it, pd_str_sub(text, from, to), err);
+        if (rc == 0 && to < text.len && pd_buf_addc(&it->composed, text.ptr[to]) < 0)
+            rc = pd_fail(err, PD_ENOMEM, "out of memory");
+    }
+    it->text = pd_buf_str(&it->composed);
+    return rc;
 }
 
 /* The next match in what is left of the stage's piece; [end, end) when there is none. The piece

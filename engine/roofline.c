@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include "base/clock.h"
+#include "engine/engine.h"
 #include "engine/kernels.h"
 #include "engine/simd_int.h"
 

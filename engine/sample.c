@@ -1,9 +1,10 @@
-/* Sampling. Order: bias and penalties; temperature, top-k, top-p over what is left, min-p relative
- * to the most probable token; then one categorical draw in id order. Ties in the filters go to the
- * lower id. Sums are double, in a fixed order; the uniform is a pure function of (branch key,
- * absolute position). */
+/* Sampling. Order: bias and penalties; what a grammar forbids; temperature, top-k, top-p over what
+ * is left, min-p relative to the most probable token; then one categorical draw in id order. Ties
+ * in the filters go to the lower id. Sums are double, in a fixed order; the uniform is a pure
+ * function of (branch key, absolute position). */
 #include "engine/sample.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -220,10 +221,28 @@ static void adjust_logits(const struct eng_adjust *a, const struct sample_counts
         x[counts->items[i].id] -= a->presence + a->frequency * (float)counts->items[i].n;
 }
 
+/* What is not allowed becomes v. */
+static void forbid(const uint64_t *allowed, float *x, size_t n, float v)
+{
+    for (size_t i = 0; i < n; i += 64) {
+        uint64_t bits = allowed[i / 64];
+        size_t m = n - i < 64 ? n - i : 64;
+
+        if (bits == 0) {
+            for (size_t j = 0; j < m; j++)
+                x[i + j] = v;
+            continue;
+        }
+        bits = ~bits & (m < 64 ? (UINT64_C(1) << m) - 1 : UINT64_MAX);
+        for (; bits; bits &= bits - 1)
+            x[i + (size_t)__builtin_ctzll(bits)] = v;
+    }
+}
+
 int sample_token(const struct eng_kernels *k, const float *logits, size_t n,
                  const struct eng_sampling *s, const struct eng_adjust *adjust,
-                 const struct sample_counts *counts, uint64_t key, uint64_t pos,
-                 struct sample_scratch *scratch, struct sample_drawn *out)
+                 const struct sample_counts *counts, const uint64_t *allowed, uint64_t key,
+                 uint64_t pos, struct sample_scratch *scratch, struct sample_drawn *out)
 {
     float *w = scratch->w, max;
     const float *x = logits;
@@ -233,9 +252,12 @@ int sample_token(const struct eng_kernels *k, const float *logits, size_t n,
     if (rc < 0)
         return rc;
     max = out->max;
-    if (adjust) {
+    if (adjust || allowed) {
         memcpy(scratch->x, logits, n * sizeof(*logits));
-        adjust_logits(adjust, counts, scratch->x);
+        if (adjust)
+            adjust_logits(adjust, counts, scratch->x);
+        if (allowed)
+            forbid(allowed, scratch->x, n, -FLT_MAX);
         x = scratch->x;
         max = k->max(x, n);
         if (!isfinite(max))
@@ -247,8 +269,10 @@ int sample_token(const struct eng_kernels *k, const float *logits, size_t n,
     } else {
         bool filtered = (s->top_k && s->top_k < n) || s->top_p < 1.0f;
 
-        if (adjust || s->temperature != 1.0f)
+        if (x != logits || s->temperature != 1.0f)
             k->exp_sum(x, n, max, 1.0f / s->temperature, w);
+        if (allowed) /* whatever the exponential is of a number so small */
+            forbid(allowed, w, n, 0.0f);
         if (filtered) {
             filter(s, x, w, n, scratch->heap, scratch->keep);
             for (size_t i = 0; i < n; i++)

@@ -38,12 +38,13 @@ struct sample_drawn {
     int32_t id;
     float logprob, max, log_sum; /* of the logits as they are */
 };
-/* One token at absolute position pos of the branch. adjust may be NULL. PD_EFORMAT when the logits
- * are not numbers. */
+/* One token at absolute position pos of the branch. adjust may be NULL; so may allowed, else a bit
+ * for each token of which one at least is set: the others are as if they were not there. PD_EFORMAT
+ * when the logits are not numbers. */
 int sample_token(const struct eng_kernels *k, const float *logits, size_t n,
                  const struct eng_sampling *s, const struct eng_adjust *adjust,
-                 const struct sample_counts *counts, uint64_t key, uint64_t pos,
-                 struct sample_scratch *scratch, struct sample_drawn *out);
+                 const struct sample_counts *counts, const uint64_t *allowed, uint64_t key,
+                 uint64_t pos, struct sample_scratch *scratch, struct sample_drawn *out);
 /* The n_top likeliest (at most n), the likeliest first, equal ones by id. */
 void sample_top(const float *logits, size_t n, const struct sample_drawn *norm, size_t n_top,
                 int32_t *ids, float *logprobs);

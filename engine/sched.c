@@ -13,7 +13,9 @@
  * in them.
  *  3. Of the requests that are about to evaluate the same page only the first does; the others find
  * it in the next step.
- *  4. done() is called with no lock held, after the last use of the request and its context. */
+ *  4. Lanes of a race that see other contexts (view.c) evaluate one token each in every step, from
+ * the first on, pending ones too: what a lane sees is decided by logical time.
+ *  5. done() is called with no lock held, after the last use of the request and its context. */
 #include "engine/engine.h"
 
 #include <assert.h>
@@ -26,6 +28,7 @@
 #include "base/clock.h"
 #include "base/str.h"
 #include "engine/forward.h"
+#include "engine/grammar.h"
 #include "engine/kv.h"
 #include "engine/model.h"
 #include "engine/sample.h"
@@ -42,6 +45,7 @@
 struct group { /* the lanes of one race in flight */
     struct eng_race *race;
     size_t n, n_live;   /* lanes; those not finished */
+    bool together;      /* invariant 4 */
     uint64_t step_seen; /* handled in this step */
     struct run *lanes[];
 };
@@ -57,8 +61,10 @@ struct run {
     size_t n_before;    /* bytes of it that are the request's `before` */
     size_t max_stop;
     struct sample_counts counts;
-    size_t first;           /* SCORE: position of the first pending token */
-    struct kv_logits *keep; /* PREFILL: becomes the context's */
+    struct grammar_text text; /* under a grammar: all of it so far */
+    uint64_t *allowed;        /* what may be drawn next; NULL: everything */
+    size_t first;             /* SCORE: position of the first pending token */
+    struct kv_logits *keep;   /* PREFILL: becomes the context's */
     struct spec spec;
     /* of the step in progress */
     uint64_t step_seen;
@@ -68,6 +74,11 @@ struct run {
                                                      from logits that are not numbers */
     atomic_bool bad;                              /* logits that are not numbers */
     bool finished;
+};
+
+struct batch { /* in eng.rows */
+    size_t n_rows;
+    size_t n_parts; /* what attention makes of them, max_rows at most */
 };
 
 struct eng {
@@ -442,6 +453,8 @@ static void run_free(struct run *r)
     }
     pd_buf_done(&r->tail);
     free(r->counts.items);
+    grammar_text_done(&r->text);
+    free(r->allowed);
     kv_logits_unref(r->keep);
     spec_give_up(&r->spec);
     free(r);
@@ -458,6 +471,12 @@ void eng_req_done(struct eng_req *req)
     req->logprobs = req->top_logprobs = NULL;
     req->logits = NULL;
     req->n_tokens = 0;
+}
+
+/* What attention makes of a row of c. */
+static size_t n_parts(const struct eng_ctx *c)
+{
+    return c->n_blocks + 1;
 }
 
 static int check_speculation(const struct eng_req *q, const struct eng_model_info *info,
@@ -484,7 +503,7 @@ static int check_stops(const char *const *stops, struct pd_err *err)
 static int check_generate(const struct eng_req *q, const struct eng_model_info *info,
                           struct pd_err *err)
 {
-    size_t n = eng_ctx_n_tokens(q->ctx);
+    size_t n = kv_before(q->ctx) + eng_ctx_n_tokens(q->ctx);
     int rc = check_speculation(q, info, err);
 
     if (rc < 0)
@@ -497,6 +516,10 @@ static int check_generate(const struct eng_req *q, const struct eng_model_info *
     if (q->n_top > ENG_MAX_TOP || q->n_top > info->n_vocab)
         return pd_fail(err, PD_EINVAL, "n_top must be at most %u",
                        info->n_vocab < ENG_MAX_TOP ? info->n_vocab : ENG_MAX_TOP);
+    if (q->grammar && grammar_tokenizer(q->grammar) != q->ctx->fwd->model->tok)
+        return pd_fail(err, PD_EINVAL, "the grammar is for another model's tokens");
+    if (q->grammar && q->ignore_end)
+        return pd_fail(err, PD_EINVAL, "a text under a grammar ends where that ends");
     if ((rc = check_stops(q->stops, err)) < 0 || (rc = check_stops(q->line_stops, err)) < 0 ||
         (q->adjust && (rc = sample_check_adjust(q->adjust, info->n_vocab, err)) < 0))
         return rc;
@@ -582,6 +605,21 @@ static int prepare_generate(struct run *r, size_t room)
     return 0;
 }
 
+/* Where the text stands in the grammar. */
+static int prepare_grammar(struct run *r, struct pd_err *err)
+{
+    const struct eng_req *q = r->req;
+    int rc;
+
+    if (!q->grammar)
+        return 0;
+    r->allowed = calloc(grammar_mask_words(r->fwd->model->info.n_vocab), sizeof(*r->allowed));
+    if (!r->allowed)
+        return pd_fail(err, PD_ENOMEM, "out of memory for a request");
+    rc = grammar_text_init(&r->text, q->grammar, err);
+    return rc == 0 ? grammar_text_add(&r->text, q->written, err) : rc;
+}
+
 /* Checks the request and allocates all it will need; its context is marked busy. */
 static int prepare(struct eng *e, struct eng_req *q, struct run **out, struct pd_err *err)
 {
@@ -594,13 +632,18 @@ static int prepare(struct eng *e, struct eng_req *q, struct run **out, struct pd
         return pd_fail(err, PD_EINVAL, "a request needs a context of this engine");
     if (q->ctx->busy)
         return pd_fail(err, PD_EINVAL, "the context has a request in flight");
+    if (atomic_load(&q->ctx->watchers) > 0)
+        return pd_fail(err, PD_EINVAL, "the context is seen by a request in flight");
     info = &q->ctx->fwd->model->info;
     n = eng_ctx_n_tokens(q->ctx);
     if (n == 0)
         return pd_fail(err, PD_EINVAL, "the context is empty");
-    if (q->race && (q->op != ENG_GENERATE || q->race->m == 0))
+    if (q->race && (q->op == ENG_SCORE || q->race->m == 0))
         return pd_fail(err, PD_EINVAL,
                        "a race is between generating requests and needs m of at least 1");
+    if (n_parts(q->ctx) > e->max_rows)
+        return pd_fail(err, PD_EINVAL, "a context that sees %zu others needs steps of more rows",
+                       q->ctx->n_blocks);
     if (q->op == ENG_GENERATE)
         rc = check_generate(q, info, err);
     else if (q->op == ENG_SCORE)
@@ -644,7 +687,9 @@ static int prepare(struct eng *e, struct eng_req *q, struct run **out, struct pd
     if (q->op == ENG_GENERATE) {
         if (kv_reserve_pending(q->ctx, 1 + ENG_MAX_DRAFT) < 0)
             goto nomem;
-        rc = spec_init(&r->spec, q, err);
+        rc = prepare_grammar(r, err);
+        if (rc == 0)
+            rc = spec_init(&r->spec, q, err);
         if (rc < 0) {
             run_free(r);
             eng_req_done(q);
@@ -667,7 +712,8 @@ static int make_groups(struct eng *e, struct eng_req *const *reqs, size_t n, str
     for (size_t i = 0; i < n; i++) {
         struct run *r = reqs[i]->state;
         struct group *g;
-        size_t n_lanes = 0;
+        size_t n_lanes = 0, parts = 0;
+        bool together = false, drawing = true;
 
         if (!reqs[i]->race || r->group)
             continue;
@@ -677,16 +723,22 @@ static int make_groups(struct eng *e, struct eng_req *const *reqs, size_t n, str
             if (reqs[j]->ctx->fwd != r->fwd)
                 return pd_fail(err, PD_EINVAL, "a race must be between lanes of one model");
             n_lanes++;
+            parts += n_parts(reqs[j]->ctx);
+            together = together || reqs[j]->ctx->n_blocks > 0;
+            drawing = drawing && reqs[j]->op == ENG_GENERATE;
         }
-        if (n_lanes > e->max_rows)
+        if (!together && !drawing)
+            return pd_fail(err, PD_EINVAL, "a race is between generating requests");
+        if (parts > e->max_rows)
             return pd_fail(err, PD_EINVAL,
-                           "a race of %zu lanes does not fit into a step of %u rows", n_lanes,
+                           "a race of %zu lanes does not fit into a step of %u rows", parts,
                            e->max_rows);
         g = calloc(1, sizeof(*g) + n_lanes * sizeof(struct run *));
         if (!g)
             return pd_fail(err, PD_ENOMEM, "out of memory for a race");
         g->race = reqs[i]->race;
         g->race->n_finished = 0;
+        g->together = together;
         for (size_t j = i; j < n; j++) {
             struct run *lane = reqs[j]->state;
 
@@ -698,6 +750,35 @@ static int make_groups(struct eng *e, struct eng_req *const *reqs, size_t n, str
         g->n_live = g->n;
     }
     return 0;
+}
+
+/* What a request sees is at rest, or goes on in step with it. */
+static int check_view(const struct eng_req *q, struct pd_err *err)
+{
+    const struct run *r = q->state;
+
+    if (r->group && r->group->together && q->ctx->n_pending == 0)
+        return pd_fail(err, PD_EINVAL,
+                       "a lane that is seen by others, or sees them, begins with a "
+                       "token to evaluate");
+    for (size_t i = 0; i < q->ctx->n_blocks; i++) {
+        const struct eng_ctx *b = q->ctx->blocks[i];
+        bool mate = false;
+
+        for (size_t j = 0; r->group && j < r->group->n; j++)
+            mate = mate || r->group->lanes[j]->ctx == b;
+        if (b->busy && !mate)
+            return pd_fail(err, PD_EINVAL,
+                           "a context that is seen has a request in flight that is not of the "
+                           "same race");
+    }
+    return 0;
+}
+
+static void watch(const struct eng_ctx *c, int more)
+{
+    for (size_t i = 0; i < c->n_blocks; i++)
+        atomic_fetch_add(&c->blocks[i]->watchers, (unsigned)more);
 }
 
 int eng_submit(struct eng *e, struct eng_req *const *reqs, size_t n, struct pd_err *err)
@@ -719,7 +800,11 @@ int eng_submit(struct eng *e, struct eng_req *const *reqs, size_t n, struct pd_e
     }
     if (rc == 0)
         rc = make_groups(e, reqs, n, err);
+    for (size_t j = 0; j < n && rc == 0; j++)
+        rc = check_view(reqs[j], err);
     if (rc == 0) {
+        for (size_t j = 0; j < n; j++)
+            watch(reqs[j]->ctx, 1);
         pthread_mutex_lock(&e->lock);
         if (e->closing) {
             rc = PD_ECANCEL;
@@ -731,6 +816,8 @@ int eng_submit(struct eng *e, struct eng_req *const *reqs, size_t n, struct pd_e
         pthread_mutex_unlock(&e->lock);
         if (rc == 0)
             return 0;
+        for (size_t j = 0; j < n; j++)
+            watch(reqs[j]->ctx, -1);
         pd_fail(err, PD_ECANCEL, "the engine is closing");
     }
     while (i-- > 0) {
@@ -826,11 +913,31 @@ static void finish_bad(struct run *r)
     finish(r, ENG_FINISH_ERROR);
 }
 
+/* What may be drawn next, if not everything. */
+static void allow(struct run *r)
+{
+    int64_t n;
+
+    if (!r->allowed)
+        return;
+    n = grammar_mask(&r->text, r->allowed, r->fwd->model->info.n_vocab, &r->req->err);
+    if (n == 0)
+        pd_fail(&r->req->err, PD_EINVAL,
+                "no token of model '%s' can go on here under the grammar, not even one byte",
+                r->fwd->model->info.path);
+    if (n <= 0)
+        finish(r, ENG_FINISH_ERROR);
+}
+
 /* A request enters the scheduler: what needs no step is settled here. */
 static void admit(struct run *r)
 {
     struct eng_req *q = r->req;
     struct eng_ctx *c = r->ctx;
+
+    allow(r);
+    if (r->finished)
+        return;
 
     if (q->op == ENG_SCORE && q->want_logprobs) {
         /* The first pending token's predecessor: nothing, kept logits, or evaluated and gone. */
@@ -876,13 +983,14 @@ static uint64_t adopt(struct run *r)
 
 static bool decoding(const struct run *r)
 {
-    return r->req->op == ENG_GENERATE && r->req->n_tokens > 0;
+    return r->group && r->group->together ? r->ctx->n_pending > 0
+                                          : r->req->op == ENG_GENERATE && r->req->n_tokens > 0;
 }
 
-/* Every live lane has drawn its first token. */
+/* Every live lane has drawn its first token, or all go together anyway. */
 static bool group_level(const struct group *g)
 {
-    for (size_t i = 0; i < g->n; i++) {
+    for (size_t i = 0; i < g->n && !g->together; i++) {
         if (!g->lanes[i]->finished && g->lanes[i]->req->n_tokens == 0)
             return false;
     }
@@ -935,19 +1043,30 @@ static int extend(struct eng *e, struct run *r, size_t *io_n)
     return kv_extend(c, *io_n, &r->req->err);
 }
 
+/* The tables of what c sees. */
+static int gather_view(const struct eng_ctx *c, struct pd_err *err)
+{
+    for (size_t i = 0; i < c->n_blocks; i++)
+        if (kv_gather(c->blocks[i]) < 0)
+            return pd_fail(err, PD_ENOMEM, "out of memory for a page table");
+    return 0;
+}
+
 /* Takes the next n pending tokens of r into the batch. */
-static void take_rows(struct eng *e, struct run *r, size_t n, size_t *io_rows)
+static void take_rows(struct eng *e, struct run *r, size_t n, struct batch *b)
 {
     struct eng_ctx *c = r->ctx;
 
-    if (extend(e, r, &n) < 0) {
+    if (extend(e, r, &n) < 0 || gather_view(c, &r->req->err) < 0) {
         finish(r, ENG_FINISH_ERROR);
         return;
     }
+    if (c->n_blocks > 0)
+        kv_estrange(c);
     for (size_t i = 0; i < n; i++) {
         size_t pos = c->n_kv + i;
 
-        e->rows[*io_rows + i] = (struct fwd_row){
+        e->rows[b->n_rows + i] = (struct fwd_row){
             .ctx = c,
             .pos = (uint32_t)pos,
             .token = c->pending[i],
@@ -957,8 +1076,9 @@ static void take_rows(struct eng *e, struct run *r, size_t n, size_t *io_rows)
             .user = r,
         };
     }
-    *io_rows += n;
-    r->n_rows = n;
+    b->n_rows += n;
+    b->n_parts += n * n_parts(c);
+    r->n_rows = c->n_step = n;
     r->draws = r->req->op == ENG_GENERATE && n == c->n_pending;
     r->served = true;
 }
@@ -977,8 +1097,8 @@ static void draw(struct run *r, const struct reading *p, const float *logits, si
     size_t i = pos + r->spec.n - (r->ctx->n_kv + r->n_rows);
     size_t n_vocab = p->f->model->info.n_vocab, top = (q->n_tokens + i) * q->n_top;
 
-    if (sample_token(p->f->k, logits, n_vocab, &q->sampling, q->adjust, &r->counts, q->key, pos,
-                     &p->f->sample[thread], &r->drawn[i]) < 0)
+    if (sample_token(p->f->k, logits, n_vocab, &q->sampling, q->adjust, &r->counts, r->allowed,
+                     q->key, r->ctx->n_before + pos, &p->f->sample[thread], &r->drawn[i]) < 0)
         r->drawn[i].id = -1;
     else if (q->n_top)
         sample_top(logits, n_vocab, &r->drawn[i], q->n_top, q->top_ids + top,
@@ -1128,8 +1248,13 @@ static void take_token(struct run *r, unsigned i)
     }
     if (q->n_tokens == q->max_tokens)
         finish(r, ENG_FINISH_LENGTH);
-    else if (q->n_prompt + q->n_tokens >= r->fwd->model->info.n_ctx)
+    else if (r->ctx->n_before + r->ctx->n_blocks + q->n_prompt + q->n_tokens >=
+             r->fwd->model->info.n_ctx) /* each of what it sees may have got one token more */
         finish(r, ENG_FINISH_CTX);
+    else if (r->allowed && grammar_text_add_token(&r->text, id, &q->err) < 0)
+        finish(r, ENG_FINISH_ERROR);
+    else
+        allow(r);
 }
 
 /* Takes what was drawn as far as it was guessed, and one more. Of the guesses the context keeps
@@ -1169,7 +1294,7 @@ static void settle(struct eng *e, struct run *r)
         settle_drawn(e, r);
     else if (r->n_rows > 0)
         kv_commit(r->ctx, r->n_rows);
-    r->n_rows = 0;
+    r->n_rows = r->ctx->n_step = 0;
     if (atomic_load(&r->bad)) {
         finish_bad(r);
     } else if (r->req->op != ENG_GENERATE && r->ctx->n_pending == 0) {
@@ -1192,23 +1317,26 @@ static void end_race(struct group *g)
     }
 }
 
-static void take_decode(struct eng *e, struct run *r, size_t *io_rows)
+static void take_decode(struct eng *e, struct run *r, struct batch *b)
 {
     struct group *g = r->group;
+    size_t parts = 0, left = e->max_rows - b->n_parts;
 
     if (!g) {
-        if (*io_rows < e->max_rows)
-            take_rows(e, r, r->ctx->n_pending, io_rows);
+        if (n_parts(r->ctx) <= left)
+            take_rows(e, r, r->ctx->n_pending, b);
         return;
     }
     if (g->step_seen == e->step)
         return;
     g->step_seen = e->step;
-    if (!group_level(g) || g->n_live > e->max_rows - *io_rows)
+    for (size_t i = 0; i < g->n; i++)
+        parts += g->lanes[i]->finished ? 0 : n_parts(g->lanes[i]->ctx);
+    if (!group_level(g) || parts > left)
         return;
     for (size_t i = 0; i < g->n; i++) {
         if (!g->lanes[i]->finished)
-            take_rows(e, g->lanes[i], 1, io_rows);
+            take_rows(e, g->lanes[i], 1, b);
     }
 }
 
@@ -1216,18 +1344,19 @@ static void take_decode(struct eng *e, struct run *r, size_t *io_rows)
  * step after a row for everybody. */
 static void guess(struct eng *e, struct fwd *f)
 {
-    size_t n_lanes = 0, n = 0, room;
+    size_t n_lanes = 0, n = 0, parts = 0, room;
 
     for (struct run *r = e->active; r; r = r->next) {
         if (r->fwd != f || r->finished || !decoding(r))
             continue;
         n_lanes++;
+        parts += n_parts(r->ctx);
         if (r->spec.how != ENG_SPECULATE_OFF && n < e->max_rows)
             e->guessing[n++] = &r->spec;
     }
-    if (n == 0 || n_lanes >= e->max_rows)
+    if (n == 0 || parts >= e->max_rows)
         return;
-    room = (e->max_rows - n_lanes) / n;
+    room = (e->max_rows - parts) / n;
     for (size_t i = 0; i < n; i++) {
         struct spec *s = e->guessing[i];
         const struct run *r = pd_container_of(s, struct run, spec);
@@ -1262,7 +1391,8 @@ static bool is_taken(struct eng *e, uint64_t page, size_t *io_n)
 static void step_model(struct eng *e, struct fwd *f)
 {
     struct reading reading = {.e = e, .f = f};
-    size_t n_rows = 0, n_instant = 0, n_pages = 0, n_decoding, n;
+    struct batch batch = {0};
+    size_t n_instant = 0, n_pages = 0, n_decoding, n;
     int64_t t0;
 
     guess(e, f);
@@ -1272,11 +1402,11 @@ static void step_model(struct eng *e, struct fwd *f)
             continue;
         r->step_seen = e->step;
         if (!r->finished && decoding(r))
-            take_decode(e, r, &n_rows);
+            take_decode(e, r, &batch);
     }
-    n_decoding = n_rows;
+    n_decoding = batch.n_rows;
     for (struct run *r = e->active; r; r = r->next) {
-        size_t left = e->max_rows - n_rows;
+        size_t left = (e->max_rows - batch.n_parts) / n_parts(r->ctx);
 
         if (r->fwd != f || r->finished || decoding(r))
             continue;
@@ -1295,21 +1425,23 @@ static void step_model(struct eng *e, struct fwd *f)
         if (n > left)
             n = left;
         if (n)
-            take_rows(e, r, n, &n_rows);
+            take_rows(e, r, n, &batch);
     }
     if (n_instant) {
         reading.instant = true;
         eng_pool_run(e->pool, n_instant, 1, read_out, &reading);
         reading.instant = false;
     }
-    if (n_rows) {
-        fwd_step(f, e->rows, n_rows);
+    if (batch.n_rows) {
+        for (size_t i = 0; i < batch.n_rows; i++)
+            e->rows[i].ctx->n_before = kv_before(e->rows[i].ctx);
+        fwd_step(f, e->rows, batch.n_rows);
         for (reading.i0 = 0; (n = fwd_read_out(f, reading.i0)) > 0; reading.i0 += n)
             eng_pool_run(e->pool, n, 1, read_out, &reading);
-        atomic_fetch_add(&e->n_rows, n_rows);
+        atomic_fetch_add(&e->n_rows, batch.n_rows);
     }
-    if (n_rows > 0 && n_rows == n_decoding)
-        spec_cost_add(&f->cost, n_rows, (double)(pd_clock_now_ns() - t0) / 1e9);
+    if (batch.n_rows > 0 && batch.n_rows == n_decoding)
+        spec_cost_add(&f->cost, batch.n_rows, (double)(pd_clock_now_ns() - t0) / 1e9);
     for (struct run *r = e->active; r; r = r->next) {
         if (r->fwd == f && r->served && !r->finished)
             settle(e, r);
@@ -1358,6 +1490,7 @@ static void step(struct eng *e)
 
         finished = r->next;
         r->ctx->busy = false;
+        watch(r->ctx, -1);
         q->state = NULL;
         run_free(r);
         if (q->done)

@@ -191,7 +191,8 @@ struct drawing { /* pool job */
 
 static void draw(void *arg, size_t begin, size_t end, unsigned thread)
 {
-    static const struct sample_counts none; /* a request with penalties does not guess */
+    static const struct sample_counts
+        none; /* a request with penalties or a grammar does not guess */
     const struct drawing *p = arg;
     const struct fwd *f = p->f;
 
@@ -201,7 +202,7 @@ static void draw(void *arg, size_t begin, size_t end, unsigned thread)
         struct sample_drawn drawn = {0};
 
         s->bad = sample_token(f->k, f->out + j * f->n_out, f->model->info.n_vocab,
-                              &s->req->sampling, s->req->adjust, &none, s->req->key,
+                              &s->req->sampling, s->req->adjust, &none, NULL, s->req->key,
                               (uint64_t)row->pos + 1, &f->sample[thread], &drawn) < 0;
         s->guess[s->n] = drawn.id;
     }
@@ -274,9 +275,12 @@ int spec_init(struct spec *s, const struct eng_req *req, struct pd_err *err)
 
     s->req = req;
     s->n_prompt = (uint32_t)n;
-    /* A penalty for what was said just before cannot be known for the token behind a guess. */
-    s->how = req->race || (a && (a->presence != 0.0f || a->frequency != 0.0f)) ? ENG_SPECULATE_OFF
-                                                                               : req->speculate;
+    /* What was said just before decides on penalties and masks: neither can be known for the token
+     * behind a guess. */
+    s->how = req->race || req->grammar || c->n_blocks > 0 ||
+                     (a && (a->presence != 0.0f || a->frequency != 0.0f))
+                 ? ENG_SPECULATE_OFF
+                 : req->speculate;
     if (s->how != ENG_SPECULATE_DRAFT)
         return 0;
     if (n > eng_model_info(req->draft)->n_ctx) {

@@ -209,10 +209,9 @@ static int encode_bpe_piece(struct encoder *e, struct pd_str piece, struct pd_er
 static int encode_bpe(struct encoder *e, struct pd_str text, struct pd_err *err)
 {
     struct pd_str piece;
-    int rc;
+    int rc = pretok_iter_set(e->pieces, text, err);
 
-    pretok_iter_set(e->pieces, text);
-    while ((rc = pretok_iter_next(e->pieces, &piece, err)) > 0)
+    while (rc >= 0 && (rc = pretok_iter_next(e->pieces, &piece, err)) > 0)
         if ((rc = encode_bpe_piece(e, piece, err)) < 0)
             break;
     return rc;

@@ -33,6 +33,20 @@ struct tok_specials { /* ids, ascending by text: found by narrowing the range by
     bool first[256]; /* bytes that one of them starts with */
 };
 
+/* What tokens are written as, as a tree; nodes come before what is behind them. */
+struct tok_node {
+    uint32_t end;   /* of what is behind it */
+    uint32_t first; /* of its tokens, in ids */
+    uint16_t n_ids, depth;
+    uint8_t byte;
+};
+
+struct tok_tree {
+    struct tok_node *nodes;
+    int32_t *ids; /* of the tree, by text; then the control tokens */
+    uint32_t n_nodes, n_ids, n_control;
+};
+
 struct eng_tokenizer {
     enum tok_model model;
     uint32_t n_vocab;
@@ -47,6 +61,7 @@ struct eng_tokenizer {
     bool *ends;                    /* [n_vocab] generation ends here */
     bool add_bos;
     char *chat_template; /* NULL: none */
+    _Atomic(struct tok_tree *) tree; /* NULL: nobody has asked for it */
 
     /* BPE */
     struct pretok *pretok;
@@ -75,6 +90,11 @@ static inline bool tok_is_hidden(const struct eng_tokenizer *t, int32_t id)
 int32_t tok_find(const struct eng_tokenizer *t, struct pd_str text); /* -1: none */
 /* The rank of a merge, -1: none. */
 int32_t tok_find_merge(const struct eng_tokenizer *t, int32_t left, int32_t right);
+
+/* The tree of the tokens that are text, made when somebody asks for it; any thread. NULL: out of
+ * memory. */
+const struct tok_tree *tok_tree_of(const struct eng_tokenizer *t);
+void tok_tree_free(struct tok_tree *tree);
 
 /* Writes s with blanks for U+2581; out has room for s.len bytes. Returns how many were written. */
 size_t tok_unescape(struct pd_str s, char *out);

@@ -655,5 +655,6 @@ void eng_tokenizer_free(struct eng_tokenizer *t)
     free(t->user.ids);
     free(t->all.ids);
     free(t->chat_template);
+    tok_tree_free(atomic_load(&t->tree));
     free(t);
 }

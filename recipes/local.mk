@@ -13,9 +13,17 @@ problemsdir = $(pkgdatadir)/problems
 dist_problems_DATA = \
 	recipes/problems/dev.jsonl
 
+recipesdir = $(pkgdatadir)/recipes
+dist_recipes_DATA = \
+	recipes/large-language-monkeys.json \
+	recipes/particle-filter.json \
+	recipes/shortest-lines.json
+
 # Reference outputs and training code: in the tarball only.
 EXTRA_DIST += \
 	recipes/baseline.py \
+	recipes/digests \
+	recipes/renew.sh \
 	recipes/strategies.py \
 	recipes/models/README.md \
 	recipes/models/reference/greedy-base-F16.json \

@@ -7,15 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/arena.h"
 #include "base/json.h"
 
 #define PAGE_BYTES     ((size_t)256 << 10)
 #define LINE_MAX_BYTES ((size_t)64 << 20)
 
-struct box {
-    struct store_feed feed;
-    struct pd_arena arena;
+struct asked {
+    const char *job_id;
+    uint64_t since;
+    size_t max;
+    struct pd_str (*answer_of)(struct pd_str line);
 };
 
 struct composing {
@@ -273,16 +274,16 @@ static size_t compose(struct composing *c)
 }
 
 /* The entries without their data; refs and notes go beside them. */
-static void load_entries(struct reading *r, const char *job_id, uint64_t since, size_t max,
-                         struct store_feed *f, struct composing *of)
+static void load_entries(struct reading *r, const struct asked *a, struct store_feed *f,
+                         struct composing *of)
 {
     store_read_begin(r,
                      "SELECT seq,t_ms,type,ref,note FROM feed WHERE job_id=? AND seq>?"
                      " ORDER BY seq LIMIT ?",
-                     job_id);
-    store_read_bind_int(r, 2, since > INT64_MAX ? INT64_MAX : (int64_t)since);
-    store_read_bind_int(r, 3, (int64_t)max);
-    while (f->n < max && store_read_next(r)) {
+                     a->job_id);
+    store_read_bind_int(r, 2, a->since > INT64_MAX ? INT64_MAX : (int64_t)a->since);
+    store_read_bind_int(r, 3, (int64_t)a->max);
+    while (f->n < a->max && store_read_next(r)) {
         struct store_feed_entry *e = &f->entries[f->n];
 
         e->seq = (uint64_t)store_take_int(r);
@@ -301,15 +302,16 @@ static bool is_terminal(const char *status)
            strcmp(status, "cancelled") == 0;
 }
 
-static void load(struct reading *r, const char *job_id, uint64_t since, size_t max,
-                 struct pd_str (*answer_of)(struct pd_str line), struct store_feed *f)
+static void load(struct reading *r, const void *what, struct store_box *box)
 {
-    struct composing *of = pd_arena_array(r->arena, max, sizeof(*of));
+    const struct asked *a = what;
+    struct store_feed *f = &box->is.feed;
+    struct composing *of = pd_arena_array(r->arena, a->max, sizeof(*of));
     const char *status = NULL;
     size_t n = 0, bytes = 0;
     int64_t last = 0;
 
-    f->entries = pd_arena_array(r->arena, max, sizeof(*f->entries));
+    f->entries = pd_arena_array(r->arena, a->max, sizeof(*f->entries));
     if (!of || !f->entries) {
         store_read_no_memory(r);
         return;
@@ -317,59 +319,41 @@ static void load(struct reading *r, const char *job_id, uint64_t since, size_t m
     store_read_begin(r,
                      "SELECT status,(SELECT max(seq) FROM feed WHERE job_id=j.id) FROM job j"
                      " WHERE id=?",
-                     job_id);
+                     a->job_id);
     if (store_read_next(r)) {
         status = store_take_text(r);
         last = store_take_int(r);
     }
     store_read_end(r);
     if (r->rc == 0 && !status)
-        r->rc = pd_fail(r->err, PD_ENOENT, "no job is named '%s'", job_id);
-    load_entries(r, job_id, since, max, f, of);
+        r->rc = pd_fail(r->err, PD_ENOENT, "no job is named '%s'", a->job_id);
+    load_entries(r, a, f, of);
     for (; n < f->n && r->rc == 0 && bytes < PAGE_BYTES; n++) {
         of[n].r = r;
-        of[n].job = job_id;
-        of[n].answer_of = answer_of;
+        of[n].job = a->job_id;
+        of[n].answer_of = a->answer_of;
         of[n].entry = &f->entries[n];
         bytes += compose(&of[n]);
     }
     f->n = n;
-    f->ended =
-        r->rc == 0 && is_terminal(status) && (n ? f->entries[n - 1].seq : since) >= (uint64_t)last;
+    f->ended = r->rc == 0 && is_terminal(status) &&
+               (n ? f->entries[n - 1].seq : a->since) >= (uint64_t)last;
 }
 
 int store_feed_load(struct store *s, const char *job_id, uint64_t since, size_t max,
                     struct pd_str (*answer_of)(struct pd_str line), struct store_feed **out,
                     struct pd_err *err)
 {
-    struct box *box = calloc(1, sizeof(*box));
-    struct reading r = {.s = s, .err = err};
+    const struct asked asked = {job_id, since, max, answer_of};
+    struct store_box *box;
+    int rc = store_read(s, load, &asked, &box, err);
 
-    if (!box)
-        return pd_fail(err, PD_ENOMEM, "out of memory");
-    pd_arena_init(&box->arena, STORE_TRACE_MAX);
-    r.arena = &box->arena;
-    pthread_mutex_lock(&s->read_lock);
-    store_read_exec(&r, "BEGIN");
-    load(&r, job_id, since, max, answer_of, &box->feed);
-    if (!sqlite3_get_autocommit(s->rdb))
-        store_read_exec(&r, "ROLLBACK");
-    pthread_mutex_unlock(&s->read_lock);
-    if (r.rc < 0) {
-        store_feed_free(&box->feed);
-        return r.rc;
-    }
-    *out = &box->feed;
-    return 0;
+    if (rc == 0)
+        *out = &box->is.feed;
+    return rc;
 }
 
 void store_feed_free(struct store_feed *f)
 {
-    struct box *box;
-
-    if (!f)
-        return;
-    box = pd_container_of(f, struct box, feed);
-    pd_arena_done(&box->arena);
-    free(box);
+    store_box_free(f);
 }

@@ -4,6 +4,7 @@ storage_libstorage_a_SOURCES = \
 	storage/feed.c \
 	storage/lock.c \
 	storage/reader.c \
+	storage/run.c \
 	storage/schema.c \
 	storage/storage.c \
 	storage/storage.h \

@@ -9,14 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/arena.h"
 #include "base/json.h"
-
-/* What a pd_trace really is. */
-struct box {
-    struct pd_trace trace;
-    struct pd_arena arena; /* everything trace points to */
-};
 
 void store_read_no_memory(struct reading *r)
 {
@@ -169,7 +162,7 @@ static void *rows_array(struct reading *r, const char *count_sql, const char *jo
 }
 
 /* Takes the snapshot or gives it back. */
-void store_read_exec(struct reading *r, const char *sql)
+static void exec(struct reading *r, const char *sql)
 {
     int rc = sqlite3_exec(r->s->rdb, sql, NULL, NULL, NULL);
 
@@ -383,46 +376,76 @@ static void load_events(struct reading *r, const char *id, struct pd_trace *t)
     store_read_end(r);
 }
 
-int store_trace_load(struct store *s, const char *job_id, struct pd_trace **out, struct pd_err *err)
+void store_read_lock(struct reading *r)
 {
-    struct box *box = calloc(1, sizeof(*box));
+    pthread_mutex_lock(&r->s->read_lock);
+    exec(r, "BEGIN");
+}
+
+void store_read_unlock(struct reading *r)
+{
+    if (!sqlite3_get_autocommit(r->s->rdb))
+        exec(r, "ROLLBACK");
+    pthread_mutex_unlock(&r->s->read_lock);
+}
+
+int store_read(struct store *s,
+               void (*load)(struct reading *r, const void *what, struct store_box *box),
+               const void *what, struct store_box **out, struct pd_err *err)
+{
+    struct store_box *box = calloc(1, sizeof(*box));
     struct reading r = {.s = s, .err = err};
-    char id[PD_JOB_ID_MAX] = "";
 
     if (!box)
         return pd_fail(err, PD_ENOMEM, "out of memory");
     pd_arena_init(&box->arena, STORE_TRACE_MAX);
     r.arena = &box->arena;
+    store_read_lock(&r);
+    load(&r, what, box);
+    store_read_unlock(&r);
+    if (r.rc < 0)
+        store_box_free(box);
+    else
+        *out = box;
+    return r.rc;
+}
 
-    pthread_mutex_lock(&s->read_lock);
-    store_read_exec(&r, "BEGIN");
-    find_job(&r, job_id, id);
-    load_job(&r, id, &box->trace.job);
-    load_nodes(&r, id, &box->trace);
-    load_scores(&r, id, &box->trace);
-    load_calls(&r, id, &box->trace);
-    load_events(&r, id, &box->trace);
-    if (!sqlite3_get_autocommit(s->rdb))
-        store_read_exec(&r, "ROLLBACK");
-    pthread_mutex_unlock(&s->read_lock);
+void store_box_free(void *is)
+{
+    struct store_box *box = is; /* its first member */
 
-    if (r.rc < 0) {
-        store_trace_free(&box->trace);
-        return r.rc;
-    }
-    *out = &box->trace;
-    return 0;
+    if (!box)
+        return;
+    pd_arena_done(&box->arena);
+    free(box);
+}
+
+static void load_trace(struct reading *r, const void *asked, struct store_box *box)
+{
+    struct pd_trace *t = &box->is.trace;
+    char id[PD_JOB_ID_MAX] = "";
+
+    find_job(r, asked, id);
+    load_job(r, id, &t->job);
+    load_nodes(r, id, t);
+    load_scores(r, id, t);
+    load_calls(r, id, t);
+    load_events(r, id, t);
+}
+
+int store_trace_load(struct store *s, const char *job_id, struct pd_trace **out, struct pd_err *err)
+{
+    struct store_box *box;
+    int rc = store_read(s, load_trace, job_id, &box, err);
+
+    if (rc == 0)
+        *out = &box->is.trace;
+    return rc;
 }
 
 void store_trace_free(struct pd_trace *t)
 {
-    struct box *box;
-
-    if (!t)
-        return;
-    box = pd_container_of(t, struct box, trace);
-    pd_arena_done(&box->arena);
-    free(box);
+    store_box_free(t);
 }
 
 /* A malloc'ed copy of the next column; NULL stays NULL, unless it must not. */

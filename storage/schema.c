@@ -149,9 +149,17 @@ static const char version_2[] =
                       "NEW.type='engine.retry' BEGIN " FEED("NEW.job_id", "NEW.type", "NEW.seq",
                                                             "NULL", "1") "END;";
 
-/* By whom a blob is used: so that it can go with its last user, and SQLite need not look through
- * whole tables for those that a foreign key protects. */
+/* job.variant: which of a recipe's strategies and parameters the job tries. */
 static const char version_3[] =
+    "ALTER TABLE job ADD COLUMN variant TEXT;"
+    /* Accuracy against cost, a row for each variant of a run. */
+    "CREATE VIEW v_scaling AS SELECT run_id,variant,count(*) AS jobs,sum(correct) AS correct,"
+    " avg(correct) AS accuracy,avg(generated) AS generated_tokens,max(generated) AS most_tokens"
+    " FROM (SELECT run_id,variant,correct,(SELECT coalesce(sum(generated_tokens),0) FROM call c"
+    "  WHERE c.job_id=j.id) AS generated FROM job j WHERE run_id IS NOT NULL AND status='done')"
+    " GROUP BY run_id,variant;"
+    /* By whom a blob is used: so that it can go with its last user, and SQLite need not look
+     * through whole tables for those that a foreign key protects. */
     "CREATE INDEX node_text ON node(text_id);"
     "CREATE INDEX node_tokens ON node(tokens_id) WHERE tokens_id IS NOT NULL;"
     "CREATE INDEX node_logprobs ON node(logprobs_id) WHERE logprobs_id IS NOT NULL;"

@@ -56,6 +56,31 @@ static void pack_job(struct packer *p, struct pd_job_rec *r)
     r->answer = pack_z(p, r->answer);
     r->error = pack_z(p, r->error);
     r->digest = pack_z(p, r->digest);
+    r->run_id = pack_z(p, r->run_id);
+    r->variant = pack_z(p, r->variant);
+}
+
+static void pack_run(struct packer *p, struct store_run *r)
+{
+    struct store_artifact *list;
+
+    r->name = pack_z(p, r->name);
+    r->status = pack_z(p, r->status);
+    r->lock = pack_z(p, r->lock);
+    r->host = pack_z(p, r->host);
+    r->recipe.ptr = pack(p, r->recipe.ptr, r->recipe.len);
+    r->artifacts = pack(p, r->artifacts, r->n_artifacts * sizeof(*r->artifacts));
+    list = (struct store_artifact *)(uintptr_t)r->artifacts; /* ours in the second pass */
+    for (size_t i = 0; i < r->n_artifacts; i++) {
+        const char *kind = pack_z(p, list[i].kind), *name = pack_z(p, list[i].name),
+                   *role = pack_z(p, list[i].role);
+
+        if (p->at) {
+            list[i].kind = kind;
+            list[i].name = name;
+            list[i].role = role;
+        }
+    }
 }
 
 static void pack_msg(struct packer *p, struct store_msg *m)
@@ -73,6 +98,9 @@ static void pack_msg(struct packer *p, struct store_msg *m)
         m->u.state.status = pack_z(p, m->u.state.status);
         m->u.state.stopped_by = pack_z(p, m->u.state.stopped_by);
         m->u.state.error = pack_z(p, m->u.state.error);
+        break;
+    case STORE_MSG_RUN:
+        pack_run(p, &m->u.run);
         break;
     case STORE_MSG_NODE: {
         struct pd_node_rec *r = &m->u.node;
@@ -110,6 +138,7 @@ static void pack_msg(struct packer *p, struct store_msg *m)
         m->u.event.data = pack_z(p, m->u.event.data);
         break;
     case STORE_MSG_DELETE:
+    case STORE_MSG_RUN_DELETE:
     case STORE_MSG_GC:
     case STORE_MSG_FLUSH:
         break;
@@ -140,8 +169,7 @@ static int put(struct store *s, const char *job_id, struct store_msg *borrowed, 
     if (s->mode != STORE_WRITE)
         return pd_fail(err, PD_EPERM, "database '%s' is open for reading", s->path);
     if (len == 0 || len >= PD_JOB_ID_MAX)
-        return pd_fail(err, PD_EINVAL, "a job id has 1 to %d bytes, not %zu", PD_JOB_ID_MAX - 1,
-                       len);
+        return pd_fail(err, PD_EINVAL, "an id has 1 to %d bytes, not %zu", PD_JOB_ID_MAX - 1, len);
     rc = failed(s, err);
     if (rc < 0)
         return rc;
@@ -196,6 +224,22 @@ int store_job_state_put(struct store *s, const char *job_id, const struct store_
     if (!state->status)
         return missing(err, "status");
     return put(s, job_id, &m, err);
+}
+
+int store_run_put(struct store *s, const struct store_run *r, struct pd_err *err)
+{
+    struct store_msg m = {.kind = STORE_MSG_RUN, .u.run = *r};
+
+    if (!r->name || !r->status || !r->lock || !r->host)
+        return missing(err, "name, status, lock or host");
+    return put(s, r->id, &m, err);
+}
+
+int store_run_delete(struct store *s, const char *run_id, struct pd_err *err)
+{
+    struct store_msg m = {.kind = STORE_MSG_RUN_DELETE};
+
+    return put(s, run_id, &m, err);
 }
 
 int store_job_delete(struct store *s, const char *job_id, struct pd_err *err)

@@ -111,6 +111,62 @@ int store_queue_load(struct store *s, const char *job_id, struct store_place **o
                      int64_t *out_last_seq, struct pd_err *err);
 void store_queue_free(struct store_place *places, size_t n);
 
+/* ---- experiments: jobs that one recipe asks for ------------------------------------------------
+ */
+
+struct store_artifact {
+    const char *kind; /* model dataset recipe */
+    const char *name; /* a path or a name */
+    const char *role; /* what it is to the run: generator scorer draft dataset */
+    uint8_t sha256[32];
+    uint64_t bytes;
+};
+struct store_run {
+    char id[PD_JOB_ID_MAX];
+    const char *name, *status; /* running paused done */
+    const char *lock;          /* JSON: all that determines the results */
+    const char *host;
+    struct pd_str recipe; /* its text */
+    uint64_t seed;
+    int64_t created_ms, finished_ms; /* 0: not yet */
+    const struct store_artifact *artifacts;
+    size_t n_artifacts;                /* read back: 0 */
+    uint64_t n_jobs, n_done, n_failed; /* read back only */
+};
+/* A new run, or what changed of one. */
+int store_run_put(struct store *s, const struct store_run *run, struct pd_err *err);
+/* With all its jobs. */
+int store_run_delete(struct store *s, const char *run_id, struct pd_err *err);
+struct store_runs {
+    struct store_run *runs;
+    size_t n;
+};
+/* Newest first; asked NULL: all, else the one with this id or unique prefix (PD_ENOENT, PD_EINVAL).
+ * Freed by store_run_list_free. */
+int store_run_list(struct store *s, const char *asked, struct store_runs **out, struct pd_err *err);
+void store_run_list_free(struct store_runs *list);
+
+struct store_run_job {
+    const char *id, *variant, *problem_key, *strategy, *status; /* never NULL */
+    const char *stopped_by, *answer, *digest, *error;           /* NULL: none */
+    uint32_t repeat;
+    int correct; /* 1, 0, -1: not graded */
+    uint64_t n_nodes, generated, prefilled, cached, scored;
+    int64_t wall_ms; /* -1: not finished */
+};
+struct store_run_jobs {
+    struct store_run_job *jobs; /* in the order of their ids */
+    size_t n;
+};
+int store_run_jobs_load(struct store *s, const char *run_id, struct store_run_jobs **out,
+                        struct pd_err *err);
+void store_run_jobs_free(struct store_run_jobs *list);
+
+/* Of done jobs with this model, for plans: tokens of a line of thought, tokens a second. 0: not
+ * known. */
+int store_rates(struct store *s, const char *model, double *out_line_tokens, double *out_tokens_s,
+                struct pd_err *err);
+
 /* The right to run a job, until *out_fd is closed or its process ends. PD_EBUSY: another has it. */
 int store_job_lock(struct store *s, const char *job_id, int *out_fd, struct pd_err *err);
 

@@ -6,6 +6,7 @@
 #include <sqlite3.h>
 #include <stdatomic.h>
 
+#include "base/arena.h"
 #include "base/queue.h"
 #include "storage/storage.h"
 
@@ -21,6 +22,8 @@ enum store_msg_kind {
     STORE_MSG_SUBMIT,
     STORE_MSG_STATE,
     STORE_MSG_DELETE,
+    STORE_MSG_RUN,
+    STORE_MSG_RUN_DELETE,
     STORE_MSG_GC,
     STORE_MSG_NODE,
     STORE_MSG_SCORE,
@@ -34,7 +37,7 @@ enum store_msg_kind {
 struct store_msg {
     struct pd_link link;
     enum store_msg_kind kind;
-    char job_id[PD_JOB_ID_MAX];
+    char job_id[PD_JOB_ID_MAX]; /* or the run's */
     union {
         struct pd_job_rec job;
         struct {
@@ -42,6 +45,7 @@ struct store_msg {
             struct store_submission how;
         } submit;
         struct store_job_state state;
+        struct store_run run;
         struct pd_node_rec node;
         struct pd_score_rec score;
         struct pd_call_rec call;
@@ -65,6 +69,11 @@ enum store_stmt {
     STORE_STMT_JOB_STATE,
     STORE_STMT_JOB_BLOBS,
     STORE_STMT_JOB_DELETE,
+    STORE_STMT_RUN,
+    STORE_STMT_RUN_DELETE,
+    STORE_STMT_ARTIFACT_FIND,
+    STORE_STMT_ARTIFACT_ADD,
+    STORE_STMT_RUN_ARTIFACT,
     STORE_STMT_GC_BLOBS,
     STORE_STMT_BLOB_FREE,
     STORE_STMT_ASKED_CLEAR,
@@ -138,7 +147,22 @@ struct reading {
     int rc; /* 0 or a pd_code, with *err filled */
     struct pd_err *err;
 };
-void store_read_exec(struct reading *r, const char *sql);
+/* What a pd_trace or a store_feed really is: freed as a whole by store_box_free of either. */
+struct store_box {
+    union {
+        struct pd_trace trace;
+        struct store_feed feed;
+    } is;
+    struct pd_arena arena; /* everything that points to */
+};
+/* One transaction, so that a request sees one state of the file, under read_lock. */
+void store_read_lock(struct reading *r);
+void store_read_unlock(struct reading *r);
+/* A request in one: load(r, what, box). */
+int store_read(struct store *s,
+               void (*load)(struct reading *r, const void *what, struct store_box *box),
+               const void *what, struct store_box **out, struct pd_err *err);
+void store_box_free(void *is); /* NULL is fine */
 /* Prepares sql and binds its first parameter, a text (unless NULL). */
 void store_read_begin(struct reading *r, const char *sql, const char *param);
 void store_read_bind_int(struct reading *r, int i, int64_t v);

@@ -71,8 +71,7 @@ int store_queue_load(struct store *s, const char *job_id, struct store_place **o
              job_id ? "job j LEFT JOIN submission s ON s.job_id=j.id WHERE j.id=?"
                     : "job j JOIN submission s ON s.job_id=j.id WHERE"
                       " j.status IN('queued','running') ORDER BY j.status='queued',s.seq");
-    pthread_mutex_lock(&s->read_lock);
-    store_read_exec(&r, "BEGIN");
+    store_read_lock(&r);
     store_read_begin(&r, sql, job_id);
     while (store_read_next(&r)) {
         if (n == cap) {
@@ -92,9 +91,7 @@ int store_queue_load(struct store *s, const char *job_id, struct store_place **o
     if (store_read_next(&r))
         last = store_take_int(&r);
     store_read_end(&r);
-    if (!sqlite3_get_autocommit(s->rdb))
-        store_read_exec(&r, "ROLLBACK");
-    pthread_mutex_unlock(&s->read_lock);
+    store_read_unlock(&r);
 
     if (r.rc == 0 && job_id && n == 0)
         r.rc = pd_fail(err, PD_ENOENT, "no job is named '%s'", job_id);

@@ -24,7 +24,8 @@ static const char *const sqls[STORE_N_STMTS] = {
     [STORE_STMT_JOB] =
         "INSERT INTO job(id,problem_key,repeat,strategy,options,model,scorer,seed,status,"
         "stopped_by,request_id,budget,created_ms,started_ms,finished_ms,answer_node,answer,"
-        "correct,error,digest) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) "
+        "correct,error,digest,run_id,variant) "
+        "VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) "
         "ON CONFLICT(id) DO UPDATE SET problem_key=excluded.problem_key,repeat=excluded.repeat,"
         "strategy=excluded.strategy,options=excluded.options,model=excluded.model,"
         "scorer=excluded.scorer,seed=excluded.seed,status=excluded.status,"
@@ -61,6 +62,17 @@ static const char *const sqls[STORE_N_STMTS] = {
         " AND NOT EXISTS(SELECT 1 FROM run WHERE recipe_id=blob.id) RETURNING size",
     [STORE_STMT_ASKED_CLEAR] = "DELETE FROM asked",
     [STORE_STMT_JOB_DELETE] = "DELETE FROM job WHERE id=?",
+    [STORE_STMT_RUN] =
+        "INSERT INTO run(id,name,created_ms,finished_ms,status,recipe_id,lock,seed,host) "
+        "VALUES(?,?,?,?,?,?,?,?,?) "
+        "ON CONFLICT(id) DO UPDATE SET name=excluded.name,finished_ms=excluded.finished_ms,"
+        "status=excluded.status,recipe_id=excluded.recipe_id,lock=excluded.lock,"
+        "seed=excluded.seed,host=excluded.host",
+    [STORE_STMT_RUN_DELETE] = "DELETE FROM run WHERE id=?",
+    [STORE_STMT_ARTIFACT_FIND] = "SELECT id FROM artifact WHERE kind=? AND name=? AND sha256=?",
+    [STORE_STMT_ARTIFACT_ADD] = "INSERT INTO artifact(kind,name,sha256,size) VALUES(?,?,?,?)",
+    [STORE_STMT_RUN_ARTIFACT] =
+        "INSERT INTO run_artifact(run_id,artifact_id,role) VALUES(?,?,?) ON CONFLICT DO NOTHING",
     [STORE_STMT_NODE] =
         "INSERT INTO node(job_id,id,parent,depth,step,status,prune_reason,text_id,tokens_id,"
         "logprobs_id,n_tokens,logprob,finish,stop,seed,call_id,created_ms) "
@@ -177,7 +189,75 @@ static int put_job(struct store *s, const char *id, const struct pd_job_rec *r, 
     store_bind_int_or_null(&b, r->correct, -1);
     store_bind_text(&b, r->error);
     store_bind_text(&b, r->digest);
+    store_bind_text(&b, r->run_id);
+    store_bind_text(&b, r->variant);
     return run(s, STORE_STMT_JOB, b.rc, err);
+}
+
+static int put_artifact(struct store *s, const char *run_id, const struct store_artifact *a,
+                        struct pd_err *err)
+{
+    struct store_bind f = {s->stmts[STORE_STMT_ARTIFACT_FIND], 0, 0};
+    struct store_bind n = {s->stmts[STORE_STMT_ARTIFACT_ADD], 0, 0};
+    struct store_bind l = {s->stmts[STORE_STMT_RUN_ARTIFACT], 0, 0};
+    int64_t id = 0;
+    int rc = 0, step;
+
+    store_bind_text(&f, a->kind);
+    store_bind_text(&f, a->name);
+    store_bind_blob(&f, a->sha256, sizeof(a->sha256));
+    step = f.rc ? f.rc : sqlite3_step(f.st);
+    if (step == SQLITE_ROW)
+        id = sqlite3_column_int64(f.st, 0);
+    else if (step != SQLITE_DONE)
+        rc = store_db_fail(s->wdb, s->path, step, err);
+    sqlite3_reset(f.st);
+    sqlite3_clear_bindings(f.st);
+    if (step == SQLITE_DONE) {
+        store_bind_text(&n, a->kind);
+        store_bind_text(&n, a->name);
+        store_bind_blob(&n, a->sha256, sizeof(a->sha256));
+        store_bind_int(&n, (int64_t)a->bytes);
+        rc = run(s, STORE_STMT_ARTIFACT_ADD, n.rc, err);
+        id = sqlite3_last_insert_rowid(s->wdb);
+    }
+    if (rc < 0)
+        return rc;
+    store_bind_text(&l, run_id);
+    store_bind_int(&l, id);
+    store_bind_text(&l, a->role);
+    return run(s, STORE_STMT_RUN_ARTIFACT, l.rc, err);
+}
+
+static int put_run(struct store *s, const char *id, const struct store_run *r, struct pd_err *err)
+{
+    struct store_bind b = {s->stmts[STORE_STMT_RUN], 0, 0};
+    int64_t recipe_id = 0;
+    int rc = put_blob(s, r->recipe.ptr, r->recipe.len, "raw", &recipe_id, err);
+
+    if (rc < 0)
+        return rc;
+    store_bind_text(&b, id);
+    store_bind_text(&b, r->name);
+    store_bind_int(&b, r->created_ms);
+    store_bind_int_or_null(&b, r->finished_ms, 0);
+    store_bind_text(&b, r->status);
+    store_bind_int(&b, recipe_id);
+    store_bind_text(&b, r->lock);
+    store_bind_int(&b, (int64_t)r->seed);
+    store_bind_text(&b, r->host);
+    rc = run(s, STORE_STMT_RUN, b.rc, err);
+    for (size_t i = 0; i < r->n_artifacts && rc == 0; i++)
+        rc = put_artifact(s, id, &r->artifacts[i], err);
+    return rc;
+}
+
+static int delete_run(struct store *s, const char *id, struct pd_err *err)
+{
+    struct store_bind b = {s->stmts[STORE_STMT_RUN_DELETE], 0, 0};
+
+    store_bind_text(&b, id);
+    return run(s, STORE_STMT_RUN_DELETE, b.rc, err);
 }
 
 static int put_submission(struct store *s, const char *id, const struct pd_job_rec *job,
@@ -386,6 +466,10 @@ static int put_msg(struct store *s, const struct store_msg *m, struct pd_err *er
         return put_state(s, m->job_id, &m->u.state, err);
     case STORE_MSG_DELETE:
         return delete_job(s, m->job_id, err);
+    case STORE_MSG_RUN:
+        return put_run(s, m->job_id, &m->u.run, err);
+    case STORE_MSG_RUN_DELETE:
+        return delete_run(s, m->job_id, err);
     case STORE_MSG_GC:
         return gc(s, m->u.gc.from, m->u.gc.to, err);
     case STORE_MSG_NODE:
@@ -424,7 +508,7 @@ static int write_batch(struct store *s, struct pd_link *chain, struct pd_err *er
         if (rc == 0) {
             rc = put_msg(s, m, err);
             if (rc < 0)
-                pd_err_context(err, "job '%s'", m->job_id);
+                pd_err_context(err, "'%s'", m->job_id);
         }
     }
     if (rc == 0 && begun)
@@ -442,8 +526,8 @@ static void tell_commit(const struct store *s, struct pd_link *chain)
     for (struct pd_link *l = chain; l && s->committed; l = l->next) {
         const struct store_msg *m = msg_of(l);
 
-        if (m->kind == STORE_MSG_FLUSH || m->kind == STORE_MSG_GC ||
-            (last && strcmp(last, m->job_id) == 0))
+        if (m->kind == STORE_MSG_FLUSH || m->kind == STORE_MSG_GC || m->kind == STORE_MSG_RUN ||
+            m->kind == STORE_MSG_RUN_DELETE || (last && strcmp(last, m->job_id) == 0))
             continue;
         s->committed(s->committed_user, m->job_id);
         last = m->job_id;

@@ -1,8 +1,9 @@
 /* adaptive_consistency: sample until the majority is safe. Aggarwal et al., Let's Sample Step by
  * Step: Adaptive-Consistency for Efficient Reasoning and Coding with LLMs, arXiv:2305.11860, §3.
- * criterion=beta: P(p > 1/2 | Beta(a+1, b+1)) of the two largest counts a >= b; majority: the
- * leader's share; entropy: of the counts, normalised. Lines are drawn `chunk` at a time, the test
- * is made after each line in order of ids. */
+ * criterion=beta: P(p > 1/2 | Beta(a+1, b+1)) of the two largest counts a >= b; dirichlet: P(the
+ * leader's share is the largest) of the five largest; majority: the leader's share; entropy: of the
+ * counts, normalised; random: a number from [0, 1), the baseline that looks at nothing. Lines are
+ * drawn `chunk` at a time, the test is made after each line in order of ids. */
 #include <math.h>
 
 #include "core/search.h"
@@ -12,7 +13,15 @@ struct ac_params {
     double threshold;
 };
 
-enum { CRITERION_BETA, CRITERION_MAJORITY, CRITERION_ENTROPY };
+enum {
+    CRITERION_BETA,
+    CRITERION_DIRICHLET,
+    CRITERION_MAJORITY,
+    CRITERION_ENTROPY,
+    CRITERION_RANDOM
+};
+
+enum { SHARES = 5 }; /* that criterion=dirichlet compares */
 
 struct counts {
     const char **key;
@@ -45,24 +54,60 @@ static double beta_above_half(int a, int b)
     return sum;
 }
 
-/* The number the criterion looks at: the more, the safer; -1: it cannot say yet. */
-static double safety(const struct ac_params *p, const struct counts *c)
+/* The largest counts, descending; 0 where there are no more answers. */
+static void largest(const struct counts *c, int top[SHARES])
 {
-    int a = 0, b = 0;
+    for (int i = 0; i < SHARES; i++)
+        top[i] = 0;
+    for (int i = 0; i < c->n; i++)
+        for (int k = 0, x = c->count[i], y; k < SHARES; k++)
+            if (x > top[k]) {
+                y = top[k];
+                top[k] = x;
+                x = y;
+            }
+}
+
+/* P(the first share is the largest | Dirichlet(top + 1)) of n shares. Shares are as independent
+ * Gamma(top[i] + 1) variables: the density of the first at x times P(the others are below x), by
+ * Simpson's rule up to where nothing is left. */
+static double dirichlet_leads(const int *top, int n)
+{
+    enum { PANELS = 2048 };
+    double h = (top[0] + 40 + 10 * sqrt(top[0])) / PANELS, sum = 0;
+
+    for (int k = 1; k <= PANELS; k++) {
+        double x = k * h, p = 1;
+
+        for (int i = 0; i < n; i++) {
+            double term = exp(-x), below = 1 - term; /* of top[i] + 1 events, in time x */
+
+            for (int j = 1; j <= top[i]; j++) {
+                term *= x / j;
+                below -= term;
+            }
+            p *= i == 0 ? term : below;
+        }
+        sum += p * (k == PANELS ? 1 : k % 2 ? 4 : 2);
+    }
+    return sum * h / 3;
+}
+
+/* The number the criterion looks at: the more, the safer; -1: it cannot say yet. */
+static double safety(struct search *s, const struct ac_params *p, const struct counts *c)
+{
+    int top[SHARES];
     double h = 0;
 
-    for (int i = 0; i < c->n; i++) {
-        if (c->count[i] > a) {
-            b = a;
-            a = c->count[i];
-        } else if (c->count[i] > b) {
-            b = c->count[i];
-        }
-    }
+    largest(c, top);
+    if (p->criterion == CRITERION_RANDOM)
+        return search_random(s);
     if (p->criterion == CRITERION_BETA)
-        return beta_above_half(a, b);
+        return beta_above_half(top[0], top[1]);
+    if (p->criterion == CRITERION_DIRICHLET) /* one answer alone is compared with none */
+        return dirichlet_leads(top, c->n < 2 ? 2 : c->n < SHARES ? c->n : SHARES);
     if (p->criterion == CRITERION_MAJORITY)
-        return c->n >= 2 ? (double)a / c->total : -1;
+        return c->n >= 2 ? (double)top[0] / c->total : -1;
     if (c->total < 2)
         return -1;
     /* one answer alone is padded with one pseudo-count of another */
@@ -95,7 +140,7 @@ static int run(struct search *s, const void *params, struct pd_err *err)
                 count(&c, search_key(lane[n]));
                 tally_vote(votes, lane[n], 1);
             }
-            trail[n] = safety(p, &c);
+            trail[n] = safety(s, p, &c);
             safe = c.total && trail[n] >= p->threshold;
         }
     }
@@ -109,10 +154,10 @@ static int run(struct search *s, const void *params, struct pd_err *err)
 static const struct pd_param params[] = {
     PD_INT(ac_params, samples, 40, 1, 256, "most lines"),
     PD_INT(ac_params, chunk, 1, 1, 256, "lines drawn at a time"),
-    PD_CHOICE(ac_params, criterion, CRITERION_BETA, "beta|majority|entropy",
+    PD_CHOICE(ac_params, criterion, CRITERION_BETA, "beta|dirichlet|majority|entropy|random",
               "what says that the majority is safe"),
     PD_DOUBLE(ac_params, threshold, 0.95, 0, 2,
-              "stop at this safety: beta .95, majority .8, entropy .25 are usual"),
+              "stop at this safety: beta and dirichlet .95, majority .8, entropy .25 are usual"),
     {0},
 };
 

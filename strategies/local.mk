@@ -14,6 +14,7 @@ STRATEGY_SRCS = \
 	strategies/elastic.c \
 	strategies/first_finish.c \
 	strategies/hedged.c \
+	strategies/hogwild.c \
 	strategies/lookahead.c \
 	strategies/mbr.c \
 	strategies/mcts.c \

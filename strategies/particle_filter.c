@@ -11,11 +11,12 @@
 #include "strategies/smc.h"
 
 struct pf_params {
-    int samples, mode, resample, select, aggregate;
-    double ess, tau;
+    int samples, mode, likelihood, resample, select, aggregate, tau_rounds;
+    double ess, tau, tau_end;
 };
 
 enum { MODE_SMC, MODE_PURI };
+enum { LIKELIHOOD_STEP, LIKELIHOOD_RATIO };
 enum { SELECT_WEIGHTED, SELECT_ARGMAX, SELECT_SAMPLE };
 
 /* softmax(logit A / tau) over the m particles idx[0..m). */
@@ -129,6 +130,10 @@ static int run(struct search *s, const void *params, struct pd_err *err)
                     .scheme = (enum resample_scheme)p->resample,
                     .ess = p->ess,
                     .tau = p->tau,
+                    .ratio = p->likelihood == LIKELIHOOD_RATIO,
+                    .line = (enum search_aggregate)p->aggregate,
+                    .tau_end = p->tau_end,
+                    .tau_rounds = p->tau_rounds,
                     .x = x,
                     .w = w};
     int rc = p->mode == MODE_PURI ? run_puri(s, p, x, w, err) : smc_run(s, &m, err);
@@ -141,15 +146,19 @@ static int run(struct search *s, const void *params, struct pd_err *err)
 static const struct pd_param params[] = {
     PD_INT(pf_params, samples, 16, 1, 256, "particles"),
     PD_CHOICE(pf_params, mode, MODE_SMC, "smc|puri", "how rewards become weights"),
+    PD_CHOICE(pf_params, likelihood, LIKELIHOOD_STEP, "step|ratio",
+              "the step's reward, or the line's by that of the line before it (mode=smc)"),
     PD_CHOICE(pf_params, resample, RESAMPLE_SYSTEMATIC, RESAMPLE_SCHEMES,
               "how particles are drawn (mode=smc)"),
     PD_DOUBLE(pf_params, ess, 0.5, 0, 1,
               "resample below this share of effective particles; 1: always (mode=smc)"),
     PD_DOUBLE(pf_params, tau, 1, 0.001, 1000, "temperature of the rewards"),
+    PD_DOUBLE(pf_params, tau_end, 1, 0.001, 1000, "where tau goes (mode=smc, with tau_rounds)"),
+    PD_INT(pf_params, tau_rounds, 0, 0, 4096, "rounds it takes; 0: tau stays (mode=smc)"),
     PD_CHOICE(pf_params, select, SELECT_WEIGHTED, "weighted|argmax|sample",
               "answer of greatest weight, line of greatest reward, or a draw"),
     PD_CHOICE(pf_params, aggregate, AGGREGATE_LAST, SEARCH_AGGREGATES,
-              "step rewards to the reward of a line (mode=puri, select=argmax)"),
+              "step rewards to the reward of a line (mode=puri, likelihood=ratio, select=argmax)"),
     {0},
 };
 

@@ -9,12 +9,34 @@ static double uniform(void *s)
     return search_random(s);
 }
 
-/* The reward of the node's last step, clipped; 0 for a line that leads nowhere. */
-static double reward(const struct node *n)
+/* Clipped; 0 for a line that leads nowhere. */
+static double line_reward(const struct node *n, enum search_aggregate how)
 {
-    double r = search_value(n, AGGREGATE_LAST);
+    double r = search_value(n, how);
 
     return search_failed(n) || !search_scored(n) ? 0 : r < REWARD_MIN ? REWARD_MIN : r;
+}
+
+/* Of the node's last step. */
+static double reward(const struct node *n)
+{
+    return line_reward(n, AGGREGATE_LAST);
+}
+
+static double likelihood(const struct smc *m, const struct node *n)
+{
+    const struct node *before = search_parent(n);
+
+    if (!m->ratio)
+        return reward(n);
+    return line_reward(n, m->line) / (search_steps(before) ? line_reward(before, m->line) : 1);
+}
+
+static double tau_of(const struct smc *m, int round)
+{
+    double at = m->tau_rounds > 1 ? (round - 1) / (m->tau_rounds - 1.0) : 1;
+
+    return m->tau_rounds ? m->tau + (m->tau_end - m->tau) * (at < 1 ? at : 1) : m->tau;
 }
 
 struct node **smc_path(struct search *s, struct node *end, int *out_n)
@@ -130,7 +152,7 @@ int smc_run(struct search *s, struct smc *m, struct pd_err *err)
         m->w[i] = 1.0 / m->n;
     }
     for (int round = 1; rc == 0; round++) {
-        double sum = 0, top = 0, mean, ess;
+        double sum = 0, top = 0, tau = tau_of(m, round), mean, ess;
         bool open = false, resampled;
 
         for (int i = 0; i < m->n; i++)
@@ -144,11 +166,11 @@ int smc_run(struct search *s, struct smc *m, struct pd_err *err)
         /* 2. Weigh by the reward of the step; what had finished before is absorbed (G = 1). The
          * rewards are taken against the greatest: at a small tau all of them may underflow. */
         for (int i = 0; i < m->n; i++) {
-            g[i] = next[i] == m->x[i] ? 1 : reward(next[i]);
+            g[i] = next[i] == m->x[i] ? 1 : likelihood(m, next[i]);
             top = m->w[i] > 0 && g[i] > top ? g[i] : top;
         }
         for (int i = 0; i < m->n && top > 0; i++) {
-            g[i] = m->w[i] > 0 ? pow(g[i] / top, 1 / m->tau) : 0;
+            g[i] = m->w[i] > 0 ? pow(g[i] / top, 1 / tau) : 0;
             sum += m->w[i] * g[i];
         }
         if (top <= 0) { /* collapse: the estimate is 0 for good; redraw the step, once */
@@ -161,14 +183,14 @@ int smc_run(struct search *s, struct smc *m, struct pd_err *err)
             continue;
         }
         redrawn = false;
-        m->log_z += log(sum) + log(top) / m->tau;
+        m->log_z += log(sum) + log(top) / tau;
         open = false;
         for (int i = 0; i < m->n; i++) {
             m->x[i] = next[i];
             m->w[i] *= g[i] / sum;
             open |= search_open(next[i]);
         }
-        mean = sum * pow(top, 1 / m->tau);
+        mean = sum * pow(top, 1 / tau);
         /* 3. Resample when too few particles carry the weight. */
         ess = resample_ess(m->w, m->n);
         resampled = open && (m->ref || m->ess >= 1 || ess < m->ess * m->n);

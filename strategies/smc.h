@@ -10,7 +10,14 @@ struct smc {
     int n; /* particles */
     enum resample_scheme scheme;
     double ess; /* resample when the effective sample size is below this share of n; >= 1: always */
-    double tau; /* G = reward of the new step ^ (1 / tau) */
+    /* G = reward of the new step ^ (1 / tau), or with ratio, of the whole line by that of the line
+     * before the step, which telescopes (§6.1.1). */
+    double tau;
+    bool ratio;
+    enum search_aggregate line; /* ratio: step rewards to the reward of a line */
+    /* tau goes to tau_end in a straight line over the first so many rounds; 0: it stays */
+    double tau_end;
+    int tau_rounds;
     /* The path that slot 0 follows (conditional SMC): ref[0] is the prompt. NULL: none. Its
      * resampling is multinomial in every round, whatever scheme and ess say (§6.2). */
     struct node **ref;

@@ -8,6 +8,7 @@
 UNIT_TESTS = \
 	tests/unit/test_app_chat \
 	tests/unit/test_app_queue \
+	tests/unit/test_app_recipe \
 	tests/unit/test_app_settings \
 	tests/unit/test_base_arena \
 	tests/unit/test_base_buf \
@@ -16,25 +17,30 @@ UNIT_TESTS = \
 	tests/unit/test_base_file \
 	tests/unit/test_base_hash \
 	tests/unit/test_base_json \
+	tests/unit/test_base_jsonc \
 	tests/unit/test_base_queue \
 	tests/unit/test_base_rng \
 	tests/unit/test_base_str \
 	tests/unit/test_core_answer \
 	tests/unit/test_core_budget \
 	tests/unit/test_core_given \
+	tests/unit/test_core_grade \
 	tests/unit/test_core_job \
 	tests/unit/test_core_listen \
 	tests/unit/test_core_param \
 	tests/unit/test_core_replay \
 	tests/unit/test_core_search \
+	tests/unit/test_core_stats \
 	tests/unit/test_core_stops \
 	tests/unit/test_core_tally \
 	tests/unit/test_engine_arch \
 	tests/unit/test_daemon_openai \
 	tests/unit/test_daemon_tool_calls \
 	tests/unit/test_docs_strategy \
+	tests/unit/test_engine_constrained \
 	tests/unit/test_engine_gguf \
 	tests/unit/test_engine_ctx \
+	tests/unit/test_engine_grammar \
 	tests/unit/test_engine_jinja \
 	tests/unit/test_engine_kernels \
 	tests/unit/test_engine_memory \
@@ -48,6 +54,7 @@ UNIT_TESTS = \
 	tests/unit/test_engine_sched \
 	tests/unit/test_engine_spec \
 	tests/unit/test_engine_tokenizer \
+	tests/unit/test_engine_view \
 	tests/unit/test_net_http \
 	tests/unit/test_net_sse \
 	tests/unit/test_remote \
@@ -62,6 +69,7 @@ UNIT_TESTS = \
 	tests/unit/test_strategies_cope \
 	tests/unit/test_strategies_dvts \
 	tests/unit/test_strategies_first \
+	tests/unit/test_strategies_hogwild \
 	tests/unit/test_strategies_limit \
 	tests/unit/test_strategies_mcts \
 	tests/unit/test_strategies_particles \
@@ -75,27 +83,39 @@ PROP_TESTS = \
 	tests/prop/test_digest
 FUZZ_TESTS = \
 	tests/fuzz/fuzz_gguf \
+	tests/fuzz/fuzz_grammar \
 	tests/fuzz/fuzz_http \
+	tests/fuzz/fuzz_json \
+	tests/fuzz/fuzz_sse \
 	tests/fuzz/fuzz_template \
 	tests/fuzz/fuzz_tokenizer
 SCRIPT_TESTS = \
 	tests/api/config.sh \
+	tests/api/disconnect.sh \
 	tests/api/jobs.sh \
 	tests/api/kill9.sh \
 	tests/api/mcp.sh \
 	tests/api/openai.sh \
+	tests/api/openapi.sh \
 	tests/api/residency.sh \
 	tests/api/shared.sh \
+	tests/api/top.sh \
 	tests/cli/bench.sh \
+	tests/cli/completion.sh \
 	tests/cli/errors.sh \
 	tests/cli/kill9.sh \
 	tests/cli/locks.sh \
 	tests/cli/model.sh \
 	tests/cli/remote.sh \
+	tests/cli/report.sh \
+	tests/cli/run.sh \
+	tests/cli/schema.sh \
 	tests/cli/verbs.sh \
 	tests/docs/agents.sh \
+	tests/docs/recipes.sh \
 	tests/docs/strategies.sh \
 	tests/include_direction.sh \
+	tests/recipes/pinned.sh \
 	tests/recipes/problems.sh
 
 # The example of docs/adding-a-strategy.md, as it stands there.
@@ -118,16 +138,24 @@ TESTS = $(SCRIPT_TESTS)
 EXTRA_DIST += $(SCRIPT_TESTS) $(FUZZ_TESTS:=.in)
 EXTRA_DIST += tests/gguf_builder.h tests/vocabulary.h tests/unit/engine_fixture.h \
 	tests/unit/storage_fixture.h \
+	tests/unit/stats_reference.h \
 	tests/unit/engine_tolerance.h
-EXTRA_DIST += tests/api/openai.py \
+EXTRA_DIST += tests/support/daemon.sh tests/support/tap.sh
+EXTRA_DIST += tests/api/client.py \
+	tests/api/disconnect.py \
+	tests/api/openai.py \
+	tests/api/openapi.py \
+	tests/cli/schema.py \
 	tests/clients/README.md \
 	tests/clients/load.py \
 	tests/clients/mcp.mjs \
 	tests/clients/openai.mjs \
 	tests/clients/openai.sh \
+	tests/cli/report.py \
 	tests/recipes/problems.py \
 	tests/reference/forward.py \
 	tests/reference/bundled.json \
+	tests/reference/stats.py \
 	tests/reference/tiny-gemma.json \
 	tests/reference/tiny-gemma2.json \
 	tests/reference/tiny-gemma3.json \
@@ -151,7 +179,7 @@ check_LIBRARIES += tests/fuzz/libreplay.a
 tests_fuzz_libreplay_a_SOURCES = tests/fuzz/replay.c
 LDADD += tests/fuzz/libreplay.a
 check_PROGRAMS += $(FUZZ_TESTS) tests/tools/fake_engine tests/tools/make_model \
-	tests/tools/share tests/tools/speculate
+	tests/tools/masks tests/tools/share tests/tools/speculate
 TESTS += $(FUZZ_TESTS)
 if HAVE_CMOCKA
 TEST_SUPPORT += tests/support/libsupport.a

@@ -4,10 +4,18 @@
  * at once. */
 #include "engine/simd_math_int.h"
 
+/* Calls for the bytes ahead of p in the cache, once a line of them. */
+ENG_INL void V(call)(const KVT *p, uintptr_t ahead, size_t i)
+{
+    if (i * sizeof(KVT) % 64 == 0)
+        __builtin_prefetch((const void *)((uintptr_t)p + ahead));
+}
+
 /* o[n][w] = Σ_t p[n][t] v[t][d … d + 16 w), merged into out[n] with the factors b and a. */
 ENG_INL TGT void V(attn_out)(const float (*p)[ENG_PAGE], const KVT *v, size_t v_stride,
                              const struct eng_span *span, const float *a, const float *b,
-                             float *out, size_t o_stride, const int n, const int n_w)
+                             float *out, size_t o_stride, uintptr_t ahead, const int n,
+                             const int n_w)
 {
     VT o[N_QB][4];
     size_t first = 0, end = ENG_PAGE;
@@ -34,8 +42,10 @@ ENG_INL TGT void V(attn_out)(const float (*p)[ENG_PAGE], const KVT *v, size_t v_
         VT x[4];
 
         ENG_UNROLL
-        for (int w = 0; w < n_w; w++)
+        for (int w = 0; w < n_w; w++) {
+            V(call)(v + t * v_stride + 16 * w, ahead, 16 * (size_t)w);
             x[w] = LOADKV(v + t * v_stride + 16 * w);
+        }
         ENG_UNROLL
         for (int i = 0; i < n; i++) {
             VT y = V(set1)(p[i][t]);
@@ -69,6 +79,7 @@ ENG_INL TGT void V(attn_n)(const struct eng_attn_tile *t, size_t i0, const KVT *
     const KVT *v = k + hd * ENG_PAGE;
     float p[N_QB][ENG_PAGE], m[16] = {0}, l[16] = {0}, a[16], b[16];
     float *out = t->o + i0 * t->o_stride;
+    uintptr_t ahead = t->next ? (uintptr_t)t->next - (uintptr_t)k : 0;
     size_t d = 0;
     VT vm, vm_old, va, vb;
 
@@ -84,8 +95,10 @@ ENG_INL TGT void V(attn_n)(const struct eng_attn_tile *t, size_t i0, const KVT *
             VT x[N_W];
 
             ENG_UNROLL
-            for (int j = 0; j < N_W; j++)
+            for (int j = 0; j < N_W; j++) {
+                V(call)(k + e * ENG_PAGE + 16 * (w + j), ahead, 16 * (size_t)(w + j));
                 x[j] = LOADKV(k + e * ENG_PAGE + 16 * (w + j));
+            }
             ENG_UNROLL
             for (int i = 0; i < n; i++) {
                 VT y = V(set1)(q[e * ENG_ATTN_TILE + (size_t)i]);
@@ -135,12 +148,12 @@ ENG_INL TGT void V(attn_n)(const struct eng_attn_tile *t, size_t i0, const KVT *
     /* Few queries need more vectors each to keep the multipliers busy. */
     if (n * 4 <= N_QB * N_W)
         for (; d + 64 <= t->o_stride; d += 64)
-            V(attn_out)(p, v + d, hd, span, a, b, out + d, t->o_stride, n, 4);
+            V(attn_out)(p, v + d, hd, span, a, b, out + d, t->o_stride, ahead, n, 4);
     if (n * 2 <= N_QB * N_W)
         for (; d + 32 <= t->o_stride; d += 32)
-            V(attn_out)(p, v + d, hd, span, a, b, out + d, t->o_stride, n, 2);
+            V(attn_out)(p, v + d, hd, span, a, b, out + d, t->o_stride, ahead, n, 2);
     for (; d < t->o_stride; d += 16)
-        V(attn_out)(p, v + d, hd, span, a, b, out + d, t->o_stride, n, 1);
+        V(attn_out)(p, v + d, hd, span, a, b, out + d, t->o_stride, ahead, n, 1);
 }
 
 TGT static void V(attn)(const struct eng_attn_tile *t, size_t i0, size_t n, const void *kv,

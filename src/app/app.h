@@ -91,6 +91,13 @@ int app_stops_parse(const struct pd_json *request, struct pd_arena *a, const cha
                     size_t *out_n, struct pd_err *err);
 int app_bias_parse(const struct pd_json *request, struct pd_arena *a, const struct pd_bias **out,
                    size_t *out_n, struct pd_err *err);
+/* Its form, NULL: none: response_format (json_schema, json_object, text), or grammar, or
+ * json_schema, as OpenAI and llama-server have them; constrain_after. Only what each of them is
+ * gets looked at: what it says is judged when a job is made of it. */
+int app_form_parse(const struct pd_json *request, struct pd_arena *a, const struct pd_form **out,
+                   struct pd_err *err);
+/* Into an open object: the members that app_form_parse reads. NULL: none. */
+void app_form_json(const struct pd_form *f, struct pd_jw *w);
 
 /* ---- a job, from words to an answer -------------------------------------------------------------
  */
@@ -107,6 +114,9 @@ extern const struct pd_param app_decode_params[];
 /* Everything that determines a result; strings borrowed until app_job_free. */
 struct app_request {
     const char *question, *system, *problem_key, *expect;
+    enum pd_grade grade;
+    const char *id;               /* of the new job (app_job_new); NULL: a new one */
+    const char *run_id, *variant; /* of an experiment; NULL: none */
     const struct pd_chat *chat; /* in place of question and system; NULL: these */
     /* name or path, or what an engine elsewhere serves: a name of the configuration, or
      * DIALECT+URL[?KEY=VALUE&…][#MODEL]; NULL: app_default_model */
@@ -130,6 +140,7 @@ struct app_request {
     size_t n_stops;
     const struct pd_bias *logit_bias;
     size_t n_logit_bias;
+    const struct pd_form *form; /* without begin */
 };
 
 /* A copy in depth; NULL: out of memory. */

@@ -34,6 +34,12 @@ char *app_join(const char *a, const char *between, const char *b);
 enum { APP_FOLDER_NAMED, APP_FOLDER_USER, APP_FOLDER_BUNDLED };
 char *app_data_folder(const char *kind, int i);
 
+/* What a verifier without a model is to know of a problem, {"answer":…,"equations":…}, malloc'ed;
+ * NULL: no equations, or out of memory. */
+char *app_problem_truth(const struct pd_json *problem);
+
+/* Opens the engine the first time; PD_EINVAL when it is open with another kv_type (NULL: f16). */
+int app_start_engine(struct app *a, const char *kv_type, struct pd_err *err);
 /* A reference to the model of this file, which is loaded when it is not there; with
  * app_load_elsewhere: PD_EBUSY, and app_take_missing has the path. */
 int app_model(struct app *a, const char *path, struct eng_model **out, struct pd_err *err);
@@ -50,7 +56,10 @@ int app_scorer_parse(const char *scorer, struct pd_arena *arena,
 
 /* Into an open object: the members that app_chat_parse reads. */
 void app_chat_json(const struct pd_chat *c, struct pd_jw *w);
-void app_shape_json(const struct pd_job *j, struct pd_jw *w); /* stop, logit_bias */
+/* A schema as it is kept: in one line. */
+int app_schema_text(const struct pd_json *schema, struct pd_arena *a, const char **out,
+                    struct pd_err *err);
+void app_shape_json(const struct pd_job *j, struct pd_jw *w); /* stop, logit_bias, the form */
 int app_chat_copy(const struct pd_chat *c, struct pd_arena *a, struct pd_chat **out,
                   struct pd_err *err);
 /* What it asks: the last message of the user, else the last one; or the prompt as it is. */

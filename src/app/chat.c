@@ -346,6 +346,102 @@ int app_bias_parse(const struct pd_json *request, struct pd_arena *a, const stru
     return 0;
 }
 
+int app_schema_text(const struct pd_json *schema, struct pd_arena *a, const char **out,
+                    struct pd_err *err)
+{
+    struct pd_buf b = PD_BUF_INIT(ENG_GRAMMAR_MAX_BYTES);
+    struct pd_jw w;
+
+    pd_jw_init(&w, &b);
+    pd_jw_value(&w, schema);
+    *out = pd_buf_rc(&b) < 0 ? NULL : pd_arena_dup(a, pd_buf_str(&b));
+    pd_buf_done(&b);
+    return *out ? 0
+                : pd_fail(err, PD_ECOMPLEX, "the schema: it has more than %d bytes",
+                          ENG_GRAMMAR_MAX_BYTES);
+}
+
+/* The schema that response_format means; NULL: none. */
+static int response_schema(const struct pd_json *format, struct pd_arena *a, const char **out,
+                           struct pd_err *err)
+{
+    const char *type = pd_json_string(pd_json_get(format, "type"));
+    const struct pd_json *schema = pd_json_get(format, "schema"); /* llama-server's place for it */
+
+    *out = NULL;
+    if (type && strcmp(type, "text") == 0)
+        return 0;
+    if (type && strcmp(type, "json_object") == 0 && !schema) {
+        *out = "{\"type\":\"object\"}";
+        return 0;
+    }
+    if (type && strcmp(type, "json_schema") == 0 && !schema)
+        schema = pd_json_get(pd_json_get(format, "json_schema"), "schema");
+    else if (!type || strcmp(type, "json_object") != 0)
+        return pd_fail(err, PD_EINVAL,
+                       "response_format must be of the type text, json_object or json_schema");
+    if (!schema)
+        return pd_fail(err, PD_EINVAL, "response_format.json_schema.schema is missing");
+    return app_schema_text(schema, a, out, err);
+}
+
+int app_form_parse(const struct pd_json *request, struct pd_arena *a, const struct pd_form **out,
+                   struct pd_err *err)
+{
+    static const char *const keys[] = {"response_format", "json_schema", "grammar",
+                                       "constrain_after"};
+    const struct pd_json *v[4];
+    const char *text = NULL, *after;
+    struct pd_form *f;
+    int rc = 0;
+
+    *out = NULL;
+    for (int i = 0; i < 4; i++) {
+        v[i] = pd_json_get(request, keys[i]);
+        v[i] = v[i] && !pd_json_is_null(v[i]) ? v[i] : NULL;
+    }
+    if (v[0])
+        rc = response_schema(v[0], a, &text, err);
+    if (rc == 0 && (text != NULL) + (v[1] != NULL) + (v[2] != NULL) > 1)
+        return pd_fail(err, PD_EINVAL,
+                       "response_format, json_schema and grammar exclude each other: give one");
+    if (rc == 0 && v[1])
+        rc = app_schema_text(v[1], a, &text, err);
+    if (rc < 0)
+        return rc;
+    if (v[2] && !pd_json_string(v[2]))
+        return pd_fail(err, PD_EINVAL, "grammar must be a string");
+    after = pd_json_string(v[3]);
+    if (v[3] && (!after || !*after || strlen(after) > PD_STOP_MAX_BYTES))
+        return pd_fail(err, PD_EINVAL, "constrain_after must be a string of 1 to %d bytes",
+                       PD_STOP_MAX_BYTES);
+    if (!text && !v[2])
+        return 0;
+    f = pd_arena_alloc(a, sizeof *f);
+    if (!f)
+        return no_memory(err);
+    *f = (struct pd_form){.schema = !v[2],
+                          .text = v[2] ? pd_arena_dup(a, pd_str_of(pd_json_string(v[2]))) : text,
+                          .after = after ? pd_arena_dup(a, pd_str_of(after)) : NULL};
+    if (!f->text || (after && !f->after))
+        return no_memory(err);
+    *out = f;
+    return 0;
+}
+
+void app_form_json(const struct pd_form *f, struct pd_jw *w)
+{
+    if (!f)
+        return;
+    if (f->schema) {
+        pd_jw_key(w, "json_schema");
+        pd_jw_raw(w, pd_str_of(f->text));
+    } else {
+        put_text(w, "grammar", f->text);
+    }
+    put_text(w, "constrain_after", f->after);
+}
+
 void app_shape_json(const struct pd_job *j, struct pd_jw *w)
 {
     char id[16];
@@ -367,6 +463,7 @@ void app_shape_json(const struct pd_job *j, struct pd_jw *w)
         }
         pd_jw_end_object(w);
     }
+    app_form_json(j->form, w);
 }
 
 int app_chat_copy(const struct pd_chat *c, struct pd_arena *a, struct pd_chat **out,

@@ -16,8 +16,12 @@ struct local {
     struct eng_model *model;
     const char *chat_template; /* NULL: the model's */
     struct app_decode decode;
-    struct eng_model *draft;       /* NULL: none */
+    struct eng_model *draft; /* NULL: none */
+    int32_t *bounds;         /* [n_bounds]: NULL before they are asked for */
+    size_t n_bounds;
     struct eng_ctx *draft_session; /* empty: keeps the draft model's working space between lanes */
+    const struct pd_form *form;    /* of the grammar; a job has one at most */
+    struct eng_grammar *grammar;
     struct pd_queue mailbox;
 };
 
@@ -71,6 +75,20 @@ static int32_t find_token(struct pd_generator *g, const char *text)
     return eng_token_find(eng_model_tokenizer(self(g)->model), pd_str_of(text));
 }
 
+static size_t bounds(struct pd_generator *g, const int32_t **out)
+{
+    struct local *l = self(g);
+    const struct eng_tokenizer *t = eng_model_tokenizer(l->model);
+    int32_t n = (int32_t)eng_n_vocab(t);
+
+    if (!l->bounds && (l->bounds = malloc((size_t)n * sizeof *l->bounds)) != NULL)
+        for (int32_t id = 0; id < n; id++)
+            if (id == eng_token_bos(t) || eng_token_is_end(t, id))
+                l->bounds[l->n_bounds++] = id;
+    *out = l->bounds;
+    return l->n_bounds;
+}
+
 static uint32_t n_ctx(struct pd_generator *g)
 {
     return eng_model_info(self(g)->model)->n_ctx;
@@ -115,6 +133,24 @@ static int ctx_rollback(struct pd_generator *g, struct pd_gctx *c, size_t n, str
 {
     (void)g;
     return eng_ctx_rollback(ctx_of(c), n, err);
+}
+
+static int ctx_view(struct pd_generator *g, struct pd_gctx *c, struct pd_gctx *const *blocks,
+                    size_t n, struct pd_err *err)
+{
+    struct eng_ctx *seen[ENG_MAX_BLOCKS];
+
+    (void)g;
+    for (size_t i = 0; i < n && i < ENG_MAX_BLOCKS; i++)
+        seen[i] = ctx_of(blocks[i]);
+    return eng_ctx_view(ctx_of(c), seen, n, err);
+}
+
+static int ctx_move(struct pd_generator *g, struct pd_gctx *to, struct pd_gctx *from, size_t n,
+                    struct pd_err *err)
+{
+    (void)g;
+    return eng_ctx_move(ctx_of(to), ctx_of(from), 0, n, err);
 }
 
 static size_t ctx_n_tokens(struct pd_generator *g, const struct pd_gctx *c)
@@ -178,6 +214,8 @@ static struct flight *flight_new(struct local *l, struct pd_lane *p, struct race
     f->req.n_at = p->n_at;
     f->req.labels = p->labels;
     f->req.n_labels = p->n_labels;
+    f->req.grammar = p->form ? l->grammar : NULL;
+    f->req.written = p->written;
     f->req.speculate = (enum eng_speculate)l->decode.speculate;
     f->req.draft = l->draft;
     f->req.draft_max = (uint32_t)l->decode.draft_max;
@@ -204,6 +242,26 @@ static struct flight *flight_new(struct local *l, struct pd_lane *p, struct race
     return f;
 }
 
+/* The grammar of the lanes' form, which is compiled when it is first met. */
+static int set_grammar(struct local *l, struct pd_lane *const *lanes, size_t n, struct pd_err *err)
+{
+    const struct pd_form *f = NULL;
+    struct eng_grammar *grammar;
+    int rc;
+
+    for (size_t i = 0; i < n && !f; i++)
+        f = lanes[i]->form;
+    if (!f || f == l->form)
+        return 0;
+    rc = app_grammar_new(eng_model_tokenizer(l->model), f, &grammar, err);
+    if (rc < 0)
+        return rc;
+    eng_grammar_unref(l->grammar);
+    l->grammar = grammar;
+    l->form = f;
+    return 0;
+}
+
 static int submit(struct pd_generator *g, struct pd_lane *const *lanes, size_t n,
                   struct pd_err *err)
 {
@@ -223,6 +281,8 @@ static int submit(struct pd_generator *g, struct pd_lane *const *lanes, size_t n
         else
             race->race.m = lanes[0]->race_m;
     }
+    if (rc == 0)
+        rc = set_grammar(l, lanes, n, err);
     for (size_t i = 0; i < n && rc == 0; i++) {
         struct flight *f = flight_new(l, lanes[i], race);
 
@@ -302,9 +362,11 @@ static uint32_t progress(struct pd_generator *g, const struct pd_lane *lane)
 static void gen_free(struct pd_generator *g)
 {
     eng_ctx_free(self(g)->draft_session);
+    eng_grammar_unref(self(g)->grammar);
     eng_model_unref(self(g)->draft);
     eng_model_unref(self(g)->model);
     pd_queue_done(&self(g)->mailbox);
+    free(self(g)->bounds);
     free(self(g));
 }
 
@@ -313,12 +375,15 @@ static const struct pd_generator_ops ops = {
     .tokenize = tokenize,
     .detokenize = detokenize,
     .find_token = find_token,
+    .bounds = bounds,
     .n_ctx = n_ctx,
     .ctx_new = ctx_new,
     .ctx_free = ctx_free,
     .ctx_fork = ctx_fork,
     .ctx_append = ctx_append,
     .ctx_rollback = ctx_rollback,
+    .ctx_view = ctx_view,
+    .ctx_move = ctx_move,
     .ctx_n_tokens = ctx_n_tokens,
     .ctx_n_cached = ctx_n_cached,
     .submit = submit,
@@ -328,6 +393,17 @@ static const struct pd_generator_ops ops = {
     .release = release,
     .free = gen_free,
 };
+
+int app_grammar_new(const struct eng_tokenizer *t, const struct pd_form *f,
+                    struct eng_grammar **out, struct pd_err *err)
+{
+    const struct eng_grammar_spec spec = {.kind = f->schema ? ENG_GRAMMAR_SCHEMA : ENG_GRAMMAR_GBNF,
+                                          .text = pd_str_of(f->text),
+                                          .after = f->after,
+                                          .begin = f->begin};
+
+    return eng_grammar_new(t, &spec, out, err);
+}
 
 int app_generator_new(struct eng *e, struct eng_model *m, const char *name,
                       const char *chat_template, struct pd_generator **out, struct pd_err *err)

@@ -101,7 +101,8 @@ static bool keep_texts(struct request_copy *c)
     struct app_request *r = &c->r;
     const char **texts[] = {&r->question, &r->system,        &r->problem_key, &r->expect,
                             &r->model,    &r->draft,         &r->truth,       &r->scorer,
-                            &r->kv_type,  &r->chat_template, &r->strategy,    &r->budget.wrap_up};
+                            &r->kv_type,  &r->chat_template, &r->strategy,    &r->budget.wrap_up,
+                            &r->id,       &r->run_id,        &r->variant};
 
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         if (*texts[i] && !(*texts[i] = pd_arena_dup(&c->arena, pd_str_of(*texts[i]))))
@@ -121,6 +122,22 @@ static const char *const *keep_list(struct pd_arena *a, const char *const *texts
     return list;
 }
 
+static bool keep_form(struct request_copy *c)
+{
+    struct pd_form *f = c->r.form ? pd_arena_memdup(&c->arena, c->r.form, sizeof *f) : NULL;
+
+    if (!c->r.form)
+        return true;
+    if (!f)
+        return false;
+    f->text = pd_arena_dup(&c->arena, pd_str_of(c->r.form->text));
+    f->after = c->r.form->after ? pd_arena_dup(&c->arena, pd_str_of(c->r.form->after)) : NULL;
+    if (!f->text || (c->r.form->after && !f->after))
+        return false;
+    c->r.form = f;
+    return true;
+}
+
 struct app_request *app_request_copy(const struct app_request *r)
 {
     struct request_copy *c = calloc(1, sizeof *c);
@@ -131,7 +148,7 @@ struct app_request *app_request_copy(const struct app_request *r)
         return NULL;
     pd_arena_init(&c->arena, REQUEST_MAX_BYTES * 4);
     c->r = *r;
-    whole = keep_texts(c);
+    whole = keep_texts(c) && keep_form(c);
     c->r.options = keep_list(&c->arena, r->options, r->n_options);
     c->r.stops = keep_list(&c->arena, r->stops, r->n_stops);
     if (r->n_logit_bias)
@@ -339,6 +356,8 @@ static int build_request(struct app_job *j, const struct app_request *r, struct 
     if (j->core.chat)
         app_chat_json(j->core.chat, &w);
     put_text(&w, "expect", r->expect);
+    if (r->grade != PD_GRADE_EXACT)
+        put_text(&w, "grade", pd_grade_name(r->grade));
     app_shape_json(&j->core, &w);
     put_model(&w, j, MODEL_BASE, j->core.model);
     put_template(&w, j);
@@ -410,12 +429,43 @@ static int set_shape(struct app_job *j, const struct app_request *r, struct pd_e
                : pd_fail(err, PD_ENOMEM, "out of memory");
 }
 
+/* With what the grammar or schema says, judged. */
+static int set_form(struct app_job *j, const struct pd_form *form, struct pd_err *err)
+{
+    struct eng_grammar *grammar;
+    struct pd_json *schema = NULL;
+    struct pd_form *f;
+    int rc;
+
+    if (!form)
+        return 0;
+    rc = app_grammar_new(NULL, form, &grammar, err);
+    if (rc < 0)
+        return rc;
+    eng_grammar_unref(grammar);
+    f = pd_arena_memdup(&j->arena, form, sizeof *form);
+    if (!f || !(f->text = copy(j, form->text)) ||
+        (form->after && !(f->after = copy(j, form->after))))
+        return pd_fail(err, PD_ENOMEM, "out of memory");
+    if (form->schema) {
+        rc = pd_json_parse(pd_str_of(form->text), &schema, err);
+        if (rc == 0)
+            rc = app_schema_text(schema, &j->arena, &f->text, err);
+        pd_json_free(schema);
+    }
+    j->core.form = f;
+    return rc;
+}
+
 static void job_fields(struct app_job *j, const struct app_request *r)
 {
     j->core.question = copy(j, r->question);
     j->core.system = copy(j, r->system);
     j->core.problem_key = copy(j, r->problem_key);
     j->core.expect = copy(j, r->expect);
+    j->core.grade = r->grade;
+    j->core.run_id = copy(j, r->run_id);
+    j->core.variant = copy(j, r->variant);
     j->core.seed = r->seed;
     j->core.repeat = r->repeat;
     j->core.budget = r->budget;
@@ -628,6 +678,8 @@ static int build_job(struct app *a, const struct app_request *r, const char *id,
 
         job_fields(j, r);
         rc = set_shape(j, r, err);
+        if (rc == 0)
+            rc = set_form(j, r->form, err);
         if (rc == 0 && r->chat)
             rc = set_chat(j, r->chat, err);
         j->core.model = copy(j, r->model ? r->model : app_default_model);
@@ -671,10 +723,10 @@ int app_job_new(struct app *a, const struct app_request *r, struct app_job **out
 {
     struct app_job *j = NULL;
     char id[PD_ID_MAX];
-    int rc = pd_id_new("job_", id, err);
+    int rc = r->id ? 0 : pd_id_new("job_", id, err);
 
     if (rc == 0)
-        rc = build_job(a, r, id, &j, err);
+        rc = build_job(a, r, r->id ? r->id : id, &j, err);
     if (rc == 0)
         rc = lock_job(j, err);
     if (rc == 0) {
@@ -926,6 +978,8 @@ int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct 
         r.budget.wrap_reserve = (uint32_t)number(b, "wrap_reserve");
         r.budget.wrap_up = pd_json_string(pd_json_get(b, "wrap_up"));
         pd_json_number(pd_json_get(b, "seconds"), &r.budget.seconds);
+        if (pd_json_string(pd_json_get(q, "grade")))
+            rc = pd_grade_find(pd_json_string(pd_json_get(q, "grade")), &r.grade, err);
         job_fields(j, &r);
         j->core.model = copy(j, rec->model);
         j->core.draft = copy(j, pd_json_string(pd_json_get(pd_json_get(q, "draft"), "name")));
@@ -934,9 +988,12 @@ int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct 
         j->chat_template =
             copy(j, pd_json_string(pd_json_get(pd_json_get(q, "chat_template"), "text")));
         j->kv_type = copy(j, pd_json_string(pd_json_get(q, "kv_type")));
-        rc = app_stops_parse(q, &j->arena, &r.stops, &r.n_stops, err);
+        if (rc == 0)
+            rc = app_stops_parse(q, &j->arena, &r.stops, &r.n_stops, err);
         if (rc == 0)
             rc = app_bias_parse(q, &j->arena, &r.logit_bias, &r.n_logit_bias, err);
+        if (rc == 0)
+            rc = app_form_parse(q, &j->arena, &j->core.form, err);
         if (rc == 0)
             rc = set_shape(j, &r, err);
         if (rc == 0 && (pd_json_get(q, "messages") || pd_json_get(q, "prompt"))) {

@@ -4,6 +4,8 @@ src_app_libapp_a_SOURCES = \
 	src/app/app.c \
 	src/app/app.h \
 	src/app/app_int.h \
+	src/app/chart.c \
+	src/app/chart.h \
 	src/app/chat.c \
 	src/app/engines.c \
 	src/app/generator_local.c \
@@ -13,7 +15,17 @@ src_app_libapp_a_SOURCES = \
 	src/app/paths.c \
 	src/app/queue.c \
 	src/app/queue.h \
+	src/app/recipe.c \
+	src/app/recipe.h \
+	src/app/report.c \
+	src/app/report.h \
+	src/app/report_data.c \
+	src/app/report_html.c \
+	src/app/report_svg.c \
+	src/app/report_text.c \
 	src/app/result.c \
+	src/app/run.c \
+	src/app/run.h \
 	src/app/scorer.c \
 	src/app/settings.c \
 	src/app/settings.h

@@ -172,8 +172,7 @@ int app_find_template(const char *name, char **out_text, struct pd_err *err)
     return rc;
 }
 
-/* {"answer":…,"equations":…}; NULL: no equations, or out of memory. */
-static char *truth_of(const struct pd_json *problem)
+char *app_problem_truth(const struct pd_json *problem)
 {
     struct pd_buf b = PD_BUF_INIT(PROBLEMS_MAX_BYTES);
     struct pd_jw w;
@@ -220,7 +219,7 @@ static int find_in(const char *path, const char *id, char **question, char **ans
             else if (!pd_json_int(pd_json_get(j, "answer"), &number) ||
                      asprintf(answer, "%lld", (long long)number) < 0)
                 *answer = NULL;
-            *truth = truth_of(j);
+            *truth = app_problem_truth(j);
             found = 1;
         }
         pd_json_free(j);

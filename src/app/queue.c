@@ -121,9 +121,12 @@ struct queue {
     atomic_bool closing;
     atomic_size_t n_waiting, n_running; /* written by the dispatcher */
 
+    pthread_mutex_t
+        look; /* guards the list `running` and the jobs of it, which the dispatcher alone changes */
+    struct running *running;
+
     /* The dispatcher's own. */
     struct client *clients;
-    struct running *running;
     struct msg *unsettled, **last_unsettled;
     struct msg *parked, **last_parked; /* wait for a model */
     struct load *loads;
@@ -674,7 +677,9 @@ static void unlink_running(struct queue *q, struct running *r)
 
     while (*at != r)
         at = &(*at)->next;
+    pthread_mutex_lock(&q->look);
     *at = r->next;
+    pthread_mutex_unlock(&q->look);
     atomic_fetch_sub(&q->n_running, 1);
 }
 
@@ -778,12 +783,16 @@ static void fail_start(struct queue *q, struct running *r, const struct pd_err *
 /* Makes the job of a running place run, as soon as its models are there. */
 static void launch(struct queue *q, struct running *r)
 {
+    struct app_job *job = NULL;
     struct pd_err err = {0};
     int rc;
 
     app_load_elsewhere(q->c.app, true);
-    rc = app_job_stored(q->c.app, r->place->id, PD_JOB_RUN, &r->job, &err);
+    rc = app_job_stored(q->c.app, r->place->id, PD_JOB_RUN, &job, &err);
     app_load_elsewhere(q->c.app, false);
+    pthread_mutex_lock(&q->look);
+    r->job = job;
+    pthread_mutex_unlock(&q->look);
     if (rc < 0 && must_load(q, rc, &r->path, &err))
         return;
     if (rc == PD_EBUSY) { /* `ponder solve --resume` has it: the row will say how it ends */
@@ -818,7 +827,9 @@ static bool start(struct queue *q, struct client *c)
     c->n_running++;
     c->last_start = ++q->n_starts;
     r->place = take_out(q, c, &c->first);
+    pthread_mutex_lock(&q->look);
     q->running = r;
+    pthread_mutex_unlock(&q->look);
     atomic_fetch_add(&q->n_running, 1);
     launch(q, r);
     return true;
@@ -1038,6 +1049,7 @@ static void free_queue(struct queue *q)
         pd_queue_done((struct pd_queue *[]){&q->inbox, &q->over, &q->to_load}[--q->n_queues]);
     if (q->lock_fd >= 0)
         close(q->lock_fd);
+    pthread_mutex_destroy(&q->look);
     free(q);
 }
 
@@ -1065,6 +1077,7 @@ int queue_open(const struct queue_config *c, struct queue **out, struct pd_err *
     q->c = *c;
     q->store = app_store(c->app);
     q->lock_fd = -1;
+    pthread_mutex_init(&q->look, NULL);
     q->last_unsettled = &q->unsettled;
     q->last_parked = &q->parked;
     rc = store_job_lock(q->store, LOCK_NAME, &q->lock_fd, err);
@@ -1226,4 +1239,27 @@ int queue_load(struct queue *q, const char *model,
 struct queue_counts queue_counts(const struct queue *q)
 {
     return (struct queue_counts){atomic_load(&q->n_waiting), atomic_load(&q->n_running)};
+}
+
+size_t queue_running(struct queue *q, struct queue_running *out, size_t max)
+{
+    size_t n = 0;
+
+    pthread_mutex_lock(&q->look);
+    for (const struct running *r = q->running; r && n < max; r = r->next) {
+        const struct pd_progress *p;
+
+        if (!r->job) /* waits for its model */
+            continue;
+        p = &app_job_core(r->job)->progress;
+        strcpy(out[n].id, r->place->id);
+        out[n].live = atomic_load(&p->live);
+        out[n].steps = atomic_load(&p->steps);
+        out[n].tokens = atomic_load(&p->tokens);
+        out[n].best = atomic_load(&p->best);
+        out[n].scoring = atomic_load(&p->scoring);
+        n++;
+    }
+    pthread_mutex_unlock(&q->look);
+    return n;
 }

@@ -135,4 +135,14 @@ struct queue_counts {
 };
 struct queue_counts queue_counts(const struct queue *q); /* of this moment; any thread */
 
+/* What running jobs are at, at most max of them: how many. Any thread. */
+struct queue_running {
+    char id[PD_JOB_ID_MAX];
+    unsigned live, steps; /* see pd_progress */
+    uint64_t tokens;
+    double best;
+    bool scoring;
+};
+size_t queue_running(struct queue *q, struct queue_running *out, size_t max);
+
 #endif

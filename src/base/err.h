@@ -8,19 +8,20 @@
 
 enum pd_code {
     PD_OK = 0,
-    PD_ENOMEM = -1,   /* out of memory, or a memory ceiling */
-    PD_EINVAL = -2,   /* the caller asked for something that makes no sense */
-    PD_EFORMAT = -3,  /* foreign bytes are not what they claim to be */
-    PD_EIO = -4,      /* the operating system failed us (disk full, read error) */
-    PD_ELIMIT = -5,   /* a ceiling was reached */
-    PD_ENOENT = -6,   /* it is not there */
-    PD_EREMOTE = -7,  /* a remote engine failed */
-    PD_ETIMEOUT = -8, /* a deadline passed */
-    PD_ECANCEL = -9,  /* somebody asked us to stop */
-    PD_EBUDGET = -10, /* the job's budget is spent */
-    PD_EBUSY = -11,   /* in use by another process */
-    PD_EPERM = -12,   /* not allowed */
-    PD_EDIFFER = -13, /* a verification found a difference */
+    PD_ENOMEM = -1,    /* out of memory, or a memory ceiling */
+    PD_EINVAL = -2,    /* the caller asked for something that makes no sense */
+    PD_EFORMAT = -3,   /* foreign bytes are not what they claim to be */
+    PD_EIO = -4,       /* the operating system failed us (disk full, read error) */
+    PD_ELIMIT = -5,    /* a ceiling was reached */
+    PD_ENOENT = -6,    /* it is not there */
+    PD_EREMOTE = -7,   /* a remote engine failed */
+    PD_ETIMEOUT = -8,  /* a deadline passed */
+    PD_ECANCEL = -9,   /* somebody asked us to stop */
+    PD_EBUDGET = -10,  /* the job's budget is spent */
+    PD_EBUSY = -11,    /* in use by another process */
+    PD_EPERM = -12,    /* not allowed */
+    PD_EDIFFER = -13,  /* a verification found a difference */
+    PD_ECOMPLEX = -14, /* what was asked for is too much to work out: ask for something simpler */
 };
 
 struct pd_err {

@@ -246,3 +246,17 @@ void pd_draft_done(struct pd_draft *d)
     free(d->part);
     *d = (struct pd_draft){-1, NULL, NULL};
 }
+
+int pd_write_file(const char *path, struct pd_str bytes, struct pd_err *err)
+{
+    struct pd_draft d;
+    int rc = pd_draft_open(&d, path, err);
+
+    if (rc < 0)
+        return rc;
+    rc = pd_draft_write(&d, bytes, err);
+    if (rc == 0)
+        rc = pd_draft_commit(&d, err);
+    pd_draft_done(&d);
+    return rc;
+}

@@ -24,5 +24,7 @@ int pd_draft_write(struct pd_draft *d, struct pd_str bytes, struct pd_err *err);
 int pd_draft_copy(struct pd_draft *d, const char *from, struct pd_err *err);
 int pd_draft_commit(struct pd_draft *d, struct pd_err *err); /* replaces what is there */
 void pd_draft_done(struct pd_draft *d); /* drops what was not committed; after open only */
+/* All of it in one. */
+int pd_write_file(const char *path, struct pd_str bytes, struct pd_err *err);
 
 #endif

@@ -17,6 +17,8 @@ src_base_libbase_a_SOURCES = \
 	src/base/id.h \
 	src/base/json.c \
 	src/base/json.h \
+	src/base/jsonc.c \
+	src/base/jsonc.h \
 	src/base/queue.c \
 	src/base/queue.h \
 	src/base/record.h \

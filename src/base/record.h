@@ -11,6 +11,8 @@
 struct pd_job_rec {
     const char *id;
     const char *problem_key; /* may be NULL */
+    const char *run_id;      /* of an experiment: kept from the first put on; NULL: none */
+    const char *variant;     /* which of its strategies and parameters; NULL: none */
     uint32_t repeat;
     const char *strategy;
     const char *options; /* JSON, after defaulting */
@@ -96,5 +98,21 @@ struct pd_trace {
     struct pd_event_rec *events;
     size_t n_events;
 };
+
+/* The first score of a node, NULL: it has none. */
+static inline const struct pd_score_rec *pd_trace_score(const struct pd_trace *t, uint32_t node)
+{
+    size_t low = 0, high = t->n_scores;
+
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+
+        if (t->scores[mid].node_id < node)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low < t->n_scores && t->scores[low].node_id == node ? &t->scores[low] : NULL;
+}
 
 #endif

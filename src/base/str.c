@@ -85,6 +85,56 @@ char *pd_str_dup(struct pd_str s)
     return z;
 }
 
+#define DISTANCE_MAX 48
+
+static size_t least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Optimal string alignment. */
+size_t pd_str_distance(struct pd_str a, struct pd_str b)
+{
+    size_t rows[3][DISTANCE_MAX + 1], *two = rows[0], *one = rows[1], *now = rows[2], *spare;
+
+    if (a.len > DISTANCE_MAX || b.len > DISTANCE_MAX)
+        return SIZE_MAX;
+    for (size_t j = 0; j <= b.len; j++)
+        one[j] = two[j] = j;
+    for (size_t i = 1; i <= a.len; i++) {
+        now[0] = i;
+        for (size_t j = 1; j <= b.len; j++) {
+            bool same = (a.ptr[i - 1] | 0x20) == (b.ptr[j - 1] | 0x20);
+
+            now[j] = least(least(one[j], now[j - 1]) + 1, one[j - 1] + !same);
+            if (i > 1 && j > 1 && a.ptr[i - 1] == b.ptr[j - 2] && a.ptr[i - 2] == b.ptr[j - 1])
+                now[j] = least(now[j], two[j - 2] + 1);
+        }
+        spare = two;
+        two = one;
+        one = now;
+        now = spare;
+    }
+    return one[b.len];
+}
+
+const char *pd_str_nearest(struct pd_str s, const char *const *words)
+{
+    const char *best = NULL;
+    size_t fewest = s.len / 3 + 2;
+
+    for (; *words; words++) {
+        struct pd_str word = pd_str_of(*words);
+        size_t n = pd_str_distance(s, word);
+
+        if (n < fewest && n < word.len) {
+            fewest = n;
+            best = *words;
+        }
+    }
+    return best;
+}
+
 /* How long the sequence is that this byte starts; 0 when no sequence starts with it. */
 static size_t utf8_sequence_len(uint8_t lead)
 {
@@ -97,31 +147,6 @@ static size_t utf8_sequence_len(uint8_t lead)
     if (lead < 0xF0)
         return 3;
     return lead < 0xF5 ? 4 : 0; /* F5 and up lie behind U+10FFFF */
-}
-
-#define DISTANCE_MAX 64
-
-size_t pd_str_distance(struct pd_str a, struct pd_str b)
-{
-    size_t row[DISTANCE_MAX + 1]; /* row[j]: from the first i of a to the first j of b */
-
-    if (a.len > DISTANCE_MAX || b.len > DISTANCE_MAX)
-        return SIZE_MAX;
-    for (size_t j = 0; j <= b.len; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= a.len; i++) {
-        size_t before = row[0]; /* of i - 1 and j - 1 */
-
-        row[0] = i;
-        for (size_t j = 1; j <= b.len; j++) {
-            size_t replaced = before + (a.ptr[i - 1] != b.ptr[j - 1]);
-            size_t less = row[j] < row[j - 1] ? row[j] + 1 : row[j - 1] + 1;
-
-            before = row[j];
-            row[j] = replaced < less ? replaced : less;
-        }
-    }
-    return row[b.len];
 }
 
 size_t pd_utf8_len(struct pd_str s)

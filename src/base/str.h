@@ -30,10 +30,11 @@ ptrdiff_t pd_str_find(struct pd_str hay, struct pd_str needle);  /* first offset
 ptrdiff_t pd_str_rfind(struct pd_str hay, struct pd_str needle); /* last offset, or -1 */
 struct pd_str pd_str_sub(struct pd_str s, size_t from, size_t to); /* clamped to s */
 char *pd_str_dup(struct pd_str s);                                 /* malloc'ed C string or NULL */
-/* How many bytes must be put in, left out or replaced to make b of a; SIZE_MAX when one of them is
- * longer than a name (64). For "is it …?". */
+/* How many letters must be changed, left out, added or swapped with their neighbour to make b of a,
+ * without regard to case; SIZE_MAX when one of them is longer than a name (48). */
 size_t pd_str_distance(struct pd_str a, struct pd_str b);
-
+/* The word that `s` was probably meant to be (words end with NULL). NULL: none is near. */
+const char *pd_str_nearest(struct pd_str s, const char *const *words);
 /* Length of the UTF-8 sequence (RFC 3629) that s begins with; 0 when there is none. */
 size_t pd_utf8_len(struct pd_str s);
 bool pd_utf8_valid(struct pd_str s);

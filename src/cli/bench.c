@@ -35,6 +35,7 @@ struct prompt {
 struct point {
     const struct prompt *prompt;   /* NULL: prefill */
     uint32_t n_branches, n_tokens; /* evaluated by each branch, or by the prefill */
+    bool together;                 /* the branches are workers that see one another */
     uint64_t kv_bytes;
     struct series tokens_s;
     double roofline; /* tokens/s */
@@ -46,7 +47,7 @@ struct bench {
     uint64_t n_threads, n_rounds, n_gen;
     const char *model_name, *kv_type, *perplexity;
     uint64_t ctx; /* of --perplexity */
-    struct cli_numbers prefill, branches, prompts;
+    struct cli_numbers prefill, branches, workers, prompts;
     struct eng *eng;
     struct eng_model *model;
     const struct eng_model_info *info;
@@ -192,7 +193,8 @@ static int make_prompts(struct bench *b, struct pd_err *err)
     int rc = 0;
 
     b->prompt = calloc(b->prompts.n + 1, sizeof(*b->prompt));
-    b->points = calloc(b->prefill.n + b->prompts.n * b->branches.n + 1, sizeof(*b->points));
+    b->points = calloc(b->prefill.n + b->prompts.n * (b->branches.n + b->workers.n) + 1,
+                       sizeof(*b->points));
     if (!b->prompt || !b->points)
         return cli_no_memory(err);
     for (size_t i = 0; i < b->prefill.n; i++)
@@ -209,6 +211,11 @@ static int make_prompts(struct bench *b, struct pd_err *err)
             b->points[b->n_points++] = (struct point){.prompt = p,
                                                       .n_branches = (uint32_t)b->branches.v[k],
                                                       .n_tokens = (uint32_t)b->n_gen};
+        for (size_t k = 0; k < b->workers.n; k++)
+            b->points[b->n_points++] = (struct point){.prompt = p,
+                                                      .n_branches = (uint32_t)b->workers.v[k],
+                                                      .n_tokens = (uint32_t)b->n_gen,
+                                                      .together = true};
     }
     return rc;
 }
@@ -229,11 +236,37 @@ static int measure_prefill(struct bench *b, struct point *p, struct pd_err *err)
     return 0;
 }
 
+/* Contexts of workers that see the prompt and then the others; a single one goes on in a fork of
+ * the prompt. Each has a token to evaluate. */
+static int make_workers(struct bench *b, const struct point *p, struct eng_req *reqs,
+                        struct pd_err *err)
+{
+    struct eng_ctx *sees[ENG_MAX_BLOCKS] = {p->prompt->ctx};
+    int rc = 0;
+
+    for (uint32_t i = 0; i < p->n_branches && rc == 0; i++) {
+        rc = p->n_branches == 1 ? eng_ctx_fork(p->prompt->ctx, &reqs[i].ctx, err)
+                                : eng_ctx_new(b->eng, b->model, &reqs[i].ctx, err);
+        if (rc == 0)
+            rc = eng_ctx_append(reqs[i].ctx, b->ids, 1, err);
+    }
+    for (uint32_t i = 0; i < p->n_branches && p->n_branches > 1 && rc == 0; i++) {
+        size_t n = 1;
+
+        for (uint32_t k = 0; k < p->n_branches; k++)
+            if (k != i)
+                sees[n++] = reqs[k].ctx;
+        rc = eng_ctx_view(reqs[i].ctx, sees, n, err);
+    }
+    return rc;
+}
+
 /* Each branch draws one token more than it evaluates: the first comes from the prompt's logits. */
 static int measure_decode(struct bench *b, struct point *p, struct pd_err *err)
 {
     struct eng_req *reqs = calloc(p->n_branches, sizeof(*reqs));
     struct eng_req **list = calloc(p->n_branches, sizeof(*list));
+    struct eng_race race = {.m = p->n_branches};
     uint64_t before = kv_used(b);
     int64_t t0;
     int rc = reqs && list ? 0 : cli_no_memory(err);
@@ -242,11 +275,15 @@ static int measure_decode(struct bench *b, struct point *p, struct pd_err *err)
         reqs[i] = (struct eng_req){.op = ENG_GENERATE,
                                    .sampling = {.temperature = 1, .top_p = 1},
                                    .key = i + 1,
-                                   .max_tokens = p->n_tokens + 1,
+                                   .max_tokens = p->n_tokens + !p->together,
+                                   .race = p->together ? &race : NULL,
                                    .ignore_end = true};
         list[i] = &reqs[i];
-        rc = eng_ctx_fork(p->prompt->ctx, &reqs[i].ctx, err);
+        if (!p->together)
+            rc = eng_ctx_fork(p->prompt->ctx, &reqs[i].ctx, err);
     }
+    if (p->together && rc == 0)
+        rc = make_workers(b, p, reqs, err);
     if (rc == 0) {
         t0 = pd_clock_now_ns();
         rc = eng_run(b->eng, list, p->n_branches, err);
@@ -326,7 +363,8 @@ static void set_roofline(const struct bench *b, struct point *p)
     double heads = p->prompt ? rows : 1; /* rows that need logits */
     /* positions: that a step attends to, all rows together, and whose K and V it reads */
     double own = (n + 1) / 2, before = p->prompt ? p->prompt->n_tokens : 0;
-    double attended = rows * (before + own), read = p->prompt ? before + rows * own : n;
+    double attended = rows * (before + (p->together ? rows : 1) * own),
+           read = p->prompt ? before + rows * own : n;
     double qk = (double)m->n_layer * m->n_head * m->head_dim;
     double kv_bytes = (double)eng_kv_token_bytes(b->eng, m);
     double bytes, i8, f32, memory_s, compute_s;
@@ -374,6 +412,11 @@ static void print_spread(const char *label, const struct series *s, double unit,
            x.max / unit);
 }
 
+static const char *what(const struct point *p)
+{
+    return p->together ? "workers" : p->prompt ? "decode" : "prefill";
+}
+
 static void show_text(const struct bench *b)
 {
     const struct eng_model_info *m = b->info;
@@ -399,19 +442,20 @@ static void show_text(const struct bench *b)
            (double)b->resident_bytes / 1e6, (double)b->load_peak_bytes / 1e6);
     if (b->prompts.n > 0)
         print_spread("fork", &b->fork_ns, 1, "ns");
-    printf("\n%17s %6s %6s %10s %9s %9s %7s %9s  %-7s %9s\n", "branches", "prompt", "tokens",
-           "tokens/s", "least", "most", "share", "roofline", "limit", "KV");
+    printf("\n%15s %6s %6s %7s %9s %7s %7s %7s %8s  %-7s %9s\n", "branches", "prompt", "tokens",
+           "ms/step", "tokens/s", "least", "most", "share", "roofline", "limit", "KV");
     for (size_t i = 0; i < b->n_points; i++) {
         const struct point *p = &b->points[i];
         struct spread x = spread(&p->tokens_s);
-        char prompt[16] = "-";
+        char prompt[16] = "-", step[16] = "-";
 
-        if (p->prompt)
+        if (p->prompt) {
             snprintf(prompt, sizeof(prompt), "%u", p->prompt->n_tokens);
-        printf("%-8s %8u %6s %6u %10.1f %9.1f %9.1f %5.1f %% %9.0f  %-7s %6.1f MB\n",
-               p->prompt ? "decode" : "prefill", p->n_branches, prompt, p->n_tokens, x.median,
-               x.min, x.max, 100 * x.median / p->roofline, p->roofline, p->limit,
-               (double)p->kv_bytes / 1e6);
+            snprintf(step, sizeof(step), "%.2f", 1e3 * p->n_branches / x.median);
+        }
+        printf("%-7s %7u %6s %6u %7s %9.1f %7.1f %7.1f %5.1f %% %8.0f  %-7s %6.1f MB\n", what(p),
+               p->n_branches, prompt, p->n_tokens, step, x.median, x.min, x.max,
+               100 * x.median / p->roofline, p->roofline, p->limit, (double)p->kv_bytes / 1e6);
     }
 }
 
@@ -444,7 +488,7 @@ static void points_json(struct pd_jw *w, const struct bench *b)
         const struct point *p = &b->points[i];
 
         pd_jw_object(w);
-        put_text(w, "what", p->prompt ? "decode" : "prefill");
+        put_text(w, "what", what(p));
         put_uint(w, "branches", p->n_branches);
         put_uint(w, "prompt", p->prompt ? p->prompt->n_tokens : 0);
         put_uint(w, "tokens", p->n_tokens);
@@ -588,6 +632,8 @@ int cli_bench(struct cli *cli, int argc, char **argv, struct pd_err *err)
          1u << 24, false, false},
         {"branches", 0, CLI_NUMBERS, &b->branches, "N,…", "branches that decode together", 1, 4096,
          false, false},
+        {"workers", 0, CLI_NUMBERS, &b->workers, "N,…",
+         "workers that decode together and see one another", 1, ENG_MAX_BLOCKS, false, false},
         {"prompt", 0, CLI_NUMBERS, &b->prompts, "N,…", "lengths of the prompt they share", 1,
          1u << 24, false, false},
         {"gen", 0, CLI_NUMBER, &b->n_gen, "N", "tokens that each branch evaluates", 1, 1u << 24,

@@ -28,12 +28,14 @@ struct cli { /* one run of the program */
     bool host_given;  /* on the command line, not by PONDER_HOST */
     bool remote;      /* set by verbs that can talk to a daemon */
     bool no_settings; /* set by verbs that read the configuration themselves */
+    bool completing;  /* the words are of a line that is being typed, see complete.c */
 };
 
 /* A verb returns its exit code, or a negative pd_code with err filled: main prints and maps it. */
 typedef int cli_verb_fn(struct cli *cli, int argc, char **argv, struct pd_err *err);
-cli_verb_fn cli_solve, cli_replay, cli_trace, cli_model, cli_bench, cli_config, cli_tokenize,
-    cli_detokenize, cli_doctor, cli_engine, cli_job, cli_mcp, cli_serve;
+cli_verb_fn cli_solve, cli_run, cli_runs, cli_report, cli_replay, cli_trace, cli_model, cli_bench,
+    cli_config, cli_tokenize, cli_detokenize, cli_completion, cli_doctor, cli_engine, cli_job,
+    cli_mcp, cli_serve, cli_top;
 
 /* ---- options.c: one table row is parser, PONDER_* variable and help ------------------------- */
 
@@ -101,11 +103,25 @@ int cli_list_split(struct cli_list *list, const char *what, const char *value, s
 /* The files, with the variables over them. */
 int cli_settings(const struct cli *cli, struct settings **out, struct pd_err *err);
 
+int cli_set_value(struct cli_option *o, const char *value, struct pd_err *err);
+
+/* ---- complete.c --------------------------------------------------------------------------------
+ */
+
+/* Prints what argv's last word may become: an option of all, an option's argument, or an operand as
+ * the synopsis has it. With synopsis NULL the words are those before a verb, and what is returned
+ * is the index of the first that is no option; argc: the last word was one. */
+int cli_complete(struct cli *cli, int argc, char **argv, struct cli_option *all,
+                 const char *synopsis);
+/* Prints the verb if it begins with word. */
+void cli_complete_verb(const char *word, const char *name, const char *summary);
+
 /* ---- ui.c --------------------------------------------------------------------------------------
  */
 
 int cli_exit_code(int code); /* of a negative pd_code */
 bool cli_fancy(FILE *f);     /* a terminal, and NO_COLOR is unset */
+bool cli_speaks_utf8(void);  /* by its locale */
 const char *cli_bold(FILE *f), *cli_dim(FILE *f), *cli_plain(FILE *f); /* "" when not fancy */
 /* Text from models and files: control characters and bad UTF-8 are escaped; newlines are kept with
  * `indent` blanks behind them, or shown as \n when indent is negative. */
@@ -121,10 +137,14 @@ void cli_print_bytes(struct pd_str s); /* exact, unless stdout is a terminal */
  */
 int cli_input(const char *operand, const char *file, struct pd_buf *out, struct pd_err *err);
 
-/* ---- run.c: a job under SIGINT and SIGTERM, with progress --------------------------------------
+/* ---- progress.c: a job under SIGINT and SIGTERM, with progress
+ * --------------------------------------
  */
 
 void cli_block_signals(void); /* before the first thread starts */
+int cli_signal_pending(void); /* a blocked one that has come since, or 0 */
+void cli_wipe_line(void);     /* of progress, on a terminal */
+const char *cli_grouped(unsigned long long n, char text[32]); /* 12,345 */
 /* Returns the job's code; *out_signal is what cancelled it, or 0. */
 int cli_run_job(const struct cli *cli, struct app_job *job, const struct pd_result **out_result,
                 int *out_signal, struct pd_err *err);

@@ -258,50 +258,41 @@ int client_call(struct client *c, const char *method, const char *path, const st
 
 struct stream {
     struct client *c;
-    struct pd_buf line, data, error;
-    char id[CLIENT_ID_MAX], type[64];
-    char last[CLIENT_ID_MAX]; /* the id of the last event that was handed on */
-    int (*each)(void *user, const struct client_event *e);
+    struct net_sse sse;
+    struct pd_buf other;       /* an answer that is no stream */
+    char last[NET_SSE_ID_MAX]; /* the id of the last event that was handed on */
+    int (*each)(void *user, const struct net_sse_event *e);
     void *user;
-    int rc;     /* of each */
+    int rc;     /* of reading */
     unsigned n; /* events since the connection was made */
 };
 
-static void end_event(struct stream *s)
+static int each_of_stream(void *user, const struct net_sse_event *e)
 {
-    const struct client_event e = {s->id, s->type, pd_buf_str(&s->data)};
+    struct stream *s = user;
 
-    if (s->data.len) {
-        s->rc = s->each(s->user, &e);
-        s->n++;
-        memcpy(s->last, s->id, sizeof s->last);
-    }
-    pd_buf_clear(&s->data);
-    s->type[0] = '\0';
+    s->n++;
+    memcpy(s->last, s->sse.id, sizeof s->last);
+    return s->each(s->user, e);
 }
 
-/* One line without its end. */
-static void take_line(struct stream *s, struct pd_str line)
+static void stream_init(struct stream *s, struct client *c, size_t max_bytes,
+                        int (*each)(void *user, const struct net_sse_event *e), void *user)
 {
-    ptrdiff_t colon = pd_str_find(line, PD_STR(":"));
-    struct pd_str field = pd_str_sub(line, 0, colon < 0 ? line.len : (size_t)colon);
-    struct pd_str value = pd_str_sub(line, field.len + 1, line.len);
+    *s = (struct stream){.c = c, .other = PD_BUF_INIT(REPLY_MAX), .each = each, .user = user};
+    net_sse_init(&s->sse, max_bytes, each_of_stream, s);
+}
 
-    if (line.len == 0) {
-        end_event(s);
-        return;
-    }
-    if (pd_str_starts(value, PD_STR(" ")))
-        value = pd_str_sub(value, 1, value.len);
-    if (pd_str_eq(field, PD_STR("id"))) {
-        snprintf(s->id, sizeof s->id, "%.*s", (int)value.len, value.ptr);
-    } else if (pd_str_eq(field, PD_STR("event"))) {
-        snprintf(s->type, sizeof s->type, "%.*s", (int)value.len, value.ptr);
-    } else if (pd_str_eq(field, PD_STR("data"))) {
-        if (s->data.len)
-            pd_buf_addc(&s->data, '\n');
-        pd_buf_adds(&s->data, value);
-    } /* else a comment, or a field of a later day */
+static void stream_done(struct stream *s)
+{
+    net_sse_done(&s->sse);
+    pd_buf_done(&s->other);
+}
+
+/* What each has returned, or why the reading has ended. */
+static int stream_rc(const struct stream *s, struct pd_err *err)
+{
+    return s->rc == PD_ELIMIT ? pd_fail(err, s->rc, "an event is too large to be held") : s->rc;
 }
 
 static size_t to_stream(char *bytes, size_t one, size_t n, void *user)
@@ -311,18 +302,9 @@ static size_t to_stream(char *bytes, size_t one, size_t n, void *user)
 
     curl_easy_getinfo(s->c->curl, CURLINFO_RESPONSE_CODE, &status);
     if (status != 200)
-        return to_buf(bytes, one, n, &s->error);
-    for (size_t i = 0; i < one * n && s->rc == 0; i++) {
-        if (bytes[i] != '\n') {
-            pd_buf_addc(&s->line, bytes[i]);
-            continue;
-        }
-        if (s->line.len && s->line.data[s->line.len - 1] == '\r')
-            s->line.len--;
-        take_line(s, pd_buf_str(&s->line));
-        pd_buf_clear(&s->line);
-    }
-    return s->rc == 0 && pd_buf_rc(&s->line) == 0 && pd_buf_rc(&s->data) == 0 ? one * n : 0;
+        return to_buf(bytes, one, n, &s->other);
+    s->rc = net_sse_add(&s->sse, (struct pd_str){bytes, one * n});
+    return s->rc == 0 ? one * n : 0;
 }
 
 static size_t to_either(char *bytes, size_t one, size_t n, void *user)
@@ -332,43 +314,36 @@ static size_t to_either(char *bytes, size_t one, size_t n, void *user)
 
     curl_easy_getinfo(s->c->curl, CURLINFO_CONTENT_TYPE, &type);
     return type && strncmp(type, "text/event-stream", 17) == 0 ? to_stream(bytes, one, n, s)
-                                                               : to_buf(bytes, one, n, &s->data);
+                                                               : to_buf(bytes, one, n, &s->other);
 }
 
 int client_post(struct client *c, const char *path, struct pd_str body, const char *header,
-                int (*each)(void *user, const struct client_event *e), void *user, long *out_status,
-                struct pd_err *err)
+                int (*each)(void *user, const struct net_sse_event *e), void *user,
+                long *out_status, struct pd_err *err)
 {
-    struct stream s = {.c = c,
-                       .line = PD_BUF_INIT(LINE_BYTES),
-                       .data = PD_BUF_INIT(REPLY_MAX),
-                       .error = PD_BUF_INIT(1u << 20),
-                       .each = each,
-                       .user = user};
+    struct stream s;
     struct transfer t;
     long status = 0;
     CURLcode code;
     int rc = prepare(c, &t, "POST", path, &body, header, err);
 
+    stream_init(&s, c, REPLY_MAX, each, user);
     if (rc == 0) {
         curl_easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, to_either);
         curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, &s);
         code = curl_easy_perform(c->curl);
         curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &status);
         if (code != CURLE_OK)
-            rc = s.rc ? s.rc : transfer_error(c, code, err);
+            rc = s.rc ? stream_rc(&s, err) : transfer_error(c, code, err);
         else if (status < 200 || status > 299)
-            rc = reply_error(status, pd_buf_str(&s.data), err);
-        else
-            end_event(&s); /* what was not closed by an empty line: the body */
-        rc = rc < 0 ? rc : s.rc;
+            rc = reply_error(status, pd_buf_str(&s.other), err);
+        else if (s.other.len)
+            rc = each(user, &(struct net_sse_event){"", "", pd_buf_str(&s.other)});
     }
     if (out_status)
         *out_status = status;
     finish(&t);
-    pd_buf_done(&s.line);
-    pd_buf_done(&s.data);
-    pd_buf_done(&s.error);
+    stream_done(&s);
     return rc;
 }
 
@@ -382,15 +357,14 @@ const char *client_reply_header(const struct client *c, const char *name)
 static CURLcode follow(struct stream *s, const char *path, long *out_status, int *out_rc,
                        struct pd_err *err)
 {
-    char header[64];
+    char header[NET_SSE_ID_MAX + 16];
     struct transfer t;
     CURLcode code = CURLE_OK;
 
     snprintf(header, sizeof header, "Last-Event-ID: %s", s->last);
     s->n = 0;
-    pd_buf_clear(&s->line);
-    pd_buf_clear(&s->data);
-    pd_buf_clear(&s->error);
+    net_sse_restart(&s->sse);
+    pd_buf_clear(&s->other);
     *out_rc = prepare(s->c, &t, "GET", path, NULL, s->last[0] ? header : NULL, err);
     if (*out_rc == 0) {
         curl_easy_setopt(s->c->curl, CURLOPT_WRITEFUNCTION, to_stream);
@@ -405,39 +379,33 @@ static CURLcode follow(struct stream *s, const char *path, long *out_status, int
 }
 
 int client_events(struct client *c, const char *path,
-                  int (*each)(void *user, const struct client_event *e), void *user,
+                  int (*each)(void *user, const struct net_sse_event *e), void *user,
                   struct pd_err *err)
 {
     const struct timespec nap = {0, RETRY_NS};
-    struct stream s = {.c = c,
-                       .line = PD_BUF_INIT(LINE_BYTES),
-                       .data = PD_BUF_INIT(LINE_BYTES),
-                       .error = PD_BUF_INIT(1u << 20),
-                       .each = each,
-                       .user = user};
+    struct stream s;
     unsigned failed = 0;
     bool seen = false; /* it has answered once: what breaks now is worth another try */
     int rc;
 
+    stream_init(&s, c, LINE_BYTES, each, user);
     for (;;) {
         long status = 0;
         CURLcode code = follow(&s, path, &status, &rc, err);
 
         if (rc < 0)
             break;
-        rc = s.rc;
+        rc = stream_rc(&s, err);
         if (rc != 0)
             break;
         if (code == CURLE_OK && status != 200) {
-            rc = reply_error(status, pd_buf_str(&s.error), err);
+            rc = reply_error(status, pd_buf_str(&s.other), err);
             if (rc != PD_EBUSY || !seen)
                 break;
         } else if (code == CURLE_OK) {
             break;
         } else {
-            rc = pd_buf_rc(&s.line) < 0 || pd_buf_rc(&s.data) < 0
-                     ? pd_fail(err, PD_ELIMIT, "an event is too large to be held")
-                     : transfer_error(c, code, err);
+            rc = transfer_error(c, code, err);
             seen = seen || status == 200;
             if (rc != PD_EREMOTE || !seen)
                 break;
@@ -447,8 +415,6 @@ int client_events(struct client *c, const char *path,
             break;
         nanosleep(&nap, NULL);
     }
-    pd_buf_done(&s.line);
-    pd_buf_done(&s.data);
-    pd_buf_done(&s.error);
+    stream_done(&s);
     return rc;
 }

@@ -12,6 +12,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "net/sse.h"
 
 struct client;
 
@@ -29,24 +30,19 @@ void client_deadline(struct client *c, int64_t deadline_ns);
 int client_call(struct client *c, const char *method, const char *path, const struct pd_str *body,
                 const char *header, struct pd_buf *out, struct pd_err *err);
 
-/* As client_call, for an answer that may come as an event stream too: each is called for every event,
- * or once with the whole body. *out_status may be NULL. Not repeated when the connection breaks. */
-struct client_event;
+/* As client_call, for an answer that may come as an event stream too: each is called for every
+ * event, or once with the whole body. *out_status may be NULL. Not repeated when the connection
+ * breaks. */
 int client_post(struct client *c, const char *path, struct pd_str body, const char *header,
-                int (*each)(void *user, const struct client_event *e), void *user,
+                int (*each)(void *user, const struct net_sse_event *e), void *user,
                 long *out_status, struct pd_err *err);
 /* A header of the last answer, "" when it had none. Until the next call. */
 const char *client_reply_header(const struct client *c, const char *name);
 
 /* Follows a stream of events from its beginning, and again from the last one when the connection
  * breaks, until the daemon ends it or each returns something else than 0, which is returned. */
-#define CLIENT_ID_MAX 32 /* of an event, with the NUL */
-struct client_event {
-    const char *id, *type; /* "" when not sent */
-    struct pd_str data;
-};
 int client_events(struct client *c, const char *path,
-                  int (*each)(void *user, const struct client_event *e), void *user,
+                  int (*each)(void *user, const struct net_sse_event *e), void *user,
                   struct pd_err *err);
 
 #endif

@@ -21,9 +21,8 @@ struct job {
 };
 
 static const struct cli_usage usage_text = {
-    "job submit [QUESTION] | ls | show ID | watch ID | wait ID | cancel ID | pause ID | resume ID "
-    "| "
-    "rm ID",
+    "job submit [QUESTION] | ls | show ID | watch ID | wait ID | cancel ID | pause ID | "
+    "resume ID | rm ID",
     "Jobs of a running daemon: submit one (a question, or the body of POST /v1/jobs with -f), list "
     "and show them, follow one's events or wait for its end, steer and remove them.",
 };
@@ -224,7 +223,7 @@ static int show(const struct cli *cli, struct client *c, const char *id, struct 
 
 /* ---- watch, wait ----------------------------------------------------------------------------- */
 
-static void show_event(const struct client_event *e)
+static void show_event(const struct net_sse_event *e)
 {
     static const char *const texts[] = {"text", "reason", "answer", "error", "stopped_by"};
     struct pd_json *data = NULL;
@@ -249,7 +248,7 @@ static void show_event(const struct client_event *e)
     putchar('\n');
 }
 
-static int each_event(void *user, const struct client_event *e)
+static int each_event(void *user, const struct net_sse_event *e)
 {
     const struct cli *cli = user;
     bool is_object = e->data.len > 1 && e->data.ptr[0] == '{';
@@ -378,8 +377,8 @@ int cli_job(struct cli *cli, int argc, char **argv, struct pd_err *err)
          "submit: the same key and body give the same job", 0, 0, false, false},
         {"model", 'm', CLI_TEXT, &o.model, "MODEL", "submit: NAME or NAME@STRATEGY (tiny-base)", 0,
          0, false, false},
-        {"strategy", 's', CLI_TEXT, &o.strategy, "NAME", "submit: how to search (best_of_n)", 0, 0,
-         false, false},
+        {"strategy", 's', CLI_TEXT, &o.strategy, "STRATEGY", "submit: how to search (best_of_n)", 0,
+         0, false, false},
         {"option", 'o', CLI_LIST, &o.options, "KEY=VALUE",
          "submit: option of the strategy (repeatable)", 0, 0, false, false},
         {"scorer", 0, CLI_TEXT, &o.scorer, "MODEL", "submit: reward model", 0, 0, false, false},

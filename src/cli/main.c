@@ -12,10 +12,14 @@ static const struct {
     const char *summary;
 } verbs[] = {
     {"solve", cli_solve, "answer one question by search"},
+    {"run", cli_run, "run an experiment: a recipe's strategies on its problems"},
+    {"runs", cli_runs, "list, show, compare and remove experiments"},
+    {"report", cli_report, "show what runs came to: tables, charts, HTML"},
     {"serve", cli_serve, "run the daemon: jobs over a local socket"},
     {"replay", cli_replay, "run a stored job again from its record, or against it"},
     {"mcp", cli_mcp, "Model Context Protocol on standard input and output, by a daemon"},
     {"job", cli_job, "submit jobs to a daemon, follow and steer them"},
+    {"top", cli_top, "watch what a daemon is doing"},
     {"trace", cli_trace, "list, show, export and check what jobs did"},
     {"model", cli_model, "list and show models"},
     {"engine", cli_engine, "list engines elsewhere, and ask them what they have"},
@@ -24,6 +28,7 @@ static const struct {
     {"tokenize", cli_tokenize, "text to token ids"},
     {"detokenize", cli_detokenize, "token ids to text"},
     {"doctor", cli_doctor, "check this machine and installation"},
+    {"completion", cli_completion, "completion of these words in bash, zsh or fish"},
 };
 #define N_VERBS (sizeof(verbs) / sizeof(verbs[0]))
 
@@ -40,10 +45,21 @@ static void help(void)
 
 static int run(struct cli *cli, int argc, char **argv, struct pd_err *err)
 {
-    int at = cli_global_options(cli, argc, argv, err);
+    int at;
 
+    cli->completing = argc > 2 && strcmp(argv[1], "__complete") == 0;
+    if (cli->completing) {
+        argc--;
+        argv++;
+    }
+    at = cli_global_options(cli, argc, argv, err);
     if (at < 0)
         return at;
+    if (cli->completing && at == argc - 1)
+        for (size_t i = 0; i < N_VERBS; i++)
+            cli_complete_verb(argv[at], verbs[i].name, verbs[i].summary);
+    if (cli->completing && at >= argc - 1)
+        return CLI_EXIT_OK;
     if (cli->version) {
         puts("ponder " PONDER_VERSION);
         return CLI_EXIT_OK;

@@ -41,7 +41,7 @@ struct call {
     char *line;
 };
 
-static int put_line(void *user, const struct client_event *e)
+static int put_line(void *user, const struct net_sse_event *e)
 {
     struct bridge *b = user;
     struct pd_str text = pd_str_trim(e->data);
@@ -60,7 +60,7 @@ static int put_line(void *user, const struct client_event *e)
 static void put_error(struct bridge *b, const struct pd_json *id, const char *message)
 {
     struct pd_buf text = PD_BUF_INIT(8192);
-    struct client_event e = {"", "", {NULL, 0}};
+    struct net_sse_event e = {"", "", {NULL, 0}};
     struct pd_jw w;
 
     if (!id)
@@ -98,7 +98,7 @@ static void pass_on(struct bridge *b, const char *line)
         static const char parse[] = "{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":-32700,"
                                     "\"message\":\"this line is "
                                     "not a JSON message\"}}";
-        const struct client_event e = {"", "", {parse, sizeof parse - 1}};
+        const struct net_sse_event e = {"", "", {parse, sizeof parse - 1}};
 
         put_line(b, &e);
         return;

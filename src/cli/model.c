@@ -14,8 +14,9 @@ struct model {
 };
 
 static const struct cli_usage usage_text = {
-    "model ls | show MODEL | add FILE | verify [NAME…] | alias NAME MODEL | rm NAME | load NAME | "
-    "unload NAME",
+    "model ls | show MODEL | add FILE | verify [MODEL…] | alias NAME MODEL | rm MODEL | load MODEL "
+    "| "
+    "unload MODEL",
     "Lists models, shows one or any GGUF file, or what memory it takes; checks and adds a file to "
     "your\nown, hashes them again, gives another name to one, removes one. load and unload move "
     "one "

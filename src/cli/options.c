@@ -277,8 +277,8 @@ static int check_globals(const struct cli *cli, struct pd_err *err)
         return 0;
     if (cli->host_given && !cli->remote)
         return pd_fail(err, PD_EINVAL,
-                       "--host: %s works on the files of this machine; solve, job and mcp talk "
-                       "to a daemon",
+                       "--host: %s works on the files of this machine; solve, job, top and mcp "
+                       "talk to a daemon",
                        cli->verb);
     return 0;
 }
@@ -307,6 +307,11 @@ static int variables(struct cli_option *table, struct pd_err *err)
     return rc;
 }
 
+int cli_set_value(struct cli_option *o, const char *value, struct pd_err *err)
+{
+    return set_value(o, o->name, value, err);
+}
+
 int cli_global_options(struct cli *cli, int argc, char **argv, struct pd_err *err)
 {
     struct cli_option globals[N_GLOBALS + 1];
@@ -314,6 +319,8 @@ int cli_global_options(struct cli *cli, int argc, char **argv, struct pd_err *er
 
     global_table(cli, globals);
     rc = variables(globals, err);
+    if (rc == 0 && cli->completing)
+        return cli_complete(cli, argc, argv, globals, NULL);
     if (rc == 0)
         rc = parse(cli, argc, argv, globals, true, err);
     cli->host_given = globals[GLOBAL_HOST].given;
@@ -336,6 +343,11 @@ int cli_options(struct cli *cli, int argc, char **argv, struct cli_option *table
         return rc;
     memcpy(all, table, n * sizeof(all[0]));
     global_table(cli, all + n);
+    if (cli->completing) {
+        cli_complete(cli, argc, argv, all, usage->synopsis);
+        cli->help = true; /* the verb has nothing more to do */
+        return 0;
+    }
     rc = parse(cli, argc, argv, all, false, err);
     cli->host_given = cli->host_given || all[n + GLOBAL_HOST].given;
     if (rc == 0)

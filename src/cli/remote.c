@@ -97,6 +97,7 @@ int cli_request_body(const struct app_request *r, int64_t priority, struct pd_bu
     pd_jw_object(&w);
     text_member(&w, "model", r->model);
     put_messages(&w, r);
+    app_form_json(r->form, &w);
     pd_jw_key(&w, "ponder");
     pd_jw_object(&w);
     text_member(&w, "strategy", r->strategy);
@@ -175,9 +176,9 @@ static int get(struct client *c, const char *id, const char *what, struct pd_jso
 
 #define SAYS_PAUSED 1 /* of a callback; it may have been resumed since */
 
-static int until_paused(void *user, const struct client_event *e)
+static int until_paused(void *user, const struct net_sse_event *e)
 {
-    snprintf(user, CLIENT_ID_MAX, "%s", e->id);
+    snprintf(user, NET_SSE_ID_MAX, "%s", e->id);
     return strcmp(e->type, "job.paused") == 0 ? SAYS_PAUSED : 0;
 }
 
@@ -198,7 +199,7 @@ static int check_paused(struct client *c, const char *id, struct pd_err *err)
 
 int cli_follow(struct client *c, const char *id, struct pd_err *err)
 {
-    char last[CLIENT_ID_MAX] = "0", more[64];
+    char last[NET_SSE_ID_MAX] = "0", more[64];
     char *path;
     int rc;
 
@@ -379,7 +380,7 @@ static int show_result(struct cli *cli, struct client *c, const char *id,
                                    .tree = strcmp(show, "tree") == 0,
                                    .steps = strcmp(show, "answer") != 0};
     struct pd_buf body = PD_BUF_INIT(REPLY_MAX);
-    int rc = get(c, id, "/result", &shown->result, &body, err);
+    int rc = get(c, id, "/answer", &shown->result, &body, err);
 
     if (rc == 0)
         rc = read_result(shown, id, err);

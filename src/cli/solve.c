@@ -10,7 +10,7 @@
 
 struct solve {
     const char *file, *problem, *model, *draft, *chat_template, *kv_type, *strategy, *scorer,
-        *wrap_up, *system, *show, *expect, *data_dir, *resume;
+        *wrap_up, *system, *schema, *grammar, *constrain_after, *show, *expect, *data_dir, *resume;
     struct cli_list options;
     uint64_t budget_tokens, budget_nodes, budget_samples, seed, repeat, threads, prefill_chunk,
         memory_limit;
@@ -18,6 +18,8 @@ struct solve {
     bool usage, no_trace, strategies, no_daemon;
     /* of a bundled problem */
     char *question, *answer, *truth;
+    struct pd_form form;
+    struct pd_buf form_text;
     struct pd_buf text;
 };
 
@@ -107,6 +109,35 @@ static int find_question(struct solve *o, const struct cli_option *table, const 
     return 0;
 }
 
+/* The form that the answer is to have. */
+static int find_form(struct solve *o, struct pd_err *err)
+{
+    const char *file = o->schema ? o->schema : o->grammar;
+    struct pd_json *json = NULL;
+    int rc;
+
+    if (o->schema && o->grammar)
+        return pd_fail(err, PD_EINVAL, "--schema and --grammar exclude each other");
+    if (!file)
+        return o->constrain_after
+                   ? pd_fail(err, PD_EINVAL, "--constrain-after needs --schema or --grammar")
+                   : 0;
+    o->form_text = PD_BUF_INIT(ENG_GRAMMAR_MAX_BYTES);
+    rc = pd_read_file(file, &o->form_text, err);
+    if (rc == 0 && o->schema && (rc = pd_json_parse(pd_buf_str(&o->form_text), &json, err)) < 0)
+        pd_err_context(err, "in '%s'", file);
+    pd_json_free(json);
+    if (rc < 0)
+        return rc;
+    if (!pd_utf8_valid(pd_buf_str(&o->form_text)) ||
+        memchr(pd_buf_str(&o->form_text).ptr, '\0', o->form_text.len))
+        return pd_fail(err, PD_EFORMAT, "'%s' is not valid UTF-8 text", file);
+    o->form = (struct pd_form){.schema = o->schema != NULL,
+                               .text = pd_buf_str(&o->form_text).ptr,
+                               .after = o->constrain_after};
+    return 0;
+}
+
 static struct app_request request_of(const struct solve *o)
 {
     return (struct app_request){
@@ -130,6 +161,7 @@ static struct app_request request_of(const struct solve *o)
                    .nodes = o->budget_nodes,
                    .wrap_up = o->wrap_up},
         .budget_samples = o->budget_samples,
+        .form = o->form.text ? &o->form : NULL,
     };
 }
 
@@ -333,16 +365,16 @@ int cli_solve(struct cli *cli, int argc, char **argv, struct pd_err *err)
     struct cli_option table[] = {
         {"file", 'f', CLI_TEXT, &o.file, "FILE",
          "read the question from FILE (- is standard input)", 0, 0, true, false},
-        {"problem", 'p', CLI_TEXT, &o.problem, "ID", "a bundled problem, such as dev-0002", 0, 0,
-         true, false},
+        {"problem", 'p', CLI_TEXT, &o.problem, "PROBLEM", "a bundled problem, such as dev-0002", 0,
+         0, true, false},
         {"model", 'm', CLI_TEXT, &o.model, "MODEL[@PROFILE]",
          "name or GGUF file (tiny-base), and a profile of the configuration", 0, 0, true, false},
         {"chat-template", 0, CLI_TEXT, &o.chat_template, "NAME|FILE",
          "of the prompt, in place of the model's (none: the question as it is)", 0, 0, true, false},
         {"kv-type", 0, CLI_CHOICE, &o.kv_type, "f32|f16|q8_0",
          "how the KV cache keeps numbers (f16); other types give other results", 0, 0, true, false},
-        {"strategy", 's', CLI_TEXT, &o.strategy, "NAME", "how to search (best_of_n)", 0, 0, true,
-         false},
+        {"strategy", 's', CLI_TEXT, &o.strategy, "STRATEGY", "how to search (best_of_n)", 0, 0,
+         true, false},
         {"option", 'o', CLI_LIST, &o.options, "KEY=VALUE", "option of the strategy (repeatable)", 0,
          0, true, false},
         {"scorer", 0, CLI_TEXT, &o.scorer, "MODEL",
@@ -364,6 +396,12 @@ int cli_solve(struct cli *cli, int argc, char **argv, struct pd_err *err)
         {"repeat", 0, CLI_NUMBER, &o.repeat, "N", "which repetition under this seed (0)", 0,
          UINT32_MAX, true, false},
         {"system", 0, CLI_TEXT, &o.system, "TEXT", "system message", 0, 0, true, false},
+        {"schema", 0, CLI_TEXT, &o.schema, "FILE", "the answer fits this JSON Schema", 0, 0, true,
+         false},
+        {"grammar", 0, CLI_TEXT, &o.grammar, "FILE", "the answer fits this grammar (GBNF)", 0, 0,
+         true, false},
+        {"constrain-after", 0, CLI_TEXT, &o.constrain_after, "TEXT",
+         "free text comes first, up to TEXT (</think>, if the model thinks)", 0, 0, true, false},
         {"expect", 0, CLI_TEXT, &o.expect, "ANSWER", "exit 1 when the answer differs", 0, 0, true,
          false},
         {"no-trace", 0, CLI_FLAG, &o.no_trace, NULL, "record nothing", 0, 0, true, false},
@@ -407,6 +445,8 @@ int cli_solve(struct cli *cli, int argc, char **argv, struct pd_err *err)
         rc = pd_fail(err, PD_EINVAL, "--resume takes no question: the job has its own");
     if (rc == 0 && !o.resume)
         rc = find_question(&o, table, n > 0 ? argv[1] : NULL, err);
+    if (rc == 0 && !o.resume)
+        rc = find_form(&o, err);
     if (rc == 0)
         rc = cli->host && !o.no_daemon ? solve_remote(cli, &o, table, err) : solve(cli, &o, err);
 out:
@@ -415,5 +455,6 @@ out:
     free(o.answer);
     free(o.truth);
     pd_buf_done(&o.text);
+    pd_buf_done(&o.form_text);
     return rc;
 }

@@ -178,7 +178,7 @@ static void print_text(const struct cli *cli, struct pd_str text)
 int cli_detokenize(struct cli *cli, int argc, char **argv, struct pd_err *err)
 {
     static const struct cli_usage usage_text = {
-        "detokenize [ID…] [options]",
+        "detokenize [TOKEN…] [options]",
         "The exact bytes of token ids: of the arguments, of -f FILE or of standard input.",
     };
     struct tokenize o = {0};

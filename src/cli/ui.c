@@ -1,5 +1,7 @@
 #include "cli/cli.h"
 
+#include <langinfo.h>
+#include <locale.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -14,6 +16,7 @@ int cli_exit_code(int code)
         return 2;
     case PD_EFORMAT:
     case PD_ENOENT:
+    case PD_ECOMPLEX:
         return 3;
     case PD_EBUSY:
     case PD_EREMOTE:
@@ -55,6 +58,12 @@ const char *cli_dim(FILE *f)
 const char *cli_plain(FILE *f)
 {
     return cli_fancy(f) ? "\033[0m" : "";
+}
+
+bool cli_speaks_utf8(void)
+{
+    setlocale(LC_CTYPE, "");
+    return strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
 }
 
 /* Bytes of the valid UTF-8 character at s, 0 when there is none. */

@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "base/chat.h"
 #include "base/err.h"
+#include "core/form.h"
 
 struct pd_gctx; /* a token sequence with whatever cache the engine keeps for it */
 
@@ -58,6 +59,8 @@ struct pd_lane {
     struct pd_str before;          /* the end of the line's text, as long as they are at least */
     const int32_t *seen;           /* the line's tokens, where there are penalties */
     uint32_t n_seen;
+    const struct pd_form *form; /* NULL: none; its `after` says it all, and it outlives the lane */
+    struct pd_str written;      /* with a form: the line's text so far */
     uint32_t race_m; /* 0: no race; else all lanes of the submit race, first m win (logical time) */
     const uint32_t *at; /* READ: absolute positions after which logits of labels are read */
     uint32_t n_at;
@@ -96,6 +99,8 @@ struct pd_generator_ops {
     int (*detokenize)(struct pd_generator *g, const int32_t *ids, size_t n, struct pd_buf *out,
                       struct pd_err *err);
     int32_t (*find_token)(struct pd_generator *g, const char *text); /* -1: none */
+    /* The tokens that begin or end a text: how many; *out lives as long as g. */
+    size_t (*bounds)(struct pd_generator *g, const int32_t **out);
     uint32_t (*n_ctx)(struct pd_generator *g);
     int (*ctx_new)(struct pd_generator *g, struct pd_gctx **out, struct pd_err *err);
     void (*ctx_free)(struct pd_generator *g, struct pd_gctx *c);
@@ -104,6 +109,14 @@ struct pd_generator_ops {
     int (*ctx_append)(struct pd_generator *g, struct pd_gctx *c, const int32_t *ids, size_t n,
                       struct pd_err *err);
     int (*ctx_rollback)(struct pd_generator *g, struct pd_gctx *c, size_t n, struct pd_err *err);
+    /* What c sees before its own tokens, from now on: the evaluated ones of n others, which are
+     * borrowed until it sees something else (n 0: nothing). They are at rest while lanes run on c,
+     * or lanes of the same race: these evaluate one token each a step, prefills too. */
+    int (*ctx_view)(struct pd_generator *g, struct pd_gctx *c, struct pd_gctx *const *blocks,
+                    size_t n, struct pd_err *err);
+    /* The first n tokens of `from` go behind those of `to`, which are evaluated, as they are. */
+    int (*ctx_move)(struct pd_generator *g, struct pd_gctx *to, struct pd_gctx *from, size_t n,
+                    struct pd_err *err);
     size_t (*ctx_n_tokens)(struct pd_generator *g, const struct pd_gctx *c);
     size_t (*ctx_n_cached)(struct pd_generator *g, const struct pd_gctx *c);
     int (*submit)(struct pd_generator *g, struct pd_lane *const *lanes, size_t n,

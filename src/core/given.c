@@ -61,6 +61,59 @@ int search_force(struct search *s, struct node *parent, struct pd_str text, stru
     return search_node_give(s, parent, text, false, out, err);
 }
 
+int search_block(struct search *s, struct node *parent, struct pd_str text, bool aside,
+                 struct node **out, struct pd_err *err)
+{
+    int rc;
+
+    if (s->job->form)
+        return pd_fail(
+            err, PD_EINVAL,
+            "lines that are written together cannot have a form (a schema or a grammar): "
+            "take another strategy");
+    rc = search_node_give(s, parent, text, aside, out, err);
+    if (rc == 0) {
+        (*out)->block = *out;
+        (*out)->apart = (*out)->apart || aside;
+    }
+    return rc;
+}
+
+int search_node_give_block(struct search *s, struct node *parent, const struct node *end,
+                           struct node **out, struct pd_err *err)
+{
+    struct node *n = search_node_new(s, parent);
+    const struct node **part = search_alloc(s, (end->depth + 1) * sizeof(struct node *));
+    struct pd_buf text = PD_BUF_INIT(1 << 24);
+    size_t n_parts = 0, count = 0;
+    int32_t *ids;
+    int rc;
+
+    for (part[n_parts++] = end; part[n_parts - 1] != end->block; n_parts++)
+        part[n_parts] = part[n_parts - 1]->parent;
+    for (size_t i = 0; i < n_parts; i++)
+        count += part[i]->n_tokens;
+    ids = search_alloc(s, count * sizeof *ids);
+    count = 0;
+    for (size_t i = n_parts; i-- > 0;) {
+        if (part[i]->n_tokens)
+            memcpy(ids + count, part[i]->tokens, part[i]->n_tokens * sizeof *ids);
+        count += part[i]->n_tokens;
+        pd_buf_adds(&text, part[i]->text);
+        n->joined_tokens += part[i]->logprobs ? part[i]->n_tokens : 0;
+    }
+    count -= strcmp(end->finish, "eos") == 0;
+    n->block = NULL;
+    search_node_adopt(parent);
+    *out = n;
+    rc = stored(s, n, err);
+    if (rc == 0)
+        rc = pd_buf_rc(&text) < 0 ? pd_fail(err, PD_ENOMEM, "out of memory for a node")
+                                  : made(s, n, "forced", pd_buf_str(&text), ids, count, err);
+    pd_buf_done(&text);
+    return rc < 0 ? rc : 0;
+}
+
 /* How many of n's tokens lie before byte `end` of its text, and the byte where they end. */
 static int tokens_before(struct search *s, const struct node *n, size_t end, uint32_t *out_n,
                          size_t *out_byte, struct pd_err *err)

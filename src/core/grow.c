@@ -13,6 +13,10 @@
 #include "core/search_int.h"
 #include "core/steps.h"
 
+#define NEVER_BIAS   (-1e9F) /* on a logit */
+#define FORM_KEY_MAX ((size_t)1 << 20)
+#define PROMPT_END   8 /* tokens at the end of a prompt that may open a thought */
+
 static const char *writer(const struct search *s)
 {
     return s->role == ROLE_DRAFT ? s->job->draft : s->job->model;
@@ -35,6 +39,11 @@ int search_node_ctx(struct search *s, struct node *n, struct pd_err *err)
 
     if (*ctx)
         return 0;
+    if (s->put_off && s->role == ROLE_BASE) {
+        rc = search_catch_up(s, err);
+        if (rc < 0 || *ctx)
+            return rc;
+    }
     if (n->prompt) {
         rc = g->ops->ctx_new(g, ctx, err);
     } else {
@@ -100,12 +109,15 @@ static void tell(struct search *s, struct node *n, struct pd_str text, struct pd
 static void live_sprout(struct search *s, const struct pd_lane *lane)
 {
     struct sprout *sp = lane->user;
-    uint32_t n = search_ops(s)->progress(search_gen(s), lane);
+    uint32_t n;
     struct pd_piece p = {.tokens = lane->tokens,
                          .logprobs = lane->logprobs,
                          .top_ids = lane->top_ids,
                          .top_logprobs = lane->top_logprobs};
 
+    if (!sp) /* evaluated beside others */
+        return;
+    n = search_ops(s)->progress(search_gen(s), lane);
     if (n < sp->n_heard + 2 || search_ops(s)->detokenize(search_gen(s), lane->tokens + sp->n_heard,
                                                          n - 1 - sp->n_heard, &sp->heard, NULL) < 0)
         return;
@@ -116,14 +128,15 @@ static void live_sprout(struct search *s, const struct pd_lane *lane)
 /* Text, status and answer of a node whose tokens and finish are known. */
 int search_node_settle(struct search *s, struct node *n, struct pd_err *err)
 {
-    struct pd_buf key = PD_BUF_INIT(4096);
+    struct pd_buf key = PD_BUF_INIT(s->job->form ? FORM_KEY_MAX : 4096);
 
     n->path_tokens = (n->parent ? n->parent->path_tokens : 0) + (n->logprobs ? n->n_tokens : 0);
     if (n->logprobs)
         s->spent += n->n_tokens;
     n->step = n->prompt ? 0 : n->parent->step + 1;
-    if (!n->apart)
-        pd_answer_key(pd_answer_extract(search_line(s, n)), &key);
+    /* a text that is to have a form has it when it has ended */
+    if (!n->apart && (!s->job->form || n->status == NODE_FINISHED))
+        pd_form_key(s->job->form, pd_form_answer(s->job->form, search_line(s, n)), &key);
     n->answer_key = key.len ? pd_arena_dup(s->arena, pd_buf_str(&key)) : "";
     pd_buf_done(&key);
     if (s->job->listener && !n->prompt)
@@ -361,16 +374,23 @@ static int budget_stop(struct search *s, uint64_t left, int n, struct pd_err *er
 /* How children are made. */
 struct grow_how {
     enum search_until until;
-    int race_m;  /* 0: no race */
-    bool aside;  /* beside the tree: not counted as the parent's child */
-    bool greedy; /* arg-max, whatever the job's temperature is */
-    bool draft;  /* by the draft model */
-    int within;  /* most tokens of a child that stays open when it reaches them; 0: the job's */
+    int race_m;               /* 0: no race */
+    bool aside;               /* beside the tree: not counted as the parent's child */
+    bool greedy;              /* arg-max, whatever the job's temperature is */
+    bool draft;               /* by the draft model */
+    bool together;            /* ends of blocks, which see each other; a race to one */
+    const char *const *never; /* see search_together */
+    int within; /* most tokens of a child that stays open when it reaches them; 0: the job's */
 };
 
 static const char *stop_text(enum search_until until)
 {
-    return until == UNTIL_STEP ? PD_STEP_DELIMITER : until == UNTIL_THOUGHT ? PD_THINK_END : NULL;
+    static const char *const texts[] = {[UNTIL_STEP] = PD_STEP_DELIMITER,
+                                        [UNTIL_THOUGHT] = PD_THINK_END,
+                                        [UNTIL_BRACE] = "}",
+                                        [UNTIL_END] = NULL};
+
+    return texts[until];
 }
 
 /* What the tree goes on from is part of it. */
@@ -445,6 +465,13 @@ static bool line_is_full(const struct search *s, const struct node *n)
     return count >= search_ops(s)->n_ctx(search_gen(s));
 }
 
+/* The same of the end of a block and what it sees, which grows by a token each as well. */
+static bool view_is_full(const struct search *s, const struct node *n)
+{
+    return search_view_tokens(n) + (size_t)n->block->view.n + 1 >=
+           search_ops(s)->n_ctx(search_gen(s));
+}
+
 /* Tokens of the line that ends in n. */
 static const int32_t *line_tokens(struct search *s, const struct node *n, uint32_t *out_n)
 {
@@ -459,6 +486,45 @@ static const int32_t *line_tokens(struct search *s, const struct node *n, uint32
         if (n->n_tokens)
             memcpy(ids + (count -= n->n_tokens), n->tokens, n->n_tokens * sizeof *ids);
     return ids;
+}
+
+/* Whether the prompt has opened a thought (1), or has one that is closed already (-1). */
+static int prompt_thought(struct search *s)
+{
+    const struct node *root = s->nodes[0];
+    struct pd_buf b = PD_BUF_INIT(1 << 16);
+    uint32_t n = root->n_tokens < PROMPT_END ? root->n_tokens : PROMPT_END;
+    struct pd_str text;
+    int is = 0;
+
+    if (search_ops(s)->detokenize(search_gen(s), root->tokens + root->n_tokens - n, n, &b, NULL) ==
+        0) {
+        text = pd_str_trim(pd_buf_str(&b));
+        is = pd_str_ends(text, PD_STR(PD_THINK))       ? 1
+             : pd_str_ends(text, PD_STR(PD_THINK_END)) ? -1
+                                                       : 0;
+    }
+    pd_buf_done(&b);
+    return is;
+}
+
+const struct pd_form *search_form(struct search *s)
+{
+    struct pd_form *f = &s->form;
+    int thought;
+
+    if (f->text)
+        return f;
+    *f = *s->job->form;
+    if (f->after)
+        return f;
+    thought = prompt_thought(s);
+    /* a model that has a token for it may open a thought itself */
+    if (thought == 0 && search_ops(s)->find_token(search_gen(s), PD_THINK) >= 0)
+        f->begin = PD_THINK;
+    if (thought > 0 || f->begin)
+        f->after = PD_THINK_END;
+    return f;
 }
 
 /* What a request says of its answer, on the lane behind n: where it stops, and what it is to say.
@@ -477,6 +543,120 @@ static void shape(struct search *s, const struct node *n, struct pd_sampling *sa
     lane->line_stops = job->stops;
     if (job->stops)
         lane->before = search_stop_before(s, n);
+    if (job->form) {
+        lane->form = search_form(s);
+        lane->written = search_line(s, n);
+    }
+}
+
+/* What is not to be drawn, besides what the request says. */
+static void forbid(struct search *s, const char *const *never, struct pd_sampling *sampling)
+{
+    const struct pd_generator_ops *ops = search_ops(s);
+    const int32_t *bounds;
+    size_t n = 0, n_bounds = ops->bounds(search_gen(s), &bounds);
+    struct pd_bias *all;
+
+    while (never[n])
+        n++;
+    all = search_alloc(s, (sampling->n_bias + n_bounds + n) * sizeof *all);
+    if (sampling->n_bias)
+        memcpy(all, sampling->bias, sampling->n_bias * sizeof *all);
+    for (size_t i = 0; i < n_bounds; i++)
+        all[sampling->n_bias++] = (struct pd_bias){bounds[i], NEVER_BIAS};
+    for (size_t i = 0; i < n; i++) {
+        int32_t id = ops->find_token(search_gen(s), never[i]);
+
+        if (id >= 0)
+            all[sampling->n_bias++] = (struct pd_bias){id, NEVER_BIAS};
+    }
+    sampling->bias = all;
+}
+
+/* The lane of a sprout behind p; not its context. */
+static void prepare(struct search *s, struct sprout *sp, const struct node *p,
+                    const struct grow_how *how)
+{
+    const struct pd_common *c = &s->job->common;
+
+    sp->sampling = (struct pd_sampling){.temperature = how->greedy ? 0 : s->temperature,
+                                        .top_k = c->top_k,
+                                        .top_p = c->top_p,
+                                        .min_p = c->min_p,
+                                        .n_top = (uint32_t)c->top_logprobs};
+    sp->heard = PD_BUF_INIT(1 << 24);
+    sp->lane = (struct pd_lane){.op = PD_LANE_GENERATE,
+                                .sampling = &sp->sampling,
+                                .key = sp->node->key,
+                                .max_tokens = sp->cap,
+                                .stop = stop_text(sp->until),
+                                .race_m = (uint32_t)how->race_m,
+                                .user = sp};
+    if (!p->apart)
+        shape(s, p, &sp->sampling, &sp->lane);
+    if (how->never)
+        forbid(s, how->never, &sp->sampling);
+}
+
+/* A lane of a round that is done again has ended: the same as it did. */
+static int each_again(struct search *s, struct pd_lane *lane, struct pd_err *err)
+{
+    const struct sprout *sp = lane->user;
+    int rc = search_lane_ended(s, search_gen(s), lane, sp ? "generate" : "prefill", writer(s), err);
+
+    if (rc == 0 && sp && lane->end != PD_END_CANCEL &&
+        (lane->n_tokens != sp->node->n_tokens ||
+         memcmp(lane->tokens, sp->node->tokens, lane->n_tokens * sizeof *lane->tokens) != 0))
+        rc = pd_fail(err, PD_EDIFFER, "node %" PRIu32 " comes out differently when drawn again",
+                     sp->node->id);
+    search_ops(s)->release(search_gen(s), lane);
+    return rc;
+}
+
+static int each_of_round(struct search *s, struct pd_lane *lane, struct pd_err *err)
+{
+    return lane->user ? each_sprout(s, lane, err) : each_prefill(s, lane, err);
+}
+
+int search_run_round(struct search *s, struct search_round *r, struct pd_err *err)
+{
+    struct pd_lane **lanes;
+    size_t n;
+    int rc = search_round_begin(s, r, &lanes, &n, err);
+
+    if (rc == 0)
+        rc = search_run_lanes(s, search_gen(s), lanes, n, true,
+                              r->again ? each_again : each_of_round, r->again ? NULL : live_sprout,
+                              err);
+    return rc < 0 ? rc : search_round_end(s, r, err);
+}
+
+/* The lanes go on at once, now, or when what was drawn is known and a context is wanted. */
+static int make_round(struct search *s, struct pd_lane **lanes, size_t n, bool again,
+                      struct pd_err *err)
+{
+    struct search_round *r = search_alloc(s, sizeof *r);
+    int rc;
+
+    *r = (struct search_round){.n = (int)n,
+                               .lanes = lanes,
+                               .from = search_array(s, (int)n),
+                               .view = search_alloc(s, n * sizeof *r->view),
+                               .to = search_array(s, (int)n),
+                               .again = again};
+    for (size_t i = 0; i < n; i++) {
+        const struct sprout *sp = lanes[i]->user;
+
+        r->to[i] = sp->node;
+        r->from[i] = sp->node->parent;
+        r->view[i] = r->from[i]->block->view;
+    }
+    if (again) {
+        search_put_off(s, r);
+        return 0;
+    }
+    rc = search_catch_up(s, err);
+    return rc < 0 ? rc : search_run_round(s, r, err);
 }
 
 static int make_children(struct search *s, struct node *const *parents, int n,
@@ -526,6 +706,10 @@ static int make_children(struct search *s, struct node *const *parents, int n,
             rc = search_node_serve(s, sp->node, r, err);
             if (rc < 0)
                 return rc;
+            if (how->together && job->mode == PD_JOB_RUN && sp->cap && !view_is_full(s, p)) {
+                prepare(s, sp, p, how);
+                lanes[n_lanes++] = &sp->lane;
+            }
             continue;
         }
         if (job->mode == PD_JOB_RECORDED)
@@ -535,31 +719,19 @@ static int make_children(struct search *s, struct node *const *parents, int n,
             sp->cap = r->n_tokens; /* cut by the clock then: cut at the same token now */
             sp->why = "seconds";
         }
-        if (line_is_full(s, p)) {
+        if (how->together ? view_is_full(s, p) : line_is_full(s, p)) {
             sp->cap = 0;
             sp->why = "context";
         }
-        rc = sp->cap ? search_node_ctx(s, p, err) : settle_empty(s, sp, err);
+        rc = !sp->cap ? settle_empty(s, sp, err) : !how->together ? search_node_ctx(s, p, err) : 0;
         if (rc < 0)
             return rc;
         if (!sp->cap)
             continue;
-        sp->sampling = (struct pd_sampling){.temperature = how->greedy ? 0 : s->temperature,
-                                            .top_k = job->common.top_k,
-                                            .top_p = job->common.top_p,
-                                            .min_p = job->common.min_p,
-                                            .n_top = (uint32_t)job->common.top_logprobs};
-        sp->heard = PD_BUF_INIT(1 << 24);
-        sp->lane = (struct pd_lane){.op = PD_LANE_GENERATE,
-                                    .sampling = &sp->sampling,
-                                    .key = sp->node->key,
-                                    .max_tokens = sp->cap,
-                                    .stop = stop_text(sp->until),
-                                    .race_m = (uint32_t)how->race_m,
-                                    .user = sp};
-        if (!p->apart)
-            shape(s, p, &sp->sampling, &sp->lane);
+        prepare(s, sp, p, how);
         lanes[n_lanes++] = &sp->lane;
+        if (how->together)
+            continue;
         /* a parent of several children, or with more than its last token to evaluate, is
          * evaluated once: these children and later ones start from its logits */
         pending = search_ops(s)->ctx_n_tokens(search_gen(s), p->ctx[s->role]) -
@@ -572,16 +744,18 @@ static int make_children(struct search *s, struct node *const *parents, int n,
         }
         p->n_sprouts = 0; /* once a call */
     }
+    if (how->together && n_lanes)
+        rc = make_round(s, lanes, n_lanes, all_stored && job->mode == PD_JOB_RUN, err);
     if (n_pres)
         rc = search_run_lanes(s, search_gen(s), pres, n_pres, true, each_prefill, NULL, err);
-    for (size_t i = 0; i < n_lanes && rc == 0; i++) {
+    for (size_t i = 0; i < n_lanes && !how->together && rc == 0; i++) {
         struct sprout *sp = lanes[i]->user;
 
         rc = search_ops(s)->ctx_fork(search_gen(s), sp->node->parent->ctx[s->role],
                                      &sp->node->ctx[s->role], err);
         sp->lane.ctx = sp->node->ctx[s->role];
     }
-    if (n_lanes && rc == 0)
+    if (n_lanes && !how->together && rc == 0)
         rc =
             search_run_lanes(s, search_gen(s), lanes, n_lanes, true, each_sprout, live_sprout, err);
     for (int i = 0; i < n; i++)
@@ -688,6 +862,24 @@ int search_draft(struct search *s, struct node *const *nodes, int n, enum search
     int rc = check_count(n, err);
 
     return rc < 0 ? rc : grow(s, nodes, n, &how, out, err);
+}
+
+int search_together(struct search *s, struct node **nodes, int n, int max_tokens,
+                    const char *const *never, struct pd_err *err)
+{
+    const struct grow_how how = {.until = UNTIL_STEP,
+                                 .race_m = n > 1,
+                                 .together = n > 1 || nodes[0]->block,
+                                 .within = max_tokens,
+                                 .never = never};
+    int rc = check_count(n, err);
+
+    for (int i = 0; i < n && rc == 0; i++)
+        if (how.together && !nodes[i]->block)
+            rc = pd_fail(err, PD_EINVAL, "node %" PRIu32 " is not of a block", nodes[i]->id);
+    if (rc == 0 && max_tokens < 1)
+        rc = pd_fail(err, PD_EINVAL, "cannot make nodes of %d tokens", max_tokens);
+    return rc < 0 ? rc : grow(s, nodes, n, &how, nodes, err);
 }
 
 int search_rollout(struct search *s, struct node *const *nodes, int n, int steps, struct node **out,

@@ -123,6 +123,26 @@ static struct node *best_open(const struct search *s)
     return best;
 }
 
+/* The words that make a line come to its answer. A form that has begun would not take them, and one
+ * that has not needs its beginning. */
+static int force_wrap_up(struct search *s, struct node *open, struct node **out, struct pd_err *err)
+{
+    const struct pd_form *form = s->job->form ? search_form(s) : NULL;
+    struct pd_buf text = PD_BUF_INIT(1 << 16);
+    int rc;
+
+    *out = open;
+    if (form && !pd_form_is_ahead(form, search_line(s, open)))
+        return 0;
+    pd_buf_addz(&text, s->job->budget.wrap_up);
+    if (form)
+        pd_buf_printf(&text, "\n%s\n", form->after);
+    rc = pd_buf_rc(&text) < 0 ? pd_fail(err, PD_ENOMEM, "out of memory for a wrap-up")
+                              : search_force(s, open, pd_buf_str(&text), out, err);
+    pd_buf_done(&text);
+    return rc;
+}
+
 /* Finished lanes with an answer; else wrap up the best open one; else nothing.
  */
 static int ending_rule(struct search *s, struct pd_err *err)
@@ -140,7 +160,7 @@ static int ending_rule(struct search *s, struct pd_err *err)
     open = best_open(s);
     if (!open)
         return 0;
-    rc = search_force(s, open, pd_str_of(s->job->budget.wrap_up), &forced, err);
+    rc = force_wrap_up(s, open, &forced, err);
     if (rc == 0)
         rc = search_wrap(s, forced, s->job->budget.wrap_reserve, &last, err);
     if (rc == 0 && search_key(last)[0])
@@ -235,6 +255,8 @@ void pd_job_record(const struct pd_job *j, const char *status, struct pd_job_rec
 {
     *out = (struct pd_job_rec){.id = j->id,
                                .problem_key = j->problem_key,
+                               .run_id = j->run_id,
+                               .variant = j->variant,
                                .repeat = j->repeat,
                                .strategy = j->strategy->name,
                                .options = j->options,
@@ -266,8 +288,8 @@ static int finish(struct search *s, struct pd_result *r, int rc, struct pd_err *
 {
     struct pd_job_rec *rec = &r->trace.job;
     struct node *a = s->answer, *shown;
-    struct pd_buf key = PD_BUF_INIT(4096);
-    uint32_t line = a ? a->path_tokens : 0;
+    struct pd_buf key = PD_BUF_INIT(1 << 20);
+    uint32_t line = a ? a->path_tokens + a->joined_tokens : 0;
     const char *stop_as;
     bool rests;
     int rc2;
@@ -281,7 +303,7 @@ static int finish(struct search *s, struct pd_result *r, int rc, struct pd_err *
                                        : "no_candidates";
     r->cut = s->cut;
     if (rc == 0 && a) {
-        struct pd_str text = pd_answer_extract(search_line(s, a));
+        struct pd_str text = pd_form_answer(s->job->form, search_line(s, a));
 
         r->answer = pd_arena_dup(s->arena, text);
         r->key = search_key(a);
@@ -293,9 +315,12 @@ static int finish(struct search *s, struct pd_result *r, int rc, struct pd_err *
         rc2 = fill_steps(s, r, shown, err);
         rc = rc < 0 ? rc : rc2;
     }
-    if (s->job->expect && rc == 0) {
-        pd_answer_key(pd_str_of(s->job->expect), &key);
+    if (s->job->expect && rc == 0 && s->job->form) {
+        pd_form_key(s->job->form, pd_str_of(s->job->expect), &key);
         r->correct = r->key && pd_str_eq(pd_buf_str(&key), pd_str_of(r->key));
+    } else if (s->job->expect && rc == 0) {
+        r->correct =
+            r->answer && pd_grade(s->job->grade, pd_str_of(r->answer), pd_str_of(s->job->expect));
     }
     pd_buf_done(&key);
     r->usage = s->usage;
@@ -375,6 +400,8 @@ int pd_job_run(struct pd_job *job, struct pd_result *r, struct pd_err *err)
     rc = finish(s, r, rc, err);
     for (uint32_t i = 0; i < s->n_nodes; i++)
         search_node_drop_ctx(s, s->nodes[i]);
+    for (uint32_t i = 0; i < s->n_nodes; i++)
+        search_block_drop(s, s->nodes[i]);
     if (s->scorer_open && job->verifier->close)
         job->verifier->close(&s->scorer);
     if (sink) {

@@ -7,6 +7,7 @@
 #include "base/arena.h"
 #include "base/record.h"
 #include "core/generator.h"
+#include "core/grade.h"
 #include "core/strategy.h"
 #include "core/verifier.h"
 
@@ -91,6 +92,7 @@ struct pd_listener {
 struct pd_job {
     /* in */
     const char *id, *problem_key;
+    const char *run_id, *variant;  /* of an experiment; NULL: none */
     const char *question, *system; /* what keys, verifiers and strategies know of the prompt */
     const struct pd_chat *chat;    /* the prompt; NULL: system and question alone */
     uint32_t repeat;
@@ -103,6 +105,9 @@ struct pd_job {
     const char *const *stops;
     const struct pd_bias *logit_bias;
     size_t n_logit_bias;
+    /* What such a line must say, or NULL. Without `after` what stands in <think>…</think> is free,
+     * where the prompt or the line opens it, and all else is not. */
+    const struct pd_form *form;
     struct pd_budget budget;
     uint32_t max_prompt_tokens;            /* 0: what the model's context holds */
     const struct pd_verifier *verifier;    /* NULL: none */
@@ -120,6 +125,7 @@ struct pd_job {
     const struct pd_trace *stored;
     enum pd_job_mode mode;
     const char *expect;                 /* a known answer to grade against, or NULL */
+    enum pd_grade grade;                /* how */
     const struct pd_listener *listener; /* NULL: nobody listens */
     atomic_bool cancel;                 /* set by anyone */
     /* The status that cancelling leaves: "paused" and "queued" jobs are to go on later; NULL:

@@ -67,17 +67,14 @@ const char *search_key(const struct node *n)
     return n->answer_key ? n->answer_key : "";
 }
 
-double search_value(const struct node *n, enum search_aggregate how)
+double pd_aggregate(const double *rewards, size_t n, enum search_aggregate how)
 {
-    double v;
+    double v = rewards[0];
 
-    if (!search_scored(n))
-        return -1;
     if (how == AGGREGATE_LAST)
-        return n->values[n->n_values - 1];
-    v = n->values[0];
-    for (size_t i = 1; i < n->n_values; i++) {
-        double r = n->values[i];
+        return rewards[n - 1];
+    for (size_t i = 1; i < n; i++) {
+        double r = rewards[i];
 
         if (how == AGGREGATE_MIN)
             v = r < v ? r : v;
@@ -86,7 +83,12 @@ double search_value(const struct node *n, enum search_aggregate how)
         else
             v += r;
     }
-    return how == AGGREGATE_MEAN ? v / (double)n->n_values : v;
+    return how == AGGREGATE_MEAN ? v / (double)n : v;
+}
+
+double search_value(const struct node *n, enum search_aggregate how)
+{
+    return search_scored(n) ? pd_aggregate(n->values, n->n_values, how) : -1;
 }
 
 const char *search_status_name(enum node_status st)
@@ -141,6 +143,8 @@ struct node *search_node_new(struct search *s, struct node *parent)
         n->depth = parent->depth + 1;
         n->path_tokens = parent->path_tokens;
         n->apart = parent->apart;
+        n->block = parent->block;
+        n->joined_tokens = parent->joined_tokens;
         /* lane i from the prompt has path (i); child 0 goes on with its parent's key, child j > 0
          * is new */
         n->key = parent->prompt ? search_subkey(parent->key, 0, j)
@@ -214,6 +218,15 @@ const struct pd_score_rec *search_stored_score(const struct search *s, uint32_t 
                : NULL;
 }
 
+int search_close(struct search *s, struct node *n, struct pd_err *err)
+{
+    if (n->status != NODE_OPEN)
+        return 0;
+    n->status = NODE_FINISHED;
+    search_node_drop_ctx(s, n);
+    return s->job->mode == PD_JOB_RUN ? search_node_record(s, n, err) : 0;
+}
+
 void search_prune(struct search *s, struct node *n, const char *why)
 {
     if (n->status == NODE_PRUNED || n->status == NODE_FAILED)
@@ -221,6 +234,7 @@ void search_prune(struct search *s, struct node *n, const char *why)
     n->status = NODE_PRUNED;
     n->prune_reason = why;
     search_node_drop_ctx(s, n);
+    search_block_drop(s, n);
     if (s->job->mode == PD_JOB_RUN)
         search_node_record(
             s, n,

@@ -9,6 +9,8 @@ static void put(const struct pd_param *p, void *values, double v)
         memcpy(at, &v, sizeof v);
     else if (p->type == PD_PARAM_BOOL)
         memcpy(at, &(bool){v != 0}, sizeof(bool));
+    else if (p->type == PD_PARAM_TEXT)
+        *at = '\0';
     else
         memcpy(at, &(int){(int)v}, sizeof(int));
 }
@@ -79,6 +81,13 @@ int pd_params_set(const struct pd_param *table, void *values, struct pd_str key,
                            (int)value.len, value.ptr);
         put(p, values, b);
         return 0;
+    case PD_PARAM_TEXT:
+        if ((double)value.len > p->max || memchr(value.ptr, '\0', value.len))
+            return pd_fail(err, PD_EINVAL, "%s: expected a text of at most %.0f bytes", p->name,
+                           p->max);
+        memcpy((char *)values + p->offset, value.ptr, value.len);
+        ((char *)values + p->offset)[value.len] = '\0';
+        return 0;
     default:
         for (int k = 0; (c = choice(p->choices, k)).len; k++)
             if (pd_str_eq(c, value)) {
@@ -93,10 +102,12 @@ int pd_params_set(const struct pd_param *table, void *values, struct pd_str key,
 void pd_params_json(const struct pd_param *table, const void *values, struct pd_jw *w)
 {
     for (const struct pd_param *p = table; p && p->name; p++) {
-        double v = get(p, values);
+        double v = p->type == PD_PARAM_TEXT ? 0 : get(p, values);
 
         pd_jw_key(w, p->name);
-        if (p->type == PD_PARAM_DOUBLE)
+        if (p->type == PD_PARAM_TEXT)
+            pd_jw_strz(w, (const char *)values + p->offset);
+        else if (p->type == PD_PARAM_DOUBLE)
             pd_jw_double(w, v);
         else if (p->type == PD_PARAM_BOOL)
             pd_jw_bool(w, v != 0);
@@ -117,6 +128,9 @@ void pd_params_help(const struct pd_param *table, struct pd_buf *out)
                           p->choices);
         else if (p->type == PD_PARAM_BOOL)
             pd_buf_printf(out, "    %s=%s  %s\n", p->name, p->def != 0 ? "true" : "false", p->help);
+        else if (p->type == PD_PARAM_TEXT)
+            pd_buf_printf(out, "    %s=  %s (a text of at most %.0f bytes)\n", p->name, p->help,
+                          p->max);
         else if (p->type == PD_PARAM_INT)
             pd_buf_printf(out, "    %s=%.0f  %s (%.0f to %.0f)\n", p->name, p->def, p->help, p->min,
                           p->max);

@@ -8,12 +8,19 @@
 #include "base/err.h"
 #include "base/json.h"
 
-enum pd_param_type { PD_PARAM_END, PD_PARAM_INT, PD_PARAM_DOUBLE, PD_PARAM_BOOL, PD_PARAM_CHOICE };
+enum pd_param_type {
+    PD_PARAM_END,
+    PD_PARAM_INT,
+    PD_PARAM_DOUBLE,
+    PD_PARAM_BOOL,
+    PD_PARAM_CHOICE,
+    PD_PARAM_TEXT
+};
 
 struct pd_param {
     const char *name;
     enum pd_param_type type;
-    size_t offset; /* int, double, bool, int */
+    size_t offset; /* int, double, bool, int, char [max + 1] */
     double def, min, max;
     const char *choices; /* CHOICE: "a|b|c", the value is the index */
     const char *help;
@@ -34,6 +41,11 @@ struct pd_param {
 #define PD_CHOICE(S, f, def, choices, help)                                                        \
     {                                                                                              \
 #f, PD_PARAM_CHOICE, offsetof(struct S, f), def, 0, 0, choices, help                       \
+    }
+/* f is an array of char, "" by default. */
+#define PD_TEXT(S, f, help)                                                                        \
+    {                                                                                              \
+#f, PD_PARAM_TEXT, offsetof(struct S, f), 0, 0, sizeof(((struct S *)0)->f) - 1, NULL, help \
     }
 
 void pd_params_default(const struct pd_param *table, void *values);

@@ -18,6 +18,7 @@ struct node; /* a piece of text behind its parent's; the root is the prompt */
 enum search_until {
     UNTIL_STEP,    /* to the end of one step ("\n\n"), or the end */
     UNTIL_THOUGHT, /* to the end of thinking ("</think>"), or the end */
+    UNTIL_BRACE,   /* to a "}", or the end */
     UNTIL_END,     /* to the model's end of turn */
 };
 
@@ -67,6 +68,27 @@ int search_reword(struct search *s, struct node *node, struct pd_str ending, str
  * that the model's context cannot hold leads nowhere (search_failed). */
 int search_prompt(struct search *s, struct pd_str question, bool apart, struct node **out,
                   struct pd_err *err);
+/* A block: text that is written beside others, which see it while it grows (Hogwild!). It begins
+ * with given text behind parent in the tree, but what lanes behind it see before it is what
+ * search_see says. aside: a heading, no line of its own. Verbs other than the three below take a
+ * node of a block for the line that it stands on, evaluated anew. */
+int search_block(struct search *s, struct node *parent, struct pd_str text, bool aside,
+                 struct node **out, struct pd_err *err);
+/* What is before the node's block: these, in this order; of a node in a block its block up to it,
+ * of another its whole line with the prompt. */
+void search_see(struct search *s, struct node *node, struct node *const *sees, int n);
+/* The n open ends of blocks go on at once, in place, one token a step, and see each other's tokens
+ * as they are written. All are cut off when one comes to the end of its step or of its line; nobody
+ * draws more than max_tokens. never: texts of single tokens that are not drawn, as is none that
+ * begins or ends a text; NULL: all may be. One node may also be of no block: an ordinary line. */
+int search_together(struct search *s, struct node **nodes, int n, int max_tokens,
+                    const char *const *never, struct pd_err *err);
+/* The text of node's block up to it, put behind onto as a node; its cache moves there, nothing is
+ * evaluated again. The block is no more. */
+int search_join(struct search *s, struct node *onto, struct node *node, struct node **out,
+                struct pd_err *err);
+/* An open line has said all that was asked of it: it is finished. */
+int search_close(struct search *s, struct node *node, struct pd_err *err);
 void search_prune(struct search *s, struct node *node, const char *why);
 /* What is sampled from now on is sampled at this temperature; it begins with the job's. */
 void search_set_temperature(struct search *s, double temperature);
@@ -120,6 +142,8 @@ bool search_scored(const struct node *n);
 const char *search_key(const struct node *n);
 /* -1 when not scored: orders below all. */
 double search_value(const struct node *n, enum search_aggregate how);
+/* The same of n >= 1 step rewards. */
+double pd_aggregate(const double *rewards, size_t n, enum search_aggregate how);
 uint32_t search_id(const struct node *n);     /* in order of creation */
 uint32_t search_steps(const struct node *n);  /* nodes from the prompt, without it */
 uint32_t search_tokens(const struct node *n); /* generated on its line */

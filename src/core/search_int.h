@@ -11,6 +11,11 @@ enum node_status { NODE_OPEN, NODE_FINISHED, NODE_TRUNCATED, NODE_FAILED, NODE_P
 /* Whose contexts: the model that thinks, and the one that drafts for it. */
 enum search_role { ROLE_BASE, ROLE_DRAFT, N_ROLES };
 
+struct search_view { /* what is before a block */
+    struct node **sees;
+    int n;
+};
+
 struct node {
     uint32_t id, depth, step;
     struct node *parent;
@@ -32,6 +37,10 @@ struct node {
     bool aside;                   /* beside the tree: not counted as its parent's child (yet) */
     bool prompt;                  /* lines begin behind it: the root, and what search_prompt made */
     bool apart;                   /* of lines that do not answer the job's question */
+    struct node *block;           /* the first of the block that it is in; NULL: none */
+    struct pd_gctx *block_ctx;    /* of the end of a block: its tokens, from the block's first on */
+    struct search_view view;      /* of the first of a block: what is before it now */
+    uint32_t joined_tokens;       /* generated in blocks that were joined, from the root to here */
     int64_t call, created_ms;
     const char *answer_key; /* of its whole line; "" none; NULL not computed yet */
     /* scoring */
@@ -40,6 +49,17 @@ struct node {
     size_t n_values;
     void *vstate;
     int64_t score_call;
+};
+
+struct search_round {          /* ends of blocks that go on at once, or a join */
+    struct search_round *next; /* of those put off */
+    int n;
+    struct pd_lane **lanes;     /* [n]: all is ready but the contexts */
+    struct node **from;         /* [n]: behind which they draw */
+    struct search_view *view;   /* [n]: what is before them */
+    struct node **to;           /* [n]: what is drawn; of a join [1]: the node that it makes */
+    struct node *joined, *onto; /* of a join: the end of the block, and what it goes behind */
+    bool again;                 /* for the contexts only: what is drawn is known */
 };
 
 struct search {
@@ -68,7 +88,9 @@ struct search {
     size_t n_calls, cap_calls;
     struct pd_event_rec *events;
     size_t n_events, cap_events;
-    struct pd_buf decision; /* being written, between search_decide and search_decided */
+    struct search_round *put_off; /* until contexts are wanted (together.c) */
+    struct pd_form form;          /* the job's, as it applies to lines; text NULL: not known yet */
+    struct pd_buf decision;       /* being written, between search_decide and search_decided */
     struct pd_jw decision_jw;
 };
 
@@ -131,9 +153,29 @@ void search_node_tokens(struct search *s, struct node *n, const int32_t *tokens,
 int search_node_settle(struct search *s, struct node *n, struct pd_err *err);
 int search_node_serve(struct search *s, struct node *n, const struct pd_node_rec *r,
                       struct pd_err *err);
+/* The job's form as it applies to its lines. */
+const struct pd_form *search_form(struct search *s);
 void search_node_adopt(struct node *n); /* what the tree goes on from is part of it */
 
+int search_run_round(struct search *s, struct search_round *r, struct pd_err *err);
+
+/* together.c */
+/* Contexts and views of a round's lanes: *out are these lanes, and then those of what they see that
+ * is evaluated beside them. */
+int search_round_begin(struct search *s, struct search_round *r, struct pd_lane ***out,
+                       size_t *out_n, struct pd_err *err);
+int search_round_end(struct search *s, const struct search_round *r, struct pd_err *err);
+void search_put_off(struct search *s, struct search_round *r);
+/* Does what was put off, in order. */
+int search_catch_up(struct search *s, struct pd_err *err);
+void search_block_drop(struct search *s, struct node *n);
+/* Tokens that a lane behind n, the end of a block, has before it. */
+size_t search_view_tokens(const struct node *n);
+
 /* given.c */
+/* A node behind parent with the tokens and the text of the block that ends in `end`. */
+int search_node_give_block(struct search *s, struct node *parent, const struct node *end,
+                           struct node **out, struct pd_err *err);
 /* The prompt's tokens: the job's conversation, or the same up to its last question and with another
  * one in place of that. */
 int search_chat(struct search *s, struct pd_str question, int32_t **io_ids, size_t *io_n,

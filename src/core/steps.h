@@ -5,6 +5,7 @@
 #include "base/arena.h"
 
 #define PD_STEP_DELIMITER "\n\n"
+#define PD_THINK          "<think>"
 #define PD_THINK_END      "</think>"
 
 /* Trimmed, non-empty steps of text, borrowed from it; the array is in the arena. NULL: out of

@@ -15,6 +15,8 @@
 #define REQUEST_ID_MAX  128
 #define ERROR_MAX       8192
 #define LOGGED_PATH_MAX 256
+#define REPLY_MAX       ((size_t)64 << 20)
+#define PARSE_AT_ONCE   65536 /* bytes: well under a millisecond of the loop's time */
 
 /* What the api knows of a request, from its headers to its end. */
 struct seen {
@@ -39,10 +41,13 @@ static const char *id_of(const struct http_request *r)
 void api_put_text(struct pd_jw *w, const char *key, const char *text)
 {
     pd_jw_key(w, key);
-    if (text)
-        pd_jw_strz(w, text);
-    else
-        pd_jw_null(w);
+    pd_jw_strz(w, text);
+}
+
+void api_put_str(struct pd_jw *w, const char *key, struct pd_str text)
+{
+    pd_jw_key(w, key);
+    pd_jw_str(w, text);
 }
 
 void api_put_count(struct pd_jw *w, const char *key, uint64_t n)
@@ -57,20 +62,12 @@ void api_error_json(struct pd_jw *w, const char *message, const char *type, cons
     pd_jw_object(w);
     pd_jw_key(w, "error");
     pd_jw_object(w);
-    pd_jw_key(w, "message");
-    pd_jw_strz(w, message);
-    pd_jw_key(w, "type");
-    pd_jw_strz(w, type);
-    pd_jw_key(w, "param");
-    if (param)
-        pd_jw_strz(w, param);
-    else
-        pd_jw_null(w);
-    pd_jw_key(w, "code");
-    pd_jw_strz(w, code);
+    api_put_text(w, "message", message);
+    api_put_text(w, "type", type);
+    api_put_text(w, "param", param);
+    api_put_text(w, "code", code);
     pd_jw_end_object(w);
-    pd_jw_key(w, "request_id");
-    pd_jw_strz(w, request_id);
+    api_put_text(w, "request_id", request_id);
     pd_jw_end_object(w);
 }
 
@@ -90,13 +87,9 @@ void api_error(struct http_request *r, unsigned status, const char *type, const 
     api_json(r, status, &b);
 }
 
-void api_fail(struct http_request *r, const struct pd_err *err)
+const struct api_kind *api_kind(int pd_code)
 {
-    static const struct {
-        enum pd_code pd;
-        unsigned status;
-        const char *type, *code;
-    } known[] = {
+    static const struct api_kind kinds[] = {
         {PD_EINVAL, 400, "invalid_request_error", "unsupported_value"},
         {PD_EFORMAT, 400, "invalid_request_error", "unsupported_value"},
         {PD_ENOENT, 404, "not_found_error", "model_not_found"},
@@ -105,15 +98,55 @@ void api_fail(struct http_request *r, const struct pd_err *err)
         {PD_EREMOTE, 502, "upstream_error", "engine_error"},
         {PD_ETIMEOUT, 504, "upstream_error", "engine_timeout"},
         {PD_ECANCEL, 503, "unavailable_error", "draining"},
+        {PD_ECOMPLEX, 400, "invalid_request_error", "schema_too_complex"},
         {PD_EBUSY, 409, "conflict_error", "bad_state"},
+        {PD_OK, 500, "server_error", "internal"}, /* all others */
     };
+    const struct api_kind *k = kinds;
 
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (err->code == known[i].pd) {
-            api_error(r, known[i].status, known[i].type, known[i].code, NULL, "%s", err->text);
-            return;
-        }
-    api_error(r, 500, "server_error", "internal", NULL, "%s", err->text);
+    while (k->pd != PD_OK && (int)k->pd != pd_code)
+        k++;
+    return k;
+}
+
+void api_fail(struct http_request *r, const struct pd_err *err)
+{
+    const struct api_kind *k = api_kind(err->code);
+
+    if (k->status == 503)
+        http_set_header(r, "Retry-After", "5");
+    api_error(r, k->status, k->type, k->code, NULL, "%s", err->text);
+}
+
+void api_no_memory(struct http_request *r)
+{
+    api_error(r, 507, "server_error", "memory_limit", NULL, "out of memory");
+}
+
+void api_draining(struct http_request *r)
+{
+    http_set_header(r, "Retry-After", "5");
+    api_error(r, 503, "unavailable_error", "draining", NULL, "the daemon is stopping");
+}
+
+void api_busy(struct http_request *r)
+{
+    http_set_header(r, "Retry-After", "1");
+    api_error(r, 503, "unavailable_error", "engine_down", NULL, "too many requests wait");
+}
+
+void api_queue_full(struct http_request *r, unsigned retry_s, const char *message)
+{
+    char text[16];
+
+    snprintf(text, sizeof text, "%u", retry_s);
+    http_set_header(r, "Retry-After", text);
+    api_error(r, 429, "rate_limit_error", "queue_full", NULL, "%s", message);
+}
+
+void api_no_job(struct http_request *r, const char *id)
+{
+    api_error(r, 404, "not_found_error", "job_not_found", NULL, "there is no job '%s'", id);
 }
 
 void api_parse_error(struct http_request *r, const struct request_error *e)
@@ -137,29 +170,160 @@ void api_json(struct http_request *r, unsigned status, struct pd_buf *b)
     pd_buf_done(b);
 }
 
-struct pd_json *api_body(struct http_request *r)
+/* ---- bodies -------------------------------------------------------------------------------- */
+
+struct parsing {
+    struct http_request *r; /* loop; NULL: the client has left */
+    void (*then)(struct daemon *d, struct http_request *r, struct pd_json *body,
+                 const struct pd_err *err);
+    char *text; /* the request's own may be gone before its end */
+    size_t len;
+    struct pd_json *body;
+    struct pd_err err;
+};
+
+static void parser_left(void *user)
 {
-    const char *type = http_header(r, "Content-Type");
+    struct parsing *p = user;
+
+    p->r = NULL;
+}
+
+static void parse(struct daemon *d, void *arg)
+{
+    struct parsing *p = arg;
+
+    (void)d;
+    if (pd_json_parse((struct pd_str){p->text, p->len}, &p->body, &p->err) < 0)
+        p->body = NULL;
+}
+
+static void on_parsed(struct daemon *d, void *arg)
+{
+    struct parsing *p = arg;
+
+    if (p->r && d->queue) {
+        http_on_close(p->r, NULL, NULL);
+        p->then(d, p->r, p->body, &p->err);
+        p->body = NULL;
+    } else if (p->r) {
+        api_draining(p->r);
+    }
+    pd_json_free(p->body);
+    free(p->text);
+    free(p);
+}
+
+void api_parse(struct daemon *d, struct http_request *r,
+               void (*then)(struct daemon *d, struct http_request *r, struct pd_json *body,
+                            const struct pd_err *err))
+{
+    struct pd_str text = http_body(r);
     struct pd_json *body = NULL;
+    struct parsing *p;
     struct pd_err err;
 
-    if (!type || strncasecmp(type, "application/json", 16) != 0 ||
-        (type[16] != '\0' && type[16] != ';' && type[16] != ' ')) {
-        api_error(r, 415, "invalid_request_error", "content_type", NULL,
-                  "send the body with Content-Type: application/json");
+    if (text.len <= PARSE_AT_ONCE) {
+        if (pd_json_parse(text, &body, &err) < 0)
+            body = NULL;
+        then(d, r, body, &err);
+        return;
+    }
+    p = calloc(1, sizeof *p);
+    if (!p || !(p->text = pd_str_dup(text))) {
+        free(p);
+        api_no_memory(r);
+        return;
+    }
+    p->r = r;
+    p->then = then;
+    p->len = text.len;
+    http_on_close(r, parser_left, p);
+    if (!daemon_work(d, parse, on_parsed, p)) {
+        api_busy(r);
+        free(p->text);
+        free(p);
+    }
+}
+
+/* ---- questions ----------------------------------------------------------------------------- */
+
+static void asker_left(void *user)
+{
+    struct api_question *q = user;
+
+    q->r = NULL;
+}
+
+void *api_question_new(size_t bytes, struct daemon *d, struct http_request *r,
+                       int (*read)(struct api_question *q, struct pd_jw *w, struct pd_err *err))
+{
+    struct api_question *q = calloc(1, bytes);
+
+    if (!q) {
+        if (r)
+            api_no_memory(r);
         return NULL;
     }
-    if (pd_json_parse(http_body(r), &body, &err) < 0) {
-        api_error(r, 400, "invalid_request_error", "bad_json", NULL, "%s", err.text);
-        return NULL;
-    }
-    if (!pd_json_is_object(body)) {
-        pd_json_free(body);
-        api_error(r, 400, "invalid_request_error", "bad_json", NULL,
-                  "the body must be a JSON object");
-        return NULL;
-    }
-    return body;
+    q->d = d;
+    q->r = r;
+    q->read = read;
+    q->status = 200;
+    q->reply = PD_BUF_INIT(REPLY_MAX);
+    if (r)
+        http_on_close(r, asker_left, q);
+    return q;
+}
+
+void api_question_free(struct api_question *q)
+{
+    if (!q)
+        return;
+    if (q->done)
+        q->done(q);
+    pd_buf_done(&q->reply);
+    free(q);
+}
+
+void api_answer(struct api_question *q)
+{
+    if (!q->r)
+        return;
+    if (q->busy)
+        api_busy(q->r);
+    else if (q->rc < 0)
+        api_fail(q->r, &q->err);
+    else
+        api_json(q->r, q->status, &q->reply);
+}
+
+static void on_read(struct daemon *d, void *arg)
+{
+    struct api_question *q = arg;
+
+    (void)d;
+    if (q->answer)
+        q->answer(q);
+    else
+        api_answer(q);
+    api_question_free(q);
+}
+
+static void read_on_worker(struct daemon *d, void *arg)
+{
+    struct api_question *q = arg;
+    struct pd_jw w;
+
+    (void)d;
+    pd_jw_init(&w, &q->reply);
+    q->rc = q->read(q, &w, &q->err);
+}
+
+void api_ask(struct api_question *q)
+{
+    q->busy = !daemon_work(q->d, read_on_worker, on_read, q);
+    if (q->busy)
+        on_read(q->d, q);
 }
 
 /* ---- who may come in ----------------------------------------------------------------------- */
@@ -320,12 +484,6 @@ static void name_request(const struct http_request *r, char id[REQUEST_ID_MAX + 
         strcpy(id, "req_0");
 }
 
-static void draining(struct http_request *r)
-{
-    http_set_header(r, "Retry-After", "5");
-    api_error(r, 503, "unavailable_error", "draining", NULL, "the daemon is stopping");
-}
-
 void api_admit(void *daemon, struct http_request *r)
 {
     struct daemon *d = daemon;
@@ -336,7 +494,7 @@ void api_admit(void *daemon, struct http_request *r)
         seen->path = strdup(http_path(r));
     if (!seen || !seen->path) {
         free(seen);
-        api_error(r, 507, "server_error", "memory_limit", NULL, "out of memory");
+        api_no_memory(r);
         return;
     }
     http_set_user(r, seen);
@@ -344,7 +502,7 @@ void api_admit(void *daemon, struct http_request *r)
     http_set_header(r, "X-Request-Id", seen->id);
     http_set_header(r, "X-Content-Type-Options", "nosniff");
     find_route(seen, r, &other);
-    if (!may_enter(d, r, seen->route && seen->route->open))
+    if (!may_enter(d, r, seen->route && (seen->route->flags & ROUTE_OPEN)))
         return;
     if (!seen->route && other)
         api_error(r, 405, "invalid_request_error", "method", NULL, "%.200s does not take %.32s",
@@ -352,8 +510,31 @@ void api_admit(void *daemon, struct http_request *r)
     else if (!seen->route)
         api_error(r, 404, "not_found_error", "no_route", NULL, "there is nothing at %.200s",
                   http_path(r));
-    else if (d->draining && !seen->route->open)
-        draining(r);
+    else if (d->draining && !(seen->route->flags & ROUTE_OPEN))
+        api_draining(r);
+}
+
+static bool is_json(const struct http_request *r)
+{
+    const char *type = http_header(r, "Content-Type");
+
+    return type && strncasecmp(type, "application/json", 16) == 0 &&
+           (type[16] == '\0' || type[16] == ';' || type[16] == ' ');
+}
+
+static void with_body(struct daemon *d, struct http_request *r, struct pd_json *body,
+                      const struct pd_err *err)
+{
+    struct seen *seen = http_user(r);
+
+    if (body && pd_json_is_object(body)) {
+        seen->args.body = body;
+        seen->route->handle(d, r, &seen->args);
+        return;
+    }
+    api_error(r, 400, "invalid_request_error", "bad_json", NULL, "%s",
+              body ? "the body must be a JSON object" : err->text);
+    pd_json_free(body);
 }
 
 void api_handle(void *daemon, struct http_request *r)
@@ -361,10 +542,16 @@ void api_handle(void *daemon, struct http_request *r)
     const struct seen *seen = http_user(r);
     struct daemon *d = daemon;
 
-    if (d->queue)
-        seen->route->handle(d, r, &seen->args);
+    if (!d->queue)
+        api_draining(r); /* its body came in the very end */
+    else if (http_method(r) == HTTP_POST && !is_json(r) &&
+             (http_body(r).len > 0 || (seen->route->flags & ROUTE_JSON)))
+        api_error(r, 415, "invalid_request_error", "content_type", NULL,
+                  "send the body with Content-Type: application/json");
+    else if (seen->route->flags & ROUTE_JSON)
+        api_parse(d, r, with_body);
     else
-        draining(r); /* its body came in the very end */
+        seen->route->handle(d, r, &seen->args);
 }
 
 const char *api_request_id(const struct http_request *r)
@@ -390,9 +577,10 @@ void api_finished(void *daemon, const struct http_request *r)
     snprintf(status, sizeof status, "%u", http_status(r));
     snprintf(ms, sizeof ms, "%.1f", http_seconds(r) * 1e3);
     snprintf(bytes, sizeof bytes, "%zu", http_bytes_out(r));
-    daemon_log(d, seen && seen->route && seen->route->open ? LOG_DEBUG : LOG_REQUEST, "request",
-               "id", id_of(r), "method", http_method_name(r), "path", path, "status", status, "ms",
-               ms, "bytes", bytes, NULL);
+    daemon_log(d,
+               seen && seen->route && (seen->route->flags & ROUTE_OPEN) ? LOG_DEBUG : LOG_REQUEST,
+               "request", "id", id_of(r), "method", http_method_name(r), "path", path, "status",
+               status, "ms", ms, "bytes", bytes, NULL);
     if (seen)
         free(seen->path);
     free(seen);

@@ -326,6 +326,7 @@ static bool stop(struct daemon *d)
     d->queue = NULL;
     take_posts(d);
     http_server_free(d->http); /* whoever waits for an answer hears that nobody does any more */
+    mcp_cancel_all(d);
     for (struct pd_link *l; d->n_scoring > 0 && pd_queue_pop_wait(&w->posts, PD_NEVER_NS, &l) == 0;)
         take_post(d, l); /* they have been cancelled, and still have their models */
     pd_queue_close(&w->work);
@@ -337,6 +338,7 @@ static bool stop(struct daemon *d)
     pd_queue_done(&w->posts);
     app_close(d->app);
     mcp_free(d->mcp);
+    tokenizers_free(d->tokenizers);
     free(d->events);
     return true;
 }
@@ -357,7 +359,8 @@ int daemon_run(const struct daemon_config *c, struct pd_err *err)
     d.metrics = metrics_new();
     d.mcp = mcp_new();
     d.events = events_new();
-    if (!d.loop || !d.metrics || !d.mcp || !d.events)
+    d.tokenizers = tokenizers_new();
+    if (!d.loop || !d.metrics || !d.mcp || !d.events || !d.tokenizers)
         rc = pd_fail(err, PD_ENOMEM, "out of memory");
     if (rc == 0)
         rc = start(&d, err);

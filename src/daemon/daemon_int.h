@@ -19,6 +19,7 @@ struct metrics;
 struct mcp;
 struct events;
 struct request_error;
+struct tokenizers;
 
 struct daemon {
     const struct daemon_config *c;
@@ -33,6 +34,7 @@ struct daemon {
     struct metrics *metrics;
     struct mcp *mcp;
     struct events *events;
+    struct tokenizers *tokenizers;
     char *token;        /* of TCP clients; NULL: no TCP */
     bool socket_shared; /* the mode of systemd's socket lets others in than its user */
     char *socket_path;  /* to be removed at the end; NULL: none */
@@ -57,12 +59,17 @@ bool daemon_work(struct daemon *d, void (*run)(struct daemon *d, void *arg),
 #define ROUTE_MAX_ARGS 2
 struct route_args {
     const char *v[ROUTE_MAX_ARGS];
+    struct pd_json *body; /* of ROUTE_JSON: an object, the route's to free; else NULL */
+};
+enum {
+    ROUTE_OPEN = 1, /* needs no token */
+    ROUTE_JSON = 2, /* its body is a JSON object; without one the request is refused */
 };
 struct route {
     enum http_method method; /* HTTP_GET answers HEAD too */
     const char *pattern;     /* "/v1/jobs/{id}/events" */
     void (*handle)(struct daemon *d, struct http_request *r, const struct route_args *args);
-    bool open; /* needs no token */
+    unsigned flags; /* ROUTE_ */
 };
 /* Each ends with a NULL pattern. */
 extern const struct route routes_engine[], routes_jobs[], routes_mcp[], routes_openai[],
@@ -81,17 +88,59 @@ void api_error(struct http_request *r, unsigned status, const char *type, const 
 /* The same object alone, for a stream that has begun. */
 void api_error_json(struct pd_jw *w, const char *message, const char *type, const char *code,
                     const char *param, const char *request_id);
-/* The error of a pd_code that has no more special meaning to the route. */
+/* What a pd_code means that has no more special meaning to the route. */
+struct api_kind {
+    enum pd_code pd;
+    unsigned status;
+    const char *type, *code;
+};
+const struct api_kind *api_kind(int pd_code);
+/* The error of that kind. */
 void api_fail(struct http_request *r, const struct pd_err *err);
+void api_no_memory(struct http_request *r); /* 507 */
+void api_draining(struct http_request *r);  /* 503: the daemon ends */
+void api_busy(struct http_request *r);      /* 503: too much waits for the worker threads */
+void api_queue_full(struct http_request *r, unsigned retry_s, const char *message); /* 429 */
+void api_no_job(struct http_request *r, const char *id);                            /* 404 */
 /* A member of an open object; text NULL: null. */
 void api_put_text(struct pd_jw *w, const char *key, const char *text);
+void api_put_str(struct pd_jw *w, const char *key, struct pd_str text);
 void api_put_count(struct pd_jw *w, const char *key, uint64_t n);
 /* Replies with b (or 500 when it could not hold its text), and empties it. */
 void api_json(struct http_request *r, unsigned status, struct pd_buf *b);
 /* What request_parse found wrong. */
 void api_parse_error(struct http_request *r, const struct request_error *e);
-/* The body as a JSON object; NULL: it has been replied to. Freed by the caller. */
-struct pd_json *api_body(struct http_request *r);
+/* Parses the body, a long one on a worker's thread. Then, on the loop's: body NULL and err, or the
+ * value, which is then's to free. Not called when the client has left, or has been told that
+ * nothing can be done for it. */
+void api_parse(struct daemon *d, struct http_request *r,
+               void (*then)(struct daemon *d, struct http_request *r, struct pd_json *body,
+                            const struct pd_err *err));
+
+/* A question whose answer takes work, first member of what a route needs to know for it. It lives
+ * until it is answered, also when its client has left. */
+struct api_question {
+    struct daemon *d;
+    struct http_request *r; /* loop; NULL: the client has left, or is none of HTTP */
+    /* Worker: writes one JSON value into reply. */
+    int (*read)(struct api_question *q, struct pd_jw *w, struct pd_err *err);
+    /* Loop: says what read has returned; r is there if it was an HTTP client's. NULL: api_answer.
+     */
+    void (*answer)(struct api_question *q);
+    void (*done)(struct api_question *q); /* frees what else is in it; NULL: nothing is */
+    unsigned status;                      /* of a good answer */
+    bool busy;                            /* there was no room for it: nothing was read */
+    int rc;
+    struct pd_err err;
+    struct pd_buf reply;
+};
+/* A struct of so many bytes that begins with a question; r may be NULL. NULL: out of memory, and r
+ * has been told. */
+void *api_question_new(size_t bytes, struct daemon *d, struct http_request *r,
+                       int (*read)(struct api_question *q, struct pd_jw *w, struct pd_err *err));
+void api_question_free(struct api_question *q); /* NULL is fine; of one that is not asked */
+void api_ask(struct api_question *q);           /* q is given away */
+void api_answer(struct api_question *q);        /* 200 and the value, or the error of rc */
 
 /* ---- listen.c ------------------------------------------------------------------------------- */
 
@@ -117,10 +166,43 @@ unsigned events_watched(const struct events *e);
 /* For store_on_commit: wakes the event streams of this job. Any thread. */
 void events_committed(void *daemon, const char *job_id);
 
+/* ---- result.c ------------------------------------------------------------------------------- */
+
+/* A question for the result of a stored job that is done, replayed from its record: what `ponder
+ * solve --json` prints. */
+struct result_question {
+    struct api_question q;
+    char id[PD_JOB_ID_MAX];
+    struct app_job *job; /* dispatcher, then worker */
+};
+/* As api_question_new and api_ask, of a struct that begins with a result_question; its read calls
+ * result_put. */
+void *result_question_new(size_t bytes, struct daemon *d, struct http_request *r,
+                          int (*read)(struct api_question *q, struct pd_jw *w, struct pd_err *err));
+void result_ask(struct result_question *r);
+/* The members of the result, into an open object. */
+int result_put(struct result_question *r, struct pd_jw *w, struct pd_err *err);
+
+/* ---- tokenizers.c --------------------------------------------------------------------------- */
+
+struct tokenizers *tokenizers_new(void); /* NULL: out of memory */
+void tokenizers_free(struct tokenizers *t);
+/* The tokenizer of a model (NULL: the default one) by its name, and its context; opened once and
+ * kept while others are not asked for more. To be given back. Any thread. */
+struct tokenizer {
+    const struct eng_tokenizer *t;
+    uint32_t n_ctx;
+    struct tokenizer_entry *entry;
+};
+int tokenizers_take(struct tokenizers *t, const char *model, struct tokenizer *out,
+                    struct pd_err *err);
+void tokenizers_give_back(struct tokenizers *t, struct tokenizer *back); /* of {0} too */
+
 /* ---- mcp.c ---------------------------------------------------------------------------------- */
 
 struct mcp *mcp_new(void); /* NULL: out of memory */
 void mcp_free(struct mcp *m);
+void mcp_cancel_all(struct daemon *d); /* at the end: what calls have begun outside of the queue */
 
 /* ---- metrics.c ------------------------------------------------------------------------------ */
 

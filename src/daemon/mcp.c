@@ -420,9 +420,17 @@ static void call_tool(struct daemon *d, struct http_request *r, const char *sess
     tool->run(&c->call);
 }
 
-static void told_nothing(void *user, int rc, const char *status, const struct pd_err *err)
+static void cancel_call(struct mcp_wire *c)
 {
-    (void)user, (void)rc, (void)status, (void)err;
+    c->call.cancelled = true;
+    if (c->call.cancel)
+        c->call.cancel(&c->call);
+}
+
+void mcp_cancel_all(struct daemon *d)
+{
+    for (struct mcp_wire *c = d->mcp->calls; c; c = c->next)
+        cancel_call(c);
 }
 
 static void cancelled(struct daemon *d, const char *session, const struct pd_json *params)
@@ -432,37 +440,26 @@ static void cancelled(struct daemon *d, const char *session, const struct pd_jso
 
     for (struct mcp_wire *c = d->mcp->calls; c && text; c = c->next)
         if (strcmp(c->session, session) == 0 && strcmp(c->id, text) == 0) {
-            c->call.cancelled = true;
+            cancel_call(c);
             if (c->call.job[0])
-                queue_tell(d->queue, QUEUE_CANCEL, c->call.job, told_nothing, NULL, NULL);
+                (void)queue_tell(d->queue, QUEUE_CANCEL, c->call.job, NULL, NULL, NULL);
         }
     free(text);
 }
 
 /* ---- the route ----------------------------------------------------------------------------- */
 
-static void post(struct daemon *d, struct http_request *r, const struct route_args *args)
+/* Takes message; NULL: it is no JSON, and err says why. */
+static void take_message(struct daemon *d, struct http_request *r, struct pd_json *message,
+                         const struct pd_err *err)
 {
-    const char *version = http_header(r, "MCP-Protocol-Version");
     const char *session = http_header(r, "Mcp-Session-Id");
     const struct pd_json *id_json, *params;
-    struct pd_json *message = NULL;
     const char *method;
-    struct pd_err err;
-    size_t v = 0;
     char *id;
 
-    (void)args;
-    while (version && v < N_VERSIONS && strcmp(version, versions[v]) != 0)
-        v++;
-    if (v == N_VERSIONS) {
-        reply_error(r, 400, NULL, BAD_REQUEST,
-                    "this MCP-Protocol-Version is not spoken here: 2025-11-25, 2025-06-18 and "
-                    "2025-03-26 are");
-        return;
-    }
-    if (pd_json_parse(http_body(r), &message, &err) < 0) {
-        reply_error(r, 400, NULL, PARSE_ERROR, err.text);
+    if (!message) {
+        reply_error(r, 400, NULL, PARSE_ERROR, err->text);
         return;
     }
     method = pd_json_string(pd_json_get(message, "method"));
@@ -504,6 +501,22 @@ static void post(struct daemon *d, struct http_request *r, const struct route_ar
     pd_json_free(message);
 }
 
+static void post(struct daemon *d, struct http_request *r, const struct route_args *args)
+{
+    const char *version = http_header(r, "MCP-Protocol-Version");
+    size_t v = 0;
+
+    (void)args;
+    while (version && v < N_VERSIONS && strcmp(version, versions[v]) != 0)
+        v++;
+    if (v == N_VERSIONS)
+        reply_error(r, 400, NULL, BAD_REQUEST,
+                    "this MCP-Protocol-Version is not spoken here: 2025-11-25, 2025-06-18 and "
+                    "2025-03-26 are");
+    else
+        api_parse(d, r, take_message);
+}
+
 static void end_session(struct daemon *d, struct http_request *r, const struct route_args *args)
 {
     const char *id = http_header(r, "Mcp-Session-Id");
@@ -536,7 +549,7 @@ void mcp_free(struct mcp *m)
 }
 
 const struct route routes_mcp[] = {
-    {HTTP_POST, "/mcp", post, false},
-    {HTTP_DELETE, "/mcp", end_session, false},
-    {HTTP_GET, NULL, NULL, false},
+    {HTTP_POST, "/mcp", post, 0},
+    {HTTP_DELETE, "/mcp", end_session, 0},
+    {HTTP_GET, NULL, NULL, 0},
 };

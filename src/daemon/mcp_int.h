@@ -11,8 +11,9 @@ struct mcp_call {
     const struct pd_json *args; /* the tool's arguments; NULL: none */
     char job[PD_JOB_ID_MAX];    /* that it waits for; "" : none. Cancelling the call cancels it */
     bool cancelled;             /* by its client: nobody wants an answer */
-    void *state;                /* the tool's */
-    struct mcp_wire *wire;      /* mcp.c's */
+    void (*cancel)(struct mcp_call *call); /* what that means beside it; NULL: nothing */
+    void *state;                           /* the tool's */
+    struct mcp_wire *wire;                 /* mcp.c's */
 };
 
 struct mcp_tool {
@@ -22,6 +23,9 @@ struct mcp_tool {
     void (*run)(struct mcp_call *call);
 };
 extern const struct mcp_tool mcp_tools[]; /* ends with a NULL name */
+
+/* route_score.c: the tool of this name, with arguments that are known and there. */
+void mcp_score_steps(struct mcp_call *call);
 
 /* Ends the call. structured: a JSON object, shown as text too when text is NULL. */
 void mcp_done(struct mcp_call *call, struct pd_buf *structured, const char *text);

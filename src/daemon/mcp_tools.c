@@ -165,17 +165,12 @@ static void q_ended(void *user, const struct queue_end *end)
     pd_jw_init(&w, &s->result);
     pd_jw_object(&w);
     api_put_text(&w, "job", end->id);
-    api_put_text(&w, "status", end->status);
-    api_put_text(&w, "stopped_by", r ? r->stopped_by : NULL);
-    api_put_text(&w, "answer", r ? r->answer : NULL);
-    pd_jw_key(&w, "reasoning");
-    if (r)
-        pd_jw_str(&w, r->text);
-    else
-        pd_jw_null(&w);
-    api_put_count(&w, "agree", r ? r->agree : 0);
-    api_put_count(&w, "of", r ? r->of : 0);
-    api_put_count(&w, "generated_tokens", r ? r->usage.generated : 0);
+    if (r) {
+        app_result_json(&w, end->job, r, true);
+    } else {
+        api_put_text(&w, "status", end->status);
+        api_put_text(&w, "answer", NULL);
+    }
     pd_jw_end_object(&w);
     daemon_post(s->d, on_over, s);
 }
@@ -315,50 +310,45 @@ static void run_submit(struct mcp_call *c)
 /* ---- reading ------------------------------------------------------------------------------- */
 
 struct reading {
+    struct result_question r;
     struct mcp_call *call; /* loop */
-    char id[PD_JOB_ID_MAX];
     size_t max_nodes;
-    struct pd_buf structured, text;
-    int rc;
-    struct pd_err err;
+    struct pd_buf text; /* to be shown in place of the JSON; empty: that */
 };
 
-static void read_done(struct daemon *d, void *arg)
+static struct reading *reading_of(struct api_question *q)
 {
-    struct reading *r = arg;
-
-    (void)d;
-    if (r->rc < 0)
-        mcp_failed(r->call, r->err.text);
-    else
-        mcp_done(r->call, &r->structured, r->text.len ? pd_buf_str(&r->text).ptr : NULL);
-    pd_buf_done(&r->structured);
-    pd_buf_done(&r->text);
-    free(r);
+    return pd_container_of(q, struct reading, r.q);
 }
 
-static struct reading *new_reading(struct mcp_call *c)
+static void tell_read(struct api_question *q)
 {
-    struct reading *r = calloc(1, sizeof *r);
+    struct reading *r = reading_of(q);
+
+    if (q->busy)
+        mcp_failed(r->call, "too many requests wait for the database: try again later");
+    else if (q->rc < 0)
+        mcp_failed(r->call, q->err.text);
+    else
+        mcp_done(r->call, &q->reply, r->text.len ? pd_buf_str(&r->text).ptr : NULL);
+    pd_buf_done(&r->text);
+}
+
+/* NULL: the call has ended. */
+static struct reading *new_reading(struct mcp_call *c,
+                                   int (*read)(struct api_question *q, struct pd_jw *w,
+                                               struct pd_err *err))
+{
+    struct reading *r = result_question_new(sizeof *r, c->d, NULL, read);
 
     if (!r) {
         mcp_failed(c, "out of memory");
         return NULL;
     }
+    r->r.q.answer = tell_read;
     r->call = c;
-    r->structured = PD_BUF_INIT(RESULT_MAX);
     r->text = PD_BUF_INIT(RESULT_MAX);
     return r;
-}
-
-static void read_later(struct reading *r, void (*run)(struct daemon *d, void *arg))
-{
-    struct mcp_call *c = r->call;
-
-    if (!daemon_work(c->d, run, read_done, r)) {
-        mcp_failed(c, "too many requests wait for the database: try again later");
-        free(r);
-    }
 }
 
 static void put_row(struct pd_jw *w, const struct store_job_row *row)
@@ -374,167 +364,142 @@ static void put_row(struct pd_jw *w, const struct store_job_row *row)
     api_put_count(w, "generated_tokens", row->generated);
 }
 
-static void read_status(struct daemon *d, void *arg)
+static int read_status(struct api_question *q, struct pd_jw *w, struct pd_err *err)
 {
-    struct reading *r = arg;
+    const char *id = reading_of(q)->r.id;
     struct store_job_row *rows = NULL;
     size_t n = 0;
-    struct pd_jw w;
+    int rc = store_job_list(app_store(q->d->app), &(struct store_job_query){.id = id, .limit = 1},
+                            &rows, &n, err);
 
-    r->rc = store_job_list(app_store(d->app), &(struct store_job_query){.id = r->id, .limit = 1},
-                           &rows, &n, &r->err);
-    if (r->rc == 0 && n == 0)
-        r->rc = pd_fail(&r->err, PD_ENOENT, "there is no job '%s'", r->id);
-    if (r->rc == 0) {
-        pd_jw_init(&w, &r->structured);
-        pd_jw_object(&w);
-        put_row(&w, &rows[0]);
-        pd_jw_end_object(&w);
+    if (rc == 0 && n == 0)
+        rc = pd_fail(err, PD_ENOENT, "there is no job '%s'", id);
+    if (rc == 0) {
+        pd_jw_object(w);
+        put_row(w, &rows[0]);
+        pd_jw_end_object(w);
     }
     store_job_list_free(rows, n);
+    return rc;
 }
 
-static bool ended(const char *status)
+static int read_result(struct api_question *q, struct pd_jw *w, struct pd_err *err)
 {
-    return strcmp(status, "done") == 0 || strcmp(status, "failed") == 0 ||
-           strcmp(status, "cancelled") == 0;
-}
+    struct reading *r = reading_of(q);
+    int rc;
 
-static void read_result(struct daemon *d, void *arg)
-{
-    struct reading *r = arg;
-    struct pd_trace *t = NULL;
-    struct pd_jw w;
-
-    r->rc = store_trace_load(app_store(d->app), r->id, &t, &r->err);
-    if (r->rc == 0 && !ended(t->job.status))
-        r->rc = pd_fail(&r->err, PD_EBUSY, "the job is %s: ask again when job_status says done",
-                        t->job.status);
-    if (r->rc == 0) {
-        char *line =
-            t->job.answer_node >= 0 ? app_trace_line(t, (uint32_t)t->job.answer_node) : NULL;
-
-        pd_jw_init(&w, &r->structured);
-        pd_jw_object(&w);
-        api_put_text(&w, "job", t->job.id);
-        api_put_text(&w, "status", t->job.status);
-        api_put_text(&w, "stopped_by", t->job.stopped_by);
-        api_put_text(&w, "answer", t->job.answer);
-        api_put_text(&w, "reasoning", line);
-        api_put_text(&w, "error", t->job.error);
-        pd_jw_end_object(&w);
-        free(line);
-    }
-    store_trace_free(t);
-}
-
-static double value_of(const struct pd_trace *t, uint32_t node)
-{
-    for (size_t i = 0; i < t->n_scores; i++)
-        if (t->scores[i].node_id == node)
-            return t->scores[i].value;
-    return -1;
+    pd_jw_object(w);
+    api_put_text(w, "job", r->r.id);
+    rc = result_put(&r->r, w, err);
+    pd_jw_end_object(w);
+    return rc;
 }
 
 /* The first nodes of the tree in order of their making, each with its parent, and the same as
  * lines of text. */
-static void read_tree(struct daemon *d, void *arg)
+static int read_tree(struct api_question *q, struct pd_jw *w, struct pd_err *err)
 {
-    struct reading *r = arg;
+    struct reading *r = reading_of(q);
     struct pd_trace *t = NULL;
-    struct pd_jw w;
+    int rc = store_trace_load(app_store(q->d->app), r->r.id, &t, err);
 
-    r->rc = store_trace_load(app_store(d->app), r->id, &t, &r->err);
-    if (r->rc < 0)
-        return;
-    pd_jw_init(&w, &r->structured);
-    pd_jw_object(&w);
-    api_put_text(&w, "job", t->job.id);
-    api_put_text(&w, "strategy", t->job.strategy);
-    api_put_text(&w, "answer", t->job.answer);
-    api_put_count(&w, "nodes_total", t->n_nodes);
-    pd_jw_key(&w, "nodes");
-    pd_jw_array(&w);
+    if (rc < 0)
+        return rc;
+    pd_jw_object(w);
+    api_put_text(w, "job", t->job.id);
+    api_put_text(w, "strategy", t->job.strategy);
+    api_put_text(w, "answer", t->job.answer);
+    api_put_count(w, "nodes_total", t->n_nodes);
+    pd_jw_key(w, "nodes");
+    pd_jw_array(w);
     pd_buf_printf(&r->text, "%s made %zu nodes, answer: %s\n", t->job.strategy, t->n_nodes,
                   t->job.answer ? t->job.answer : "none");
     for (size_t i = 0; i < t->n_nodes && i < r->max_nodes; i++) {
         const struct pd_node_rec *n = &t->nodes[i];
         struct pd_str shown = pd_str_sub(n->text, 0, NODE_TEXT_SHOWN);
-        double value = value_of(t, n->id);
+        const struct pd_score_rec *score = pd_trace_score(t, n->id);
 
         shown.len = pd_utf8_complete(shown);
-        pd_jw_object(&w);
-        api_put_count(&w, "node", n->id);
-        api_put_count(&w, "parent", n->parent);
-        api_put_text(&w, "status", n->status);
-        api_put_text(&w, "why_pruned", n->prune_reason);
-        pd_jw_key(&w, "score");
-        if (value >= 0)
-            pd_jw_double(&w, value);
+        pd_jw_object(w);
+        api_put_count(w, "node", n->id);
+        api_put_count(w, "parent", n->parent);
+        api_put_text(w, "status", n->status);
+        api_put_text(w, "why_pruned", n->prune_reason);
+        pd_jw_key(w, "score");
+        if (score)
+            pd_jw_double(w, score->value);
         else
-            pd_jw_null(&w);
-        pd_jw_key(&w, "text");
-        pd_jw_str(&w, shown);
-        pd_jw_end_object(&w);
+            pd_jw_null(w);
+        api_put_str(w, "text", shown);
+        pd_jw_end_object(w);
         pd_buf_printf(&r->text, "n%u <- n%u %s", n->id, n->parent, n->status);
-        if (value >= 0)
-            pd_buf_printf(&r->text, " score %.3f", value);
+        if (score)
+            pd_buf_printf(&r->text, " score %.3f", score->value);
         pd_buf_printf(&r->text, ": %.*s\n", (int)shown.len, shown.ptr);
     }
     if (t->n_nodes > r->max_nodes)
         pd_buf_printf(&r->text, "(%zu more)\n", t->n_nodes - r->max_nodes);
-    pd_jw_end_array(&w);
-    pd_jw_end_object(&w);
+    pd_jw_end_array(w);
+    pd_jw_end_object(w);
     store_trace_free(t);
+    return 0;
 }
 
-static void read_models(struct daemon *d, void *arg)
+static int read_models(struct api_question *q, struct pd_jw *w, struct pd_err *err)
 {
-    struct reading *r = arg;
     struct app_model_file *files = NULL;
-    struct pd_jw w;
     size_t n = 0;
+    int rc = app_list_models(&files, &n, err);
 
-    (void)d;
-    r->rc = app_list_models(&files, &n, &r->err);
-    if (r->rc < 0)
-        return;
-    pd_jw_init(&w, &r->structured);
-    pd_jw_object(&w);
-    pd_jw_key(&w, "models");
-    pd_jw_array(&w);
+    (void)q;
+    if (rc < 0)
+        return rc;
+    pd_jw_object(w);
+    pd_jw_key(w, "models");
+    pd_jw_array(w);
     for (size_t i = 0; i < n; i++) {
-        pd_jw_object(&w);
-        api_put_text(&w, "name", files[i].name);
-        api_put_text(&w, "alias_of", files[i].alias_of);
-        pd_jw_end_object(&w);
+        pd_jw_object(w);
+        api_put_text(w, "name", files[i].name);
+        api_put_text(w, "alias_of", files[i].alias_of);
+        pd_jw_end_object(w);
     }
-    pd_jw_end_array(&w);
-    api_put_text(&w, "default", app_default_model);
-    pd_jw_end_object(&w);
+    pd_jw_end_array(w);
+    api_put_text(w, "default", app_default_model);
+    pd_jw_end_object(w);
     app_list_models_free(files, n);
+    return 0;
 }
 
-static void read_job(struct mcp_call *c, void (*run)(struct daemon *d, void *arg))
+/* NULL: the call has ended. */
+static struct reading *job_reading(struct mcp_call *c, const char *const *known,
+                                   int (*read)(struct api_question *q, struct pd_jw *w,
+                                               struct pd_err *err))
 {
-    static const char *const known[] = {"job", NULL};
     struct reading *r;
     char id[PD_JOB_ID_MAX];
 
-    if (!check_args(c, known, 1) || !job_arg(c, id) || !(r = new_reading(c)))
-        return;
-    strcpy(r->id, id);
-    read_later(r, run);
+    if (!check_args(c, known, 1) || !job_arg(c, id) || !(r = new_reading(c, read)))
+        return NULL;
+    strcpy(r->r.id, id);
+    return r;
 }
+
+static const char *const job_args[] = {"job", NULL};
 
 static void run_status(struct mcp_call *c)
 {
-    read_job(c, read_status);
+    struct reading *r = job_reading(c, job_args, read_status);
+
+    if (r)
+        api_ask(&r->r.q);
 }
 
 static void run_result(struct mcp_call *c)
 {
-    read_job(c, read_result);
+    struct reading *r = job_reading(c, job_args, read_result);
+
+    if (r)
+        result_ask(&r->r);
 }
 
 static void run_explain(struct mcp_call *c)
@@ -543,20 +508,16 @@ static void run_explain(struct mcp_call *c)
     const struct pd_json *max = pd_json_get(c->args, "max_nodes");
     int64_t n = NODES_DEFAULT;
     struct reading *r;
-    char id[PD_JOB_ID_MAX];
 
-    if (!check_args(c, known, 1) || !job_arg(c, id))
-        return;
     if (max && (!pd_json_int(max, &n) || n < 1 || n > NODES_MAX)) {
         mcp_bad_arguments(c, "max_nodes must be a whole number from 1 to 10000");
         return;
     }
-    r = new_reading(c);
+    r = job_reading(c, known, read_tree);
     if (!r)
         return;
-    strcpy(r->id, id);
     r->max_nodes = (size_t)n;
-    read_later(r, read_tree);
+    api_ask(&r->r.q);
 }
 
 static void run_models(struct mcp_call *c)
@@ -564,8 +525,18 @@ static void run_models(struct mcp_call *c)
     static const char *const known[] = {NULL};
     struct reading *r;
 
-    if (check_args(c, known, 0) && (r = new_reading(c)))
-        read_later(r, read_models);
+    if (check_args(c, known, 0) && (r = new_reading(c, read_models)))
+        api_ask(&r->r.q);
+}
+
+/* ---- score_steps --------------------------------------------------------------------------- */
+
+static void run_score(struct mcp_call *c)
+{
+    static const char *const known[] = {"problem", "steps", "scorer", NULL};
+
+    if (check_args(c, known, 2))
+        mcp_score_steps(c);
 }
 
 /* ---- cancel_job ---------------------------------------------------------------------------- */
@@ -611,12 +582,11 @@ static void q_told(void *user, int rc, const char *status, const struct pd_err *
 
 static void run_cancel(struct mcp_call *c)
 {
-    static const char *const known[] = {"job", NULL};
     char id[PD_JOB_ID_MAX];
     struct telling *t;
     struct pd_err err;
 
-    if (!check_args(c, known, 1) || !job_arg(c, id))
+    if (!check_args(c, job_args, 1) || !job_arg(c, id))
         return;
     t = calloc(1, sizeof *t);
     if (!t) {
@@ -632,130 +602,99 @@ static void run_cancel(struct mcp_call *c)
     }
 }
 
-/* ---- the table ----------------------------------------------------------------------------- */
+/* ---- the table: JSON is written as it is, see JSON() -------------------------------------- */
 
+/* clang-format off */
+#define JSON(...) #__VA_ARGS__
 #define OBJECT(required, properties)                                                               \
     "{\"type\":\"object\",\"properties\":{" properties "},\"required\":[" required "],"            \
     "\"additionalProperties\":false}"
-#define TEXT(name, about) "\"" name "\":{\"type\":\"string\",\"description\":\"" about "\"}"
-#define MAYBE(name)       "\"" name "\":{\"type\":[\"string\",\"null\"]}"
-#define COUNT(name)       "\"" name "\":{\"type\":\"integer\",\"minimum\":0}"
-#define JOB_ARG           OBJECT("\"job\"", TEXT("job", "the id of a job"))
+
+#define JOB JSON("job": {"type": "string", "description": "the id of a job"})
+#define SCORER JSON("scorer": {"type": "string", "description": "the reward model that judges steps"})
 #define SOLVE_ARGS                                                                                 \
-    TEXT("question", "what is to be answered")                                                     \
-    "," TEXT("model", "a name that list_models has; without it the default") "," TEXT(             \
-        "strategy",                                                                                \
-        "how to search, such as best_of_n, beam or self_consistency") ","                          \
-                                                                      "\"options\":{\"type\":"     \
-                                                                      "\"object\","                \
-                                                                      "\"description\":\"of the "  \
-                                                                      "strategy, such as "         \
-                                                                      "samples\"}," TEXT(          \
-                                                                          "scorer",                \
-                                                                          "the reward model that " \
-                                                                          "judges steps") ","      \
-                                                                                          "\"budg" \
-                                                                                          "et\":{" \
-                                                                                          "\"type" \
-                                                                                          "\":"    \
-                                                                                          "\"obje" \
-                                                                                          "ct\","  \
-                                                                                          "\"prop" \
-                                                                                          "erties" \
-                                                                                          "\":{"   \
-                                                                                          "\"toke" \
-                                                                                          "ns\":{" \
-                                                                                          "\"type" \
-                                                                                          "\":"    \
-                                                                                          "\"inte" \
-                                                                                          "ger\"," \
-                                                                                          "\"mini" \
-                                                                                          "mum\":" \
-                                                                                          "1},"    \
-                                                                                          "\"seco" \
-                                                                                          "nds\":" \
-                                                                                          "{\"typ" \
-                                                                                          "e\":"   \
-                                                                                          "\"numb" \
-                                                                                          "er\"}," \
-                                                                                          "\"samp" \
-                                                                                          "les\":" \
-                                                                                          "{\"typ" \
-                                                                                          "e\":"   \
-                                                                                          "\"inte" \
-                                                                                          "ger\"," \
-                                                                                          "\"mini" \
-                                                                                          "mum\":" \
-                                                                                          "1}},"   \
-                                                                                          "\"desc" \
-                                                                                          "riptio" \
-                                                                                          "n\":"   \
-                                                                                          "\"the " \
-                                                                                          "most "  \
-                                                                                          "it "    \
-                                                                                          "may "   \
-                                                                                          "cost\"" \
-                                                                                          "},"     \
-                                                                                          "\"seed" \
-                                                                                          "\":{"   \
-                                                                                          "\"type" \
-                                                                                          "\":"    \
-                                                                                          "\"inte" \
-                                                                                          "ger\"," \
-                                                                                          "\"mini" \
-                                                                                          "mum\":" \
-                                                                                          "0}"
-#define RESULT_OF(more)                                                                            \
-    OBJECT("\"job\",\"status\",\"answer\"",                                                        \
-           TEXT("job", "its id") "," TEXT("status", "done, failed or cancelled") "," MAYBE(        \
-               "stopped_by") "," MAYBE("answer") "," MAYBE("reasoning") more)
-#define READS  "{\"readOnlyHint\":true,\"openWorldHint\":false}"
-#define WRITES "{\"readOnlyHint\":false,\"destructiveHint\":false,\"openWorldHint\":false}"
-#define CANCELS                                                                                    \
-    "{\"readOnlyHint\":false,\"destructiveHint\":false,\"idempotentHint\":true,"                   \
-    "\"openWorldHint\":false}"
+    JSON("question": {"type": "string", "description": "what is to be answered"}) ","              \
+    JSON("model": {"type": "string",                                                               \
+                   "description": "a name that list_models has; without it the default"}) ","      \
+    JSON("strategy": {"type": "string",                                                            \
+                      "description": "how to search: best_of_n, beam, self_consistency, ..."}) "," \
+    JSON("options": {"type": "object", "description": "of the strategy, such as samples"}) ","     \
+    SCORER ","                                                                                     \
+    JSON("budget": {"type": "object", "description": "the most it may cost",                       \
+                    "properties": {"tokens": {"type": "integer", "minimum": 1},                    \
+                                   "seconds": {"type": "number"},                                  \
+                                   "samples": {"type": "integer", "minimum": 1}}}) ","             \
+    JSON("seed": {"type": "integer", "minimum": 0})
+#define STATUS JSON("status": {"type": "string",                                                   \
+    "enum": ["queued", "running", "paused", "done", "failed", "cancelled"]})
+#define MAYBE(name) "\"" name "\":" JSON({"type": ["string", "null"]})
+#define COUNT(name) "\"" name "\":" JSON({"type": "integer", "minimum": 0})
+/* The main ones of app_result_json. */
+#define RESULT                                                                                     \
+    "{\"type\":\"object\",\"properties\":{" JOB "," STATUS "," MAYBE("answer") ","                 \
+    MAYBE("stopped_by") "," MAYBE("strategy") "," MAYBE("model") "," MAYBE("digest") ","           \
+    JSON("support": {"type": "object",                                                             \
+                     "properties": {"agree": {"type": "integer"}, "of": {"type": "integer"}}}) "," \
+    JSON("steps": {"type": "array", "description": "the line of thought",                          \
+                   "items": {"type": "object",                                                     \
+                             "properties": {"text": {"type": "string"},                            \
+                                            "score": {"type": ["number", "null"]},                 \
+                                            "tokens": {"type": ["integer", "null"]}}}}) ","        \
+    JSON("usage": {"type": "object", "additionalProperties": {"type": "integer"}})                 \
+    "},\"required\":[\"job\",\"status\",\"answer\"]}"
+
+#define READS JSON({"readOnlyHint": true, "openWorldHint": false})
+#define WRITES JSON({"readOnlyHint": false, "destructiveHint": false, "openWorldHint": false})
+#define CANCELS JSON({"readOnlyHint": false, "destructiveHint": false, "idempotentHint": true,     \
+                      "openWorldHint": false})
 
 const struct mcp_tool mcp_tools[] = {
     {"solve", "Think hard about a question",
-     "Answers one question by search over many lines of thought of a local model, and waits "
-     "for the "
-     "answer.",
-     OBJECT("\"question\"", SOLVE_ARGS),
-     RESULT_OF("," COUNT("agree") "," COUNT("of") "," COUNT("generated_tokens")), WRITES,
-     run_solve},
+     "Answers one question by search over many lines of thought of a local model, and waits for "
+     "the answer.",
+     OBJECT("\"question\"", SOLVE_ARGS), RESULT, WRITES, run_solve},
     {"submit_job", "Begin to think about a question",
      "As solve, but returns at once with the id of a durable job.",
      OBJECT("\"question\"",
-            SOLVE_ARGS "," TEXT("idempotency_key", "the same key and arguments: the same job")),
-     OBJECT("\"job\",\"status\"", TEXT("job", "its id") "," TEXT("status", "queued")), WRITES,
-     run_submit},
-    {"job_status", "State of a job", "What a job is doing, and how much it did.", JOB_ARG,
-     OBJECT(
-         "\"job\",\"status\"",
-         TEXT("job", "its id") "," TEXT(
-             "status",
-             "queued running paused done failed "
-             "cancelled") "," MAYBE("stopped_by") "," MAYBE("answer") "," MAYBE("error") "," MAYBE("strategy") "," MAYBE("model") "," COUNT("nodes") "," COUNT("generated_tokens")),
+            SOLVE_ARGS ","
+            JSON("idempotency_key": {"type": "string",
+                                     "description": "the same key and arguments: the same job"})),
+     OBJECT("\"job\",\"status\"", JOB "," STATUS), WRITES, run_submit},
+    {"job_status", "State of a job", "What a job is doing, and how much it did.",
+     OBJECT("\"job\"", JOB),
+     OBJECT("\"job\",\"status\"",
+            JOB "," STATUS "," MAYBE("stopped_by") "," MAYBE("answer") "," MAYBE("error") ","
+            MAYBE("strategy") "," MAYBE("model") "," COUNT("nodes") "," COUNT("generated_tokens")),
      READS, run_status},
-    {"job_result", "Answer of a job", "The answer of a job that has ended, with its reasoning.",
-     JOB_ARG, RESULT_OF("," MAYBE("error")), READS, run_result},
-    {"cancel_job", "Cancel a job", "Ends a job; what it did so far stays.", JOB_ARG,
-     OBJECT("\"job\",\"status\"", TEXT("job", "its id") "," TEXT("status", "what it is now")),
-     CANCELS, run_cancel},
+    {"job_result", "Result of a job", "The answer of a job that is done, with its line of thought.",
+     OBJECT("\"job\"", JOB), RESULT, READS, run_result},
+    {"cancel_job", "Cancel a job", "Ends a job; what it did so far stays.", OBJECT("\"job\"", JOB),
+     OBJECT("\"job\",\"status\"", JOB "," STATUS), CANCELS, run_cancel},
+    {"score_steps", "Judge steps", "How right each step of a solution looks to a reward model, 0 to 1.",
+     OBJECT("\"problem\",\"steps\"",
+            JSON("problem": {"type": "string", "description": "the question"}) ","
+            JSON("steps": {"type": "array", "minItems": 1, "description": "of one solution, in order",
+                           "items": {"type": "string", "minLength": 1}}) "," SCORER),
+     OBJECT("\"scorer\",\"steps\"",
+            JSON("scorer": {"type": "string"}) ","
+            JSON("steps": {"type": "array", "items": {"type": "number"}}) ","
+            JSON("aggregate": {"type": "object", "additionalProperties": {"type": "number"}}) ","
+            COUNT("scored_tokens")),
+     READS, run_score},
     {"list_models", "Models", "The models that can be named.", OBJECT("", ""),
      OBJECT("\"models\",\"default\"",
-            "\"models\":{\"type\":\"array\",\"items\":" OBJECT(
-                "\"name\"", TEXT("name", "of the model") "," MAYBE(
-                                "alias_of")) "}," TEXT("default", "the model when none is named")),
+            JSON("default": {"type": "string", "description": "the model when none is named"}) ","
+            "\"models\":{\"type\":\"array\",\"items\":"
+            OBJECT("\"name\"", JSON("name": {"type": "string"}) "," MAYBE("alias_of")) "}"),
      READS, run_models},
     {"explain_trace", "Search tree of a job",
      "The search tree of a job: every step with its score, and why it was given up.",
-     OBJECT("\"job\"", TEXT("job", "the id of a job") ","
-                                                      "\"max_nodes\":{\"type\":\"integer\","
-                                                      "\"minimum\":1,\"maximum\":10000}"),
+     OBJECT("\"job\"", JOB ","
+            JSON("max_nodes": {"type": "integer", "minimum": 1, "maximum": 10000})),
      OBJECT("\"job\",\"nodes\"",
-            TEXT("job", "its id") "," MAYBE("strategy") "," MAYBE("answer") "," COUNT(
-                "nodes_total") ",\"nodes\":{\"type\":\"array\",\"items\":{\"type\":\"object\"}}"),
+            JOB "," MAYBE("strategy") "," MAYBE("answer") "," COUNT("nodes_total") ","
+            JSON("nodes": {"type": "array", "items": {"type": "object"}})),
      READS, run_explain},
     {NULL, NULL, NULL, NULL, NULL, NULL, NULL},
 };
+/* clang-format on */

@@ -174,6 +174,7 @@ static void put_engine(const struct daemon *d, struct pd_buf *out)
         eng_stats(engine, &s);
     put_number(out, "kv_bytes", "gauge", "KV pages that contexts hold.",
                (double)s.kv_page_bytes_used);
+    put_number(out, "kv_pages_used", "gauge", "The same, counted.", (double)s.kv_pages_used);
     put_number(out, "kv_pages_cached", "gauge", "KV pages kept for prompts that come again.",
                (double)s.kv_pages_cached);
     put_number(out, "kv_shared_ratio", "gauge", "Contexts that hold a page, on average.",

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
-#include "core/answer.h"
+#include "core/form.h"
 #include "daemon/tool_calls.h"
 
 #define THINK     "<think>"
@@ -196,14 +196,14 @@ static bool from_root(const struct pd_trace *t, uint32_t node)
     return node == 0;
 }
 
-static int read_line(const struct pd_result *r, uint32_t node, bool by_text, struct pd_arena *a,
-                     struct line *out)
+static int read_line(const struct pd_result *r, uint32_t node, const struct pd_form *form,
+                     bool by_text, struct pd_arena *a, struct line *out)
 {
     const struct pd_trace *t = &r->trace;
     const struct pd_node_rec *n = &t->nodes[node];
-    struct pd_buf key = PD_BUF_INIT(65536);
+    struct pd_buf key = PD_BUF_INIT(1 << 20);
     char *text = app_trace_line(t, node);
-    struct pd_str answer;
+    struct pd_str answer = {"", 0};
 
     *out = (struct line){.first = (int64_t)node == r->answer_node};
     out->c.node = node;
@@ -211,13 +211,14 @@ static int read_line(const struct pd_result *r, uint32_t node, bool by_text, str
     free(text);
     if (!out->c.text)
         return PD_ENOMEM;
-    answer = pd_answer_extract(pd_str_of(out->c.text));
+    out->c.ended = strcmp(n->finish, "eos") == 0 || strcmp(n->finish, "stop") == 0;
+    if (!form || out->c.ended) /* what has been cut off has no form */
+        answer = pd_form_answer(form, pd_str_of(out->c.text));
     out->c.answer = answer.len ? pd_arena_dup(a, answer) : NULL;
-    if (answer.len && !by_text && pd_answer_key(answer, &key) == 0 && key.len)
+    if (answer.len && !by_text && pd_form_key(form, answer, &key) == 0 && key.len)
         out->key = pd_arena_dup(a, pd_buf_str(&key));
     pd_buf_done(&key);
     out->key = out->key ? out->key : out->c.text;
-    out->c.ended = strcmp(n->finish, "eos") == 0 || strcmp(n->finish, "stop") == 0;
     out->c.score = -1;
     return 0;
 }
@@ -250,8 +251,9 @@ static size_t merge_equal(struct line *lines, size_t n)
     return kept;
 }
 
-int openai_choices(const struct pd_result *r, bool by_text, struct pd_arena *a,
-                   struct openai_choice **out, size_t *out_n, size_t *out_n_lines)
+int openai_choices(const struct pd_result *r, const struct pd_form *form, bool by_text,
+                   struct pd_arena *a, struct openai_choice **out, size_t *out_n,
+                   size_t *out_n_lines)
 {
     const struct pd_trace *t = &r->trace;
     struct line *lines = calloc(t->n_nodes + 1, sizeof *lines);
@@ -264,7 +266,7 @@ int openai_choices(const struct pd_result *r, bool by_text, struct pd_arena *a,
     for (uint32_t i = 1; i < t->n_nodes && rc == 0; i++)
         if (((int64_t)i == r->answer_node || !inner[i]) &&
             strcmp(t->nodes[i].finish, "prompt") != 0 && from_root(t, i))
-            rc = read_line(r, i, by_text, a, &lines[n++]);
+            rc = read_line(r, i, form, by_text, a, &lines[n++]);
     *out_n_lines = n;
     if (rc == 0) {
         set_scores(t, lines, n);

@@ -45,10 +45,11 @@ struct openai_choice {
     uint32_t votes;     /* ended lines with the same answer */
 };
 /* The lines of a result from the best to the worst, without those that say (by_text: literally) the
- * same as a better one: the answer first, then what ended, then by score, votes and age. All in the
- * arena. PD_ENOMEM. */
-int openai_choices(const struct pd_result *r, bool by_text, struct pd_arena *a,
-                   struct openai_choice **out, size_t *out_n, size_t *out_n_lines);
+ * same as a better one (form: of the job's answers, or NULL): the answer first, then what ended,
+ * then by score, votes and age. All in the arena. PD_ENOMEM. */
+int openai_choices(const struct pd_result *r, const struct pd_form *form, bool by_text,
+                   struct pd_arena *a, struct openai_choice **out, size_t *out_n,
+                   size_t *out_n_lines);
 
 /* ---- JSON ----------------------------------------------------------------------------------- */
 

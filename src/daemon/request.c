@@ -95,7 +95,7 @@ int request_text(struct request_object o, const char *key, const char **out,
     return 0;
 }
 
-static int no_memory(struct request_error *e)
+int request_no_memory(struct request_error *e)
 {
     e->code = "memory_limit";
     return pd_fail(&e->err, PD_ENOMEM, "out of memory");
@@ -122,7 +122,7 @@ int request_option(struct request *q, const char *key, const char *value, struct
     if (!list)
         list = pd_arena_array(&q->arena, OPTIONS_MAX, sizeof *list);
     if (!list || !(list[q->app.n_options] = keep(q, text)))
-        return no_memory(e);
+        return request_no_memory(e);
     q->app.options = list;
     q->app.n_options++;
     return 0;
@@ -343,7 +343,7 @@ static int model(struct request *q, const struct settings *s, struct request_obj
     q->shown_model = keep(q, name);
     copy = pd_arena_dup(&q->arena, pd_str_of(name));
     if (!copy || !q->shown_model)
-        return no_memory(e);
+        return request_no_memory(e);
     at = strchr(copy, '@');
     if (at) {
         *at = '\0';
@@ -373,6 +373,21 @@ static int stops_and_bias(struct request *q, struct request_object body, struct 
     if (rc < 0) {
         e->code = "out_of_range";
         snprintf(e->param, sizeof e->param, "%s", what);
+        rc = PD_EINVAL;
+    }
+    return rc;
+}
+
+static int form(struct request *q, struct request_object body, struct request_error *e)
+{
+    int rc = app_form_parse(body.json, &q->arena, &q->app.form, &e->err);
+
+    if (rc < 0) {
+        e->code = rc == PD_ECOMPLEX ? "schema_too_complex" : "unsupported_value";
+        snprintf(e->param, sizeof e->param, "%s",
+                 member(body, "response_format") ? "response_format"
+                 : member(body, "grammar")       ? "grammar"
+                                                 : "json_schema");
         rc = PD_EINVAL;
     }
     return rc;
@@ -418,7 +433,7 @@ static int effort(struct request *q, const struct settings *s, struct request_ob
     if (q->profile)
         return settings_apply(settings_profile(s, q->profile), level, &q->arena, &q->app, &e->err) <
                        0
-                   ? no_memory(e)
+                   ? request_no_memory(e)
                    : 0;
     if (level >= 0 && !q->app.strategy)
         q->warning = "reasoning_effort has no effect without a strategy";
@@ -449,6 +464,10 @@ static void note_unknown(struct request *q, const struct pd_json *body, const ch
                                        "stop",
                                        "logit_bias",
                                        "reasoning_effort",
+                                       "response_format",
+                                       "json_schema",
+                                       "grammar",
+                                       "constrain_after",
                                        "ponder",
                                        NULL};
 
@@ -471,7 +490,7 @@ int request_parse(const struct pd_json *body, const char *const *known, struct r
     if (!q || !s) {
         free(q);
         settings_unref(s);
-        return no_memory(e);
+        return request_no_memory(e);
     }
     pd_arena_init(&q->arena, REQUEST_ARENA);
     q->unknown = PD_BUF_INIT(UNKNOWN_MAX);
@@ -482,6 +501,8 @@ int request_parse(const struct pd_json *body, const char *const *known, struct r
         rc = sampling(q, o, e);
     if (rc == 0)
         rc = stops_and_bias(q, o, e);
+    if (rc == 0)
+        rc = form(q, o, e);
     if (rc == 0)
         rc = extension(q, o, e);
     if (rc == 0)

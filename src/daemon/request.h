@@ -30,7 +30,8 @@ struct request_error {
  * PD_EINVAL; unknown top-level fields are no error here: see request.unknown. */
 int request_parse(const struct pd_json *body, const char *const *known, struct request **out,
                   struct request_error *e);
-void request_free(struct request *q); /* NULL is fine */
+void request_free(struct request *q);           /* NULL is fine */
+int request_no_memory(struct request_error *e); /* fills it; PD_ENOMEM */
 /* One more option of the strategy, or of all; its own parser judges it. */
 int request_option(struct request *q, const char *key, const char *value, struct request_error *e);
 

@@ -124,7 +124,7 @@ static struct asking *asking_new(struct daemon *d, struct http_request *r, const
         return a;
     }
     free(a);
-    api_error(r, 507, "server_error", "memory_limit", NULL, "out of memory");
+    api_no_memory(r);
     return NULL;
 }
 

@@ -15,7 +15,6 @@
 #include "core/answer.h"
 #include "daemon/request.h"
 
-#define REPLY_MAX      ((size_t)32 << 20)
 #define LIST_DEFAULT   20
 #define LIST_MAX       1000
 #define IDEM_KEY_MAX   255
@@ -28,104 +27,76 @@
 /* ---- a question to the database ------------------------------------------------------------ */
 
 struct asking {
-    struct daemon *d;
-    struct http_request *r; /* loop; NULL: the client has left */
+    struct api_question q;
     char id[PD_JOB_ID_MAX];
-    int (*read)(struct asking *a, struct pd_jw *w, struct pd_err *err); /* worker: one JSON value */
     struct store_job_query list;
     char *status, *run, *cursor; /* of list */
     size_t depth, max;
     bool flat;
-    struct app_job *job; /* of a result */
-    int job_rc;
-    struct pd_buf body;
-    unsigned status_code;
-    int rc;
-    struct pd_err err;
+    struct queue_running *running; /* [n_running], when the question was put */
+    size_t n_running;
 };
 
-static void asking_free(struct asking *a)
+static struct asking *asking_of(struct api_question *q)
 {
-    app_job_free(a->job);
-    pd_buf_done(&a->body);
+    return pd_container_of(q, struct asking, q);
+}
+
+static void asking_done(struct api_question *q)
+{
+    struct asking *a = asking_of(q);
+
     free(a->status);
     free(a->run);
     free(a->cursor);
-    free(a);
+    free(a->running);
 }
 
-static void asker_left(void *user)
+static void answer_about_job(struct api_question *q)
 {
-    struct asking *a = user;
+    struct asking *a = asking_of(q);
 
-    a->r = NULL;
-}
-
-static void no_job(struct http_request *r, const char *id)
-{
-    api_error(r, 404, "not_found_error", "job_not_found", NULL, "there is no job '%s'", id);
-}
-
-static void busy(struct http_request *r)
-{
-    http_set_header(r, "Retry-After", "1");
-    api_error(r, 503, "unavailable_error", "engine_down", NULL,
-              "too many requests wait for the database");
-}
-
-static void on_asked(struct daemon *d, void *arg)
-{
-    struct asking *a = arg;
-
-    (void)d;
-    if (a->r && a->rc == PD_ENOENT)
-        no_job(a->r, a->id);
-    else if (a->r && a->rc == PD_EINVAL && a->cursor)
-        api_error(a->r, 400, "invalid_request_error", "unsupported_value", "cursor", "%s",
-                  a->err.text);
-    else if (a->r && a->rc < 0)
-        api_fail(a->r, &a->err);
-    else if (a->r)
-        api_json(a->r, a->status_code, &a->body);
-    asking_free(a);
-}
-
-static void ask(struct daemon *d, void *arg)
-{
-    struct asking *a = arg;
-    struct pd_jw w;
-
-    (void)d;
-    pd_jw_init(&w, &a->body);
-    a->rc = a->read(a, &w, &a->err);
+    if (q->r && q->rc == PD_ENOENT)
+        api_no_job(q->r, a->id);
+    else if (q->r && q->rc == PD_EINVAL && a->cursor)
+        api_error(q->r, 400, "invalid_request_error", "unsupported_value", "cursor", "%s",
+                  q->err.text);
+    else
+        api_answer(q);
 }
 
 static struct asking *new_asking(struct daemon *d, struct http_request *r, const char *id,
-                                 int (*read)(struct asking *, struct pd_jw *, struct pd_err *))
+                                 int (*read)(struct api_question *, struct pd_jw *,
+                                             struct pd_err *))
 {
-    struct asking *a = calloc(1, sizeof *a);
+    struct asking *a = api_question_new(sizeof *a, d, r, read);
 
-    if (!a) {
-        api_error(r, 507, "server_error", "memory_limit", NULL, "out of memory");
+    if (!a)
         return NULL;
-    }
-    a->d = d;
-    a->r = r;
-    a->read = read;
-    a->status_code = 200;
-    a->body = PD_BUF_INIT(REPLY_MAX);
+    a->q.answer = answer_about_job;
+    a->q.done = asking_done;
     snprintf(a->id, sizeof a->id, "%s", id);
     return a;
 }
 
-static void ask_later(struct asking *a)
+static void ask(struct daemon *d, struct http_request *r, const char *id,
+                int (*read)(struct api_question *, struct pd_jw *, struct pd_err *))
 {
-    if (!daemon_work(a->d, ask, on_asked, a)) {
-        busy(a->r);
-        asking_free(a);
-        return;
-    }
-    http_on_close(a->r, asker_left, a);
+    struct asking *a = new_asking(d, r, id, read);
+
+    if (a)
+        api_ask(&a->q);
+}
+
+/* The same for rows of jobs: beside them stands what the running ones are at. */
+static void ask_rows(struct asking *a)
+{
+    const struct daemon *d = a->q.d;
+
+    a->running = calloc((size_t)d->settings->max_jobs, sizeof *a->running);
+    if (a->running && d->queue)
+        a->n_running = queue_running(d->queue, a->running, (unsigned)d->settings->max_jobs);
+    api_ask(&a->q);
 }
 
 /* ---- rows as JSON -------------------------------------------------------------------------- */
@@ -155,7 +126,33 @@ static void put_budget(struct pd_jw *w, const struct store_job_row *row)
     pd_json_free(b);
 }
 
-static void put_job(struct pd_jw *w, const struct store_job_row *row)
+/* Of a job that runs now; else null. */
+static void put_progress(struct pd_jw *w, const struct asking *a, const char *id)
+{
+    size_t i = 0;
+
+    while (i < a->n_running && strcmp(a->running[i].id, id) != 0)
+        i++;
+    pd_jw_key(w, "progress");
+    if (i == a->n_running) {
+        pd_jw_null(w);
+        return;
+    }
+    pd_jw_object(w);
+    api_put_count(w, "live", a->running[i].live);
+    api_put_count(w, "steps", a->running[i].steps);
+    api_put_count(w, "tokens", a->running[i].tokens);
+    pd_jw_key(w, "best");
+    if (a->running[i].best > 0)
+        pd_jw_double(w, a->running[i].best);
+    else
+        pd_jw_null(w);
+    pd_jw_key(w, "scoring");
+    pd_jw_bool(w, a->running[i].scoring);
+    pd_jw_end_object(w);
+}
+
+static void put_job(struct pd_jw *w, const struct asking *a, const struct store_job_row *row)
 {
     pd_jw_object(w);
     api_put_text(w, "id", row->id);
@@ -172,6 +169,7 @@ static void put_job(struct pd_jw *w, const struct store_job_row *row)
     put_budget(w, row);
     api_put_count(w, "nodes", row->n_nodes);
     api_put_count(w, "generated_tokens", row->generated);
+    put_progress(w, a, row->id);
     put_time(w, "created_ms", row->created_ms);
     put_time(w, "started_ms", row->started_ms);
     put_time(w, "finished_ms", row->finished_ms);
@@ -179,31 +177,33 @@ static void put_job(struct pd_jw *w, const struct store_job_row *row)
     pd_jw_end_object(w);
 }
 
-static int read_job(struct asking *a, struct pd_jw *w, struct pd_err *err)
+static int read_job(struct api_question *q, struct pd_jw *w, struct pd_err *err)
 {
+    struct asking *a = asking_of(q);
     struct store_job_row *rows = NULL;
     size_t n = 0;
-    int rc = store_job_list(app_store(a->d->app),
+    int rc = store_job_list(app_store(a->q.d->app),
                             &(struct store_job_query){.id = a->id, .limit = 1}, &rows, &n, err);
 
     if (rc == 0 && n == 0)
         rc = PD_ENOENT;
     if (rc == 0)
-        put_job(w, &rows[0]);
+        put_job(w, a, &rows[0]);
     store_job_list_free(rows, n);
     return rc;
 }
 
 /* One more row than asked for tells whether there are more. */
-static int read_list(struct asking *a, struct pd_jw *w, struct pd_err *err)
+static int read_list(struct api_question *q, struct pd_jw *w, struct pd_err *err)
 {
+    struct asking *a = asking_of(q);
     struct store_job_row *rows = NULL;
     char cursor[STORE_CURSOR_MAX];
     size_t n = 0, shown;
     int rc;
 
     a->list.limit++;
-    rc = store_job_list(app_store(a->d->app), &a->list, &rows, &n, err);
+    rc = store_job_list(app_store(a->q.d->app), &a->list, &rows, &n, err);
     if (rc < 0)
         return rc;
     shown = n < a->list.limit ? n : n - 1;
@@ -212,7 +212,7 @@ static int read_list(struct asking *a, struct pd_jw *w, struct pd_err *err)
     pd_jw_key(w, "data");
     pd_jw_array(w);
     for (size_t i = 0; i < shown; i++)
-        put_job(w, &rows[i]);
+        put_job(w, a, &rows[i]);
     pd_jw_end_array(w);
     pd_jw_key(w, "has_more");
     pd_jw_bool(w, n > shown);
@@ -227,16 +227,13 @@ static int read_list(struct asking *a, struct pd_jw *w, struct pd_err *err)
 static int load(const struct asking *a, struct pd_trace **out, struct pd_err *err)
 {
     return strlen(a->id) < 30 ? PD_ENOENT /* a prefix names no job here */
-                              : store_trace_load(app_store(a->d->app), a->id, out, err);
+                              : store_trace_load(app_store(a->q.d->app), a->id, out, err);
 }
 
 static void put_scores(struct pd_jw *w, const struct pd_trace *t, uint32_t node)
 {
-    const struct pd_score_rec *s = NULL;
+    const struct pd_score_rec *s = pd_trace_score(t, node);
 
-    for (size_t i = 0; i < t->n_scores && !s; i++)
-        if (t->scores[i].node_id == node)
-            s = &t->scores[i];
     pd_jw_key(w, "score");
     if (s)
         pd_jw_double(w, s->value);
@@ -249,88 +246,9 @@ static void put_scores(struct pd_jw *w, const struct pd_trace *t, uint32_t node)
     pd_jw_end_array(w);
 }
 
-static int read_answer(struct asking *a, struct pd_jw *w, struct pd_err *err)
+static int read_calls(struct api_question *q, struct pd_jw *w, struct pd_err *err)
 {
-    struct pd_trace *t = NULL;
-    uint64_t prompt = 0, cached = 0, generated = 0, scored = 0;
-    char *line;
-    int rc = load(a, &t, err);
-
-    if (rc < 0)
-        return rc;
-    for (size_t i = 0; i < t->n_calls; i++) {
-        const struct pd_call_rec *c = &t->calls[i];
-        uint64_t fresh = c->prompt_tokens - c->cached_tokens;
-
-        generated += c->generated_tokens;
-        cached += c->cached_tokens;
-        if (strcmp(c->op, "score") == 0)
-            scored += fresh;
-        else
-            prompt += fresh;
-    }
-    line = t->job.answer_node >= 0 ? app_trace_line(t, (uint32_t)t->job.answer_node) : NULL;
-    pd_jw_object(w);
-    api_put_text(w, "id", t->job.id);
-    api_put_text(w, "object", "job.answer");
-    api_put_text(w, "status", t->job.status);
-    api_put_text(w, "stopped_by", t->job.stopped_by);
-    api_put_text(w, "answer", t->job.answer);
-    pd_jw_key(w, "node");
-    if (t->job.answer_node >= 0)
-        pd_jw_int(w, t->job.answer_node);
-    else
-        pd_jw_null(w);
-    api_put_text(w, "text", line);
-    if (t->job.answer_node >= 0)
-        put_scores(w, t, (uint32_t)t->job.answer_node);
-    pd_jw_key(w, "correct");
-    if (t->job.correct < 0)
-        pd_jw_null(w);
-    else
-        pd_jw_bool(w, t->job.correct);
-    api_put_text(w, "error", t->job.error);
-    pd_jw_key(w, "usage");
-    pd_jw_object(w);
-    api_put_count(w, "generated_tokens", generated);
-    api_put_count(w, "prefilled_tokens", prompt);
-    api_put_count(w, "cached_tokens", cached);
-    api_put_count(w, "scored_tokens", scored);
-    pd_jw_end_object(w);
-    api_put_text(w, "digest", t->job.digest);
-    pd_jw_end_object(w);
-    free(line);
-    store_trace_free(t);
-    return 0;
-}
-
-/* The whole result, as `ponder solve --json` prints it, from the record. */
-static int read_result(struct asking *a, struct pd_jw *w, struct pd_err *err)
-{
-    const struct pd_result *r = NULL;
-    struct store_job_row *rows = NULL;
-    size_t n = 0;
-    int rc = a->job_rc < 0 ? a->job_rc : app_job_start(a->job, err);
-
-    if (rc == 0)
-        rc = app_job_wait(a->job, PD_NEVER_NS, &r, err);
-    if (rc == 0)
-        rc = store_job_list(app_store(a->d->app),
-                            &(struct store_job_query){.id = a->id, .limit = 1}, &rows, &n, err);
-    if (rc == 0 && n) {
-        struct pd_result told = *r; /* borrowed, with the time of the run and not of this reading */
-
-        told.elapsed_ns = (rows[0].finished_ms - rows[0].started_ms) * PD_NS_PER_MS;
-        pd_jw_object(w);
-        app_result_json(w, app_job_core(a->job), &told, true);
-        pd_jw_end_object(w);
-    }
-    store_job_list_free(rows, n);
-    return rc;
-}
-
-static int read_calls(struct asking *a, struct pd_jw *w, struct pd_err *err)
-{
+    struct asking *a = asking_of(q);
     struct pd_trace *t = NULL;
     int rc = load(a, &t, err);
 
@@ -434,8 +352,9 @@ static int put_tree(const struct asking *a, struct pd_jw *w, const struct pd_tra
     return 0;
 }
 
-static int read_tree(struct asking *a, struct pd_jw *w, struct pd_err *err)
+static int read_tree(struct api_question *q, struct pd_jw *w, struct pd_err *err)
 {
+    struct asking *a = asking_of(q);
     struct pd_trace *t = NULL;
     int rc = load(a, &t, err);
     size_t shown = 0;
@@ -546,7 +465,7 @@ static void list(struct daemon *d, struct http_request *r, const struct route_ar
     a->list.run_id = a->run = dup_query(r, "run");
     a->list.cursor = a->cursor = dup_query(r, "cursor");
     a->list.limit = limit ? limit : LIST_DEFAULT;
-    ask_later(a);
+    ask_rows(a);
 }
 
 static void show(struct daemon *d, struct http_request *r, const struct route_args *args)
@@ -554,63 +473,41 @@ static void show(struct daemon *d, struct http_request *r, const struct route_ar
     struct asking *a = new_asking(d, r, args->v[0], read_job);
 
     if (a)
-        ask_later(a);
+        ask_rows(a);
+}
+
+static int read_answer(struct api_question *q, struct pd_jw *w, struct pd_err *err)
+{
+    int rc;
+
+    pd_jw_object(w);
+    rc = result_put(pd_container_of(q, struct result_question, q), w, err);
+    pd_jw_end_object(w);
+    return rc;
+}
+
+static void tell_answer(struct api_question *q)
+{
+    if (q->r && q->rc == PD_ENOENT)
+        api_no_job(q->r, pd_container_of(q, struct result_question, q)->id);
+    else
+        api_answer(q);
 }
 
 static void answer(struct daemon *d, struct http_request *r, const struct route_args *args)
 {
-    struct asking *a = new_asking(d, r, args->v[0], read_answer);
-
-    if (a)
-        ask_later(a);
-}
-
-static void on_result_made(struct daemon *d, void *arg)
-{
-    struct asking *a = arg;
-
-    (void)d;
-    if (a->r)
-        ask_later(a);
-    else
-        asking_free(a);
-}
-
-/* On the dispatcher's thread: only there is it known which models are loaded. */
-static void make_result(struct app *app, void *arg)
-{
-    struct asking *a = arg;
-
-    a->job_rc = strlen(a->id) < 30 ? PD_ENOENT /* a prefix names no job here */
-                                   : app_job_stored(app, a->id, PD_JOB_RECORDED, &a->job, &a->err);
-    if (a->job_rc == 0 && !app_job_is_done(a->job))
-        a->job_rc = pd_fail(&a->err, PD_EBUSY, "job %s has no result yet", a->id);
-    if (a->job_rc == 0)
-        a->job_rc = app_job_take_tokenizer(a->job, &a->err);
-    daemon_post(a->d, on_result_made, a);
-}
-
-static void result(struct daemon *d, struct http_request *r, const struct route_args *args)
-{
-    struct asking *a = new_asking(d, r, args->v[0], read_result);
-    struct pd_err err;
+    struct result_question *a = result_question_new(sizeof *a, d, r, read_answer);
 
     if (!a)
         return;
-    if (queue_call(d->queue, make_result, a, &err) < 0) {
-        api_fail(r, &err);
-        asking_free(a);
-        return;
-    }
-    http_on_close(r, asker_left, a);
+    a->q.answer = tell_answer;
+    snprintf(a->id, sizeof a->id, "%s", args->v[0]);
+    result_ask(a);
 }
 
 static void calls(struct daemon *d, struct http_request *r, const struct route_args *args)
 {
-    struct asking *a = new_asking(d, r, args->v[0], read_calls);
-
-    if (a)
-        ask_later(a);
+    ask(d, r, args->v[0], read_calls);
 }
 
 static void tree(struct daemon *d, struct http_request *r, const struct route_args *args)
@@ -634,7 +531,7 @@ static void tree(struct daemon *d, struct http_request *r, const struct route_ar
     a->depth = depth;
     a->max = max ? max : TREE_MAX;
     a->flat = form && strcmp(form, "flat") == 0;
-    ask_later(a);
+    api_ask(&a->q);
 }
 
 /* ---- POST ---------------------------------------------------------------------------------- */
@@ -649,29 +546,28 @@ static void on_submitted(struct daemon *d, void *arg)
 {
     struct submitting *s = arg;
     struct asking *a = s->a;
-    struct http_request *r = a->r;
+    struct http_request *r = a->q.r;
     char where[PD_JOB_ID_MAX + 16];
 
     (void)d;
     if (r && (s->verdict == QUEUE_STORED || s->verdict == QUEUE_KNOWN)) {
         snprintf(where, sizeof where, "/v1/jobs/%s", a->id);
         http_set_header(r, "Location", where);
-        a->status_code = s->verdict == QUEUE_STORED ? 202 : 200;
+        a->q.status = s->verdict == QUEUE_STORED ? 202 : 200;
         free(s);
-        ask_later(a);
+        ask_rows(a);
         return;
     }
     if (r && s->verdict == QUEUE_CONFLICT) {
         api_error(r, 409, "conflict_error", "idempotency_mismatch", NULL,
                   "this Idempotency-Key was used for %s with another body", a->id);
     } else if (r && s->verdict == QUEUE_FULL) {
-        http_set_header(r, "Retry-After", "5");
-        api_error(r, 429, "rate_limit_error", "queue_full", NULL, "too many jobs wait already");
+        api_queue_full(r, 5, "too many jobs wait already");
     } else if (r) {
         api_fail(r, &s->err);
     }
     free(s);
-    asking_free(a);
+    api_question_free(&a->q);
 }
 
 static void q_stored(void *user, enum queue_verdict v, const char *id, const struct pd_err *err)
@@ -683,7 +579,7 @@ static void q_stored(void *user, enum queue_verdict v, const char *id, const str
         snprintf(s->a->id, sizeof s->a->id, "%s", id);
     if (err)
         s->err = *err;
-    daemon_post(s->a->d, on_submitted, s);
+    daemon_post(s->a->q.d, on_submitted, s);
 }
 
 static void submit(struct daemon *d, struct http_request *r, const struct route_args *args)
@@ -691,26 +587,22 @@ static void submit(struct daemon *d, struct http_request *r, const struct route_
     static const struct queue_watch watch = {q_stored, NULL, NULL};
     static const char *const none[] = {NULL};
     const char *key = http_header(r, "Idempotency-Key");
-    struct pd_json *body = api_body(r);
     struct submitting *s = NULL;
     struct request *q = NULL;
     struct request_error e;
     char id[PD_JOB_ID_MAX];
 
-    (void)args;
-    if (!body)
-        return;
     if (key && (strlen(key) > IDEM_KEY_MAX || !key[0])) {
         api_error(r, 400, "invalid_request_error", "out_of_range", "Idempotency-Key",
                   "an Idempotency-Key has 1 to %d bytes", IDEM_KEY_MAX);
-    } else if (request_parse(body, none, &q, &e) < 0) {
+    } else if (request_parse(args->body, none, &q, &e) < 0) {
         api_parse_error(r, &e);
     } else if (q->unknown.len) {
         api_error(r, 400, "invalid_request_error", "unknown_field", NULL, "not known here: %s",
                   pd_buf_str(&q->unknown).ptr);
-    } else if (!(s = calloc(1, sizeof *s)) || !(s->a = new_asking(d, r, "", read_job))) {
-        if (!s)
-            api_error(r, 507, "server_error", "memory_limit", NULL, "out of memory");
+    } else if (!(s = calloc(1, sizeof *s))) {
+        api_no_memory(r);
+    } else if (!(s->a = new_asking(d, r, "", read_job))) {
         free(s);
     } else {
         struct queue_submission sub = {.request = q->app,
@@ -723,16 +615,13 @@ static void submit(struct daemon *d, struct http_request *r, const struct route_
                                        .user = s};
 
         if (queue_submit(d->queue, &sub, id, &e.err) < 0) {
-            http_set_header(r, "Retry-After", "1");
-            api_error(r, 429, "rate_limit_error", "queue_full", NULL, "%s", e.err.text);
-            asking_free(s->a);
+            api_queue_full(r, 1, e.err.text);
+            api_question_free(&s->a->q);
             free(s);
-        } else {
-            http_on_close(r, asker_left, s->a);
         }
     }
     request_free(q);
-    pd_json_free(body);
+    pd_json_free(args->body);
 }
 
 /* ---- cancel, pause, resume, delete --------------------------------------------------------- */
@@ -748,23 +637,24 @@ static void on_steered(struct daemon *d, void *arg)
 {
     struct steering *s = arg;
     struct asking *a = s->a;
+    struct http_request *r = a->q.r;
 
     (void)d;
-    if (s->rc == 0 && !s->deletes && a->r) {
+    if (s->rc == 0 && !s->deletes && r) {
         free(s);
-        ask_later(a);
+        ask_rows(a);
         return;
     }
-    if (a->r && s->rc == 0)
-        http_reply(a->r, 204, NULL, PD_STR(""));
-    else if (a->r && s->rc == PD_ENOENT)
-        no_job(a->r, a->id);
-    else if (a->r && (s->rc == PD_EINVAL || s->rc == PD_EBUSY))
-        api_error(a->r, 409, "conflict_error", "bad_state", NULL, "%s", s->err.text);
-    else if (a->r)
-        api_fail(a->r, &s->err);
+    if (r && s->rc == 0)
+        http_reply(r, 204, NULL, PD_STR(""));
+    else if (r && s->rc == PD_ENOENT)
+        api_no_job(r, a->id);
+    else if (r && (s->rc == PD_EINVAL || s->rc == PD_EBUSY))
+        api_error(r, 409, "conflict_error", "bad_state", NULL, "%s", s->err.text);
+    else if (r)
+        api_fail(r, &s->err);
     free(s);
-    asking_free(a);
+    api_question_free(&a->q);
 }
 
 static void q_told(void *user, int rc, const char *status, const struct pd_err *err)
@@ -775,7 +665,7 @@ static void q_told(void *user, int rc, const char *status, const struct pd_err *
     s->rc = rc;
     if (rc < 0 && err)
         s->err = *err;
-    daemon_post(s->a->d, on_steered, s);
+    daemon_post(s->a->q.d, on_steered, s);
 }
 
 static void steer(struct daemon *d, struct http_request *r, const char *id, enum queue_verb verb)
@@ -783,20 +673,18 @@ static void steer(struct daemon *d, struct http_request *r, const char *id, enum
     struct steering *s = calloc(1, sizeof *s);
     struct pd_err err;
 
+    if (!s)
+        api_no_memory(r);
     if (!s || !(s->a = new_asking(d, r, id, read_job))) {
-        if (!s)
-            api_error(r, 507, "server_error", "memory_limit", NULL, "out of memory");
         free(s);
         return;
     }
     s->deletes = verb == QUEUE_DELETE;
     if (queue_tell(d->queue, verb, s->a->id, q_told, s, &err) < 0) {
         api_fail(r, &err);
-        asking_free(s->a);
+        api_question_free(&s->a->q);
         free(s);
-        return;
     }
-    http_on_close(r, asker_left, s->a);
 }
 
 static void cancel(struct daemon *d, struct http_request *r, const struct route_args *args)
@@ -889,7 +777,7 @@ static void look_at_feed(struct watcher *w)
     if (w->begun)
         http_stream_abort(w->r); /* it comes again with Last-Event-ID */
     else
-        busy(w->r);
+        api_busy(w->r);
     watcher_free(w);
 }
 
@@ -924,7 +812,7 @@ static void on_feed(struct daemon *d, void *arg)
         if (w->begun)
             http_stream_abort(w->r);
         else if (w->rc == PD_ENOENT)
-            no_job(w->r, w->id);
+            api_no_job(w->r, w->id);
         else
             api_fail(w->r, &w->err);
         w->r = NULL;
@@ -1011,7 +899,7 @@ static void events(struct daemon *d, struct http_request *r, const struct route_
     }
     w = calloc(1, sizeof *w);
     if (!w) {
-        api_error(r, 507, "server_error", "memory_limit", NULL, "out of memory");
+        api_no_memory(r);
         return;
     }
     w->d = d;
@@ -1069,17 +957,16 @@ struct events *events_new(void)
 }
 
 const struct route routes_jobs[] = {
-    {HTTP_POST, "/v1/jobs", submit, false},
-    {HTTP_GET, "/v1/jobs", list, false},
-    {HTTP_GET, "/v1/jobs/{id}", show, false},
-    {HTTP_DELETE, "/v1/jobs/{id}", delete_job, false},
-    {HTTP_GET, "/v1/jobs/{id}/events", events, false},
-    {HTTP_GET, "/v1/jobs/{id}/tree", tree, false},
-    {HTTP_GET, "/v1/jobs/{id}/answer", answer, false},
-    {HTTP_GET, "/v1/jobs/{id}/result", result, false},
-    {HTTP_GET, "/v1/jobs/{id}/calls", calls, false},
-    {HTTP_POST, "/v1/jobs/{id}/cancel", cancel, false},
-    {HTTP_POST, "/v1/jobs/{id}/pause", pause_job, false},
-    {HTTP_POST, "/v1/jobs/{id}/resume", resume, false},
-    {HTTP_GET, NULL, NULL, false},
+    {HTTP_POST, "/v1/jobs", submit, ROUTE_JSON},
+    {HTTP_GET, "/v1/jobs", list, 0},
+    {HTTP_GET, "/v1/jobs/{id}", show, 0},
+    {HTTP_DELETE, "/v1/jobs/{id}", delete_job, 0},
+    {HTTP_GET, "/v1/jobs/{id}/events", events, 0},
+    {HTTP_GET, "/v1/jobs/{id}/tree", tree, 0},
+    {HTTP_GET, "/v1/jobs/{id}/answer", answer, 0},
+    {HTTP_GET, "/v1/jobs/{id}/calls", calls, 0},
+    {HTTP_POST, "/v1/jobs/{id}/cancel", cancel, 0},
+    {HTTP_POST, "/v1/jobs/{id}/pause", pause_job, 0},
+    {HTTP_POST, "/v1/jobs/{id}/resume", resume, 0},
+    {HTTP_GET, NULL, NULL, 0},
 };

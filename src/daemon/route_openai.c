@@ -48,6 +48,7 @@ struct part { /* one prompt */
     struct openai_text text; /* live: of its one line */
     struct follow follow;    /* live: of a search */
     uint32_t n_told;         /* live: tokens with their log-probabilities */
+    size_t n_bytes;          /* of the text of these */
     const struct pd_piece *piece;
     bool role_told;
 };
@@ -60,6 +61,7 @@ struct completion {
     double ping_s;
     /* from the start on as they are */
     bool chat, continues, stream, include_usage, logprobs, plain, live;
+    bool formed, behind; /* the answer has a form; text that is free comes before it */
     enum stream_mode mode;
     int reasoning_field; /* REASONING_BOTH, … */
     size_t n, n_parts;
@@ -156,8 +158,7 @@ static void flush(struct daemon *d, void *arg)
 static void refuse(struct completion *c)
 {
     if (c->verdict == QUEUE_FULL) {
-        http_set_header(c->r, "Retry-After", "5");
-        api_error(c->r, 429, "rate_limit_error", "queue_full", NULL, "too many jobs wait already");
+        api_queue_full(c->r, 5, "too many jobs wait already");
     } else {
         api_fail(c->r, &c->err);
     }
@@ -166,12 +167,13 @@ static void refuse(struct completion *c)
 /* The error of a stream that has begun, which then ends without [DONE]. */
 static void fail_stream(struct completion *c)
 {
+    const struct api_kind *k = api_kind(c->err.code);
     struct pd_buf b = PD_BUF_INIT(8192);
     struct pd_jw w;
 
     pd_buf_addz(&b, "data: ");
     pd_jw_init(&w, &b);
-    api_error_json(&w, c->err.text, "server_error", "internal", NULL, api_request_id(c->r));
+    api_error_json(&w, c->err.text, k->type, k->code, NULL, api_request_id(c->r));
     pd_buf_addz(&b, "\n\n");
     (void)http_stream_write(c->r, pd_buf_str(&b));
     pd_buf_done(&b);
@@ -180,16 +182,12 @@ static void fail_stream(struct completion *c)
 
 static void put_head(const struct completion *c, struct pd_jw *w, const char *object)
 {
-    pd_jw_key(w, "id");
-    pd_jw_strz(w, c->id);
-    pd_jw_key(w, "object");
-    pd_jw_strz(w, object);
+    api_put_text(w, "id", c->id);
+    api_put_text(w, "object", object);
     pd_jw_key(w, "created");
     pd_jw_int(w, c->created);
-    pd_jw_key(w, "model");
-    pd_jw_strz(w, c->model);
-    pd_jw_key(w, "system_fingerprint");
-    pd_jw_strz(w, "ponder-" PONDER_VERSION);
+    api_put_text(w, "model", c->model);
+    api_put_text(w, "system_fingerprint", "ponder-" PONDER_VERSION);
 }
 
 static void reply(struct completion *c)
@@ -219,6 +217,8 @@ static void over(struct daemon *d, void *arg)
 
     flush(d, c);
     ev_timer_stop(d->loop, &c->late);
+    if (c->err.code == PD_ECANCEL && !d->draining)
+        c->err.code = PD_EBUSY; /* somebody has cancelled its job */
     if (c->r && c->err.code != PD_OK && !c->begun)
         refuse(c);
     else if (c->r && c->err.code != PD_OK)
@@ -232,7 +232,7 @@ static void over(struct daemon *d, void *arg)
 
 /* ---- chunks, on a job's thread and the dispatcher's ------------------------------------------ */
 
-/* With the lock held: a chunk with one choice, whose members follow. */
+/* With the lock held: a chunk up to its choices, an open array. */
 static void open_chunk(struct completion *c, struct pd_jw *w)
 {
     pd_buf_addz(&c->out, "data: ");
@@ -249,6 +249,30 @@ static void close_chunk(struct completion *c, struct pd_jw *w)
     pd_buf_addz(&c->out, "\n\n");
 }
 
+/* The same up to the text of its one choice: the open object `delta`, or the choice itself. */
+static void open_choice(struct completion *c, struct pd_jw *w, size_t index)
+{
+    open_chunk(c, w);
+    pd_jw_object(w);
+    api_put_count(w, "index", index);
+    if (c->chat) {
+        pd_jw_key(w, "delta");
+        pd_jw_object(w);
+    }
+}
+
+static void end_text(const struct completion *c, struct pd_jw *w)
+{
+    if (c->chat)
+        pd_jw_end_object(w);
+}
+
+static void end_choice(struct pd_jw *w)
+{
+    pd_jw_end_object(w);
+    pd_jw_end_array(w);
+}
+
 /* Sees to it that the loop takes what is in out; without the lock. */
 static void post_flush(struct completion *c)
 {
@@ -262,12 +286,67 @@ static void post_flush(struct completion *c)
         (void)daemon_post(c->d, flush, c);
 }
 
+/* logprobs of /v1/completions; *at: bytes of the text before. */
+static void put_old_logprobs(struct pd_jw *w, const struct openai_tokens *t, size_t n, size_t *at)
+{
+    struct pd_buf piece = PD_BUF_INIT(65536);
+
+    pd_jw_object(w);
+    pd_jw_key(w, "tokens");
+    pd_jw_array(w);
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < t[i].n; k++) {
+            pd_buf_clear(&piece);
+            (void)eng_detokenize(t[i].tokenizer, &t[i].ids[k], 1, true, &piece, NULL);
+            pd_jw_str(w, pd_buf_str(&piece));
+        }
+    pd_jw_end_array(w);
+    pd_jw_key(w, "token_logprobs");
+    pd_jw_array(w);
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < t[i].n; k++)
+            pd_jw_double(w, (double)t[i].logprobs[k]);
+    pd_jw_end_array(w);
+    pd_jw_key(w, "top_logprobs");
+    pd_jw_array(w);
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < t[i].n; k++) {
+            pd_jw_object(w);
+            for (size_t m = 0; t[i].top_ids && m < t[i].n_top; m++) {
+                pd_buf_clear(&piece);
+                (void)eng_detokenize(t[i].tokenizer, &t[i].top_ids[k * t[i].n_top + m], 1, true,
+                                     &piece, NULL);
+                pd_buf_addc(&piece, '\0');
+                pd_jw_key(w, pd_buf_str(&piece).ptr);
+                pd_jw_double(w, (double)t[i].top_logprobs[k * t[i].n_top + m]);
+            }
+            pd_jw_end_object(w);
+        }
+    pd_jw_end_array(w);
+    pd_jw_key(w, "text_offset");
+    pd_jw_array(w);
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < t[i].n; k++) {
+            pd_jw_uint(w, *at);
+            pd_buf_clear(&piece);
+            (void)eng_detokenize(t[i].tokenizer, &t[i].ids[k], 1, true, &piece, NULL);
+            *at += piece.len;
+        }
+    pd_jw_end_array(w);
+    pd_jw_end_object(w);
+    pd_buf_done(&piece);
+}
+
 static void put_logprobs(const struct completion *c, struct pd_jw *w, const struct openai_tokens *t,
-                         size_t n)
+                         size_t n, size_t *at)
 {
     pd_jw_key(w, "logprobs");
     if (!c->logprobs || n == 0) {
         pd_jw_null(w);
+        return;
+    }
+    if (!c->chat) {
+        put_old_logprobs(w, t, n, at);
         return;
     }
     pd_jw_object(w);
@@ -276,23 +355,16 @@ static void put_logprobs(const struct completion *c, struct pd_jw *w, const stru
     for (size_t i = 0; i < n; i++)
         openai_put_tokens(w, &t[i]);
     pd_jw_end_array(w);
-    pd_jw_key(w, "refusal");
-    pd_jw_null(w);
+    api_put_text(w, "refusal", NULL);
     pd_jw_end_object(w);
-}
-
-static void put_str(struct pd_jw *w, const char *key, struct pd_str s)
-{
-    pd_jw_key(w, key);
-    pd_jw_str(w, s);
 }
 
 static void put_reasoning(const struct completion *c, struct pd_jw *w, struct pd_str s)
 {
     if (c->reasoning_field == REASONING_BOTH || c->reasoning_field == REASONING_CONTENT)
-        put_str(w, "reasoning_content", s);
+        api_put_str(w, "reasoning_content", s);
     if (c->reasoning_field == REASONING_BOTH || c->reasoning_field == REASONING_PLAIN)
-        put_str(w, "reasoning", s);
+        api_put_str(w, "reasoning", s);
 }
 
 /* With the lock held: more text of choice `index`. */
@@ -302,26 +374,15 @@ static void put_delta(struct part *p, size_t index, bool reasoning, struct pd_st
     struct completion *c = p->c;
     struct pd_jw w;
 
-    open_chunk(c, &w);
-    pd_jw_object(&w);
-    pd_jw_key(&w, "index");
-    pd_jw_uint(&w, index);
-    if (c->chat) {
-        pd_jw_key(&w, "delta");
-        pd_jw_object(&w);
-        if (reasoning)
-            put_reasoning(c, &w, text);
-        else
-            put_str(&w, "content", text);
-        pd_jw_end_object(&w);
-    } else {
-        put_str(&w, "text", text);
-    }
-    put_logprobs(c, &w, tokens, n_tokens);
-    pd_jw_key(&w, "finish_reason");
-    pd_jw_null(&w);
-    pd_jw_end_object(&w);
-    pd_jw_end_array(&w);
+    open_choice(c, &w, index);
+    if (reasoning)
+        put_reasoning(c, &w, text);
+    else
+        api_put_str(&w, c->chat ? "content" : "text", text);
+    end_text(c, &w);
+    put_logprobs(c, &w, tokens, n_tokens, &p->n_bytes);
+    api_put_text(&w, "finish_reason", NULL);
+    end_choice(&w);
     close_chunk(c, &w);
 }
 
@@ -329,21 +390,13 @@ static void put_role(struct completion *c, size_t index)
 {
     struct pd_jw w;
 
-    open_chunk(c, &w);
-    pd_jw_object(&w);
-    pd_jw_key(&w, "index");
-    pd_jw_uint(&w, index);
-    pd_jw_key(&w, "delta");
-    pd_jw_object(&w);
-    put_str(&w, "role", PD_STR("assistant"));
-    put_str(&w, "content", PD_STR(""));
-    pd_jw_end_object(&w);
-    pd_jw_key(&w, "logprobs");
-    pd_jw_null(&w);
-    pd_jw_key(&w, "finish_reason");
-    pd_jw_null(&w);
-    pd_jw_end_object(&w);
-    pd_jw_end_array(&w);
+    open_choice(c, &w, index);
+    api_put_text(&w, "role", "assistant");
+    api_put_text(&w, "content", "");
+    end_text(c, &w);
+    api_put_text(&w, "logprobs", NULL);
+    api_put_text(&w, "finish_reason", NULL);
+    end_choice(&w);
     close_chunk(c, &w);
 }
 
@@ -389,9 +442,8 @@ static void put_event(struct completion *c, const char *type, uint32_t node, con
     pd_jw_end_array(&w);
     pd_jw_key(&w, "ponder");
     pd_jw_object(&w);
-    put_str(&w, "type", pd_str_of(type));
-    pd_jw_key(&w, "node");
-    pd_jw_uint(&w, node);
+    api_put_text(&w, "type", type);
+    api_put_count(&w, "node", node);
     pd_jw_key(&w, key);
     pd_jw_double(&w, value);
     pd_jw_end_object(&w);
@@ -473,9 +525,15 @@ static int show(const struct part *p, const struct openai_choice *choice, bool t
         out->n_calls = tool_calls_parse(out->content, c->tools, a, &out->calls, &out->content);
     if (out->n_calls > 0)
         out->finish = "tool_calls";
-    else if (c->chat && !c->plain && choice->answer) { /* a search: the answer, and how it came */
-        out->reasoning = pd_str_of(choice->text);
+    else if (c->chat && (!c->plain || c->behind) && choice->answer) {
+        /* a search: the answer, and how it came */
         out->content = pd_str_of(choice->answer);
+        if (c->behind)
+            out->reasoning =
+                pd_str_sub(pd_str_of(choice->text), 0,
+                           (size_t)pd_str_rfind(pd_str_of(choice->text), out->content));
+        else if (!c->formed)
+            out->reasoning = pd_str_of(choice->text);
     }
     return out->n_calls < 0 || pd_buf_rc(&text->all) < 0 ? PD_ENOMEM : 0;
 }
@@ -496,12 +554,12 @@ static void put_calls(struct part *p, struct pd_jw *w, const struct shown *s, si
             pd_jw_key(w, "index");
             pd_jw_int(w, i);
         }
-        put_str(w, "id", pd_str_of(id));
-        put_str(w, "type", PD_STR("function"));
+        api_put_text(w, "id", id);
+        api_put_text(w, "type", "function");
         pd_jw_key(w, "function");
         pd_jw_object(w);
-        put_str(w, "name", pd_str_of(s->calls[i].name));
-        put_str(w, "arguments", pd_str_of(s->calls[i].arguments));
+        api_put_text(w, "name", s->calls[i].name);
+        api_put_text(w, "arguments", s->calls[i].arguments);
         pd_jw_end_object(w);
         pd_jw_end_object(w);
     }
@@ -520,75 +578,23 @@ static void put_choice_end(struct pd_jw *w, const struct openai_choice *choice)
     else
         pd_jw_null(w);
     snprintf(node, sizeof node, "n%" PRIu32, choice->node);
-    put_str(w, "node", pd_str_of(node));
-    pd_jw_key(w, "votes");
-    pd_jw_uint(w, choice->votes);
+    api_put_text(w, "node", node);
+    api_put_count(w, "votes", choice->votes);
     pd_jw_end_object(w);
-}
-
-/* logprobs of /v1/completions. */
-static void put_old_logprobs(struct pd_jw *w, const struct openai_tokens *t, size_t n)
-{
-    struct pd_buf piece = PD_BUF_INIT(65536);
-    size_t at = 0;
-
-    pd_jw_object(w);
-    pd_jw_key(w, "tokens");
-    pd_jw_array(w);
-    for (size_t i = 0; i < n; i++)
-        for (size_t k = 0; k < t[i].n; k++) {
-            pd_buf_clear(&piece);
-            (void)eng_detokenize(t[i].tokenizer, &t[i].ids[k], 1, true, &piece, NULL);
-            pd_jw_str(w, pd_buf_str(&piece));
-        }
-    pd_jw_end_array(w);
-    pd_jw_key(w, "token_logprobs");
-    pd_jw_array(w);
-    for (size_t i = 0; i < n; i++)
-        for (size_t k = 0; k < t[i].n; k++)
-            pd_jw_double(w, (double)t[i].logprobs[k]);
-    pd_jw_end_array(w);
-    pd_jw_key(w, "top_logprobs");
-    pd_jw_array(w);
-    for (size_t i = 0; i < n; i++)
-        for (size_t k = 0; k < t[i].n; k++) {
-            pd_jw_object(w);
-            for (size_t m = 0; t[i].top_ids && m < t[i].n_top; m++) {
-                pd_buf_clear(&piece);
-                (void)eng_detokenize(t[i].tokenizer, &t[i].top_ids[k * t[i].n_top + m], 1, true,
-                                     &piece, NULL);
-                pd_buf_addc(&piece, '\0');
-                pd_jw_key(w, pd_buf_str(&piece).ptr);
-                pd_jw_double(w, (double)t[i].top_logprobs[k * t[i].n_top + m]);
-            }
-            pd_jw_end_object(w);
-        }
-    pd_jw_end_array(w);
-    pd_jw_key(w, "text_offset");
-    pd_jw_array(w);
-    for (size_t i = 0; i < n; i++)
-        for (size_t k = 0; k < t[i].n; k++) {
-            pd_jw_uint(w, at);
-            pd_buf_clear(&piece);
-            (void)eng_detokenize(t[i].tokenizer, &t[i].ids[k], 1, true, &piece, NULL);
-            at += piece.len;
-        }
-    pd_jw_end_array(w);
-    pd_jw_end_object(w);
-    pd_buf_done(&piece);
 }
 
 /* With the lock held: a whole choice. */
 static void put_choice(struct part *p, struct pd_jw *w, const struct openai_choice *choice,
                        const struct shown *s, size_t index, const struct openai_tokens *t, size_t n)
 {
+    size_t at = 0;
+
     pd_jw_object(w);
-    pd_jw_key(w, "index");
-    pd_jw_uint(w, index);
+    api_put_count(w, "index", index);
     if (p->c->chat) {
         pd_jw_key(w, "message");
         pd_jw_object(w);
-        put_str(w, "role", PD_STR("assistant"));
+        api_put_text(w, "role", "assistant");
         pd_jw_key(w, "content");
         if (s->n_calls > 0 && !s->content.len)
             pd_jw_null(w);
@@ -599,16 +605,11 @@ static void put_choice(struct part *p, struct pd_jw *w, const struct openai_choi
         if (s->n_calls > 0)
             put_calls(p, w, s, index, false);
         pd_jw_end_object(w);
-        put_logprobs(p->c, w, t, n);
     } else {
-        put_str(w, "text", s->content);
-        pd_jw_key(w, "logprobs");
-        if (p->c->logprobs)
-            put_old_logprobs(w, t, n);
-        else
-            pd_jw_null(w);
+        api_put_str(w, "text", s->content);
     }
-    put_str(w, "finish_reason", pd_str_of(s->finish));
+    put_logprobs(p->c, w, t, n, &at);
+    api_put_text(w, "finish_reason", s->finish);
     put_choice_end(w, choice);
     pd_jw_end_object(w);
 }
@@ -620,25 +621,16 @@ static void put_finish(struct part *p, const struct openai_choice *choice, const
     struct completion *c = p->c;
     struct pd_jw w;
 
-    open_chunk(c, &w);
-    pd_jw_object(&w);
-    pd_jw_key(&w, "index");
-    pd_jw_uint(&w, index);
-    if (c->chat) {
-        pd_jw_key(&w, "delta");
-        pd_jw_object(&w);
-        if (s->n_calls > 0)
-            put_calls(p, &w, s, index, true);
-        pd_jw_end_object(&w);
-    } else {
-        put_str(&w, "text", PD_STR(""));
-    }
-    pd_jw_key(&w, "logprobs");
-    pd_jw_null(&w);
-    put_str(&w, "finish_reason", pd_str_of(s->finish));
+    open_choice(c, &w, index);
+    if (!c->chat)
+        api_put_text(&w, "text", "");
+    else if (s->n_calls > 0)
+        put_calls(p, &w, s, index, true);
+    end_text(c, &w);
+    api_put_text(&w, "logprobs", NULL);
+    api_put_text(&w, "finish_reason", s->finish);
     put_choice_end(&w, choice);
-    pd_jw_end_object(&w);
-    pd_jw_end_array(&w);
+    end_choice(&w);
     pd_buf_adds(&c->out, pd_buf_str(&c->job));
     close_chunk(c, &w);
 }
@@ -668,7 +660,7 @@ static void stream_choice(struct part *p, const struct openai_choice *choice, co
     if (!c->live && c->mode != MODE_ANSWER && s->reasoning.len)
         put_delta(p, index, true, s->reasoning, NULL, 0);
     if (content.len)
-        put_delta(p, index, false, content, t, c->chat ? n : 0);
+        put_delta(p, index, false, content, t, n);
     put_finish(p, choice, s, index);
 }
 
@@ -697,7 +689,7 @@ static int add_result(struct part *p, const struct pd_job *job, const struct pd_
     char warning[96];
     struct pd_jw w;
 
-    if (!runs || openai_choices(r, c->plain, a, &choices, &n, &n_lines) < 0)
+    if (!runs || openai_choices(r, job->form, c->plain, a, &choices, &n, &n_lines) < 0)
         return PD_ENOMEM;
     if (n == 0) { /* a budget that allows nothing */
         choices = &none;
@@ -827,16 +819,42 @@ struct asked { /* fields of the routes beside those of a job */
     enum stream_mode mode;
 };
 
-static int check_type(const struct pd_json *body, const char *key, const char *only,
-                      const char *why, struct request_error *e)
+/* tool_choice: auto and none change nothing here; required, or the name of a tool, is a form. */
+static int force_call(struct request *q, const struct pd_json *body, struct request_error *e)
 {
-    const struct pd_json *v = pd_json_get(body, key);
-    const char *type =
-        pd_json_string(v) ? pd_json_string(v) : pd_json_string(pd_json_get(v, "type"));
+    const struct pd_json *choice = pd_json_get(body, "tool_choice"),
+                         *tools = pd_json_get(body, "tools");
+    const char *word = pd_json_string(choice),
+               *name = pd_json_string(pd_json_get(pd_json_get(choice, "function"), "name"));
+    struct pd_buf schema = PD_BUF_INIT(ENG_GRAMMAR_MAX_BYTES);
+    struct pd_form *form;
+    size_t n;
 
-    if (!v || pd_json_is_null(v) || (type && strstr(only, type)))
+    if (!choice || pd_json_is_null(choice) ||
+        (word && (strcmp(word, "auto") == 0 || strcmp(word, "none") == 0)))
         return 0;
-    return request_bad(e, "unsupported_value", "", key, "%s: %s", key, why);
+    if (!name && !(word && strcmp(word, "required") == 0))
+        return request_bad(e, "unsupported_value", "", "tool_choice",
+                           "tool_choice must be auto, none, required or a function's name");
+    if (q->app.form)
+        return request_bad(e, "unsupported_value", "", "tool_choice",
+                           "an answer that must be a call cannot have another form too");
+    n = tool_calls_schema(tools, name, &schema);
+    form = pd_arena_alloc(&q->arena, sizeof *form);
+    if (n == 0) {
+        pd_buf_done(&schema);
+        return request_bad(e, "unsupported_value", "", "tool_choice",
+                           name ? "tools has no function '%.64s'" : "tools has no function", name);
+    }
+    if (form && pd_buf_rc(&schema) == 0)
+        *form =
+            (struct pd_form){.schema = true, .text = pd_arena_dup(&q->arena, pd_buf_str(&schema))};
+    pd_buf_done(&schema);
+    if (!form || !form->text)
+        return request_bad(e, "schema_too_complex", "", "tools",
+                           "the tools' parameters are too long");
+    q->app.form = form;
+    return 0;
 }
 
 static int parse_mode(const struct pd_json *ponder, enum stream_mode *out, struct request_error *e)
@@ -905,11 +923,7 @@ static int parse_asked(const struct settings *settings, struct request *q,
     if (echo || (pd_json_get(body, "suffix") && !pd_json_is_null(pd_json_get(body, "suffix"))))
         return request_bad(e, "unsupported_value", "", echo ? "echo" : "suffix",
                            "echo and suffix are not supported");
-    rc = check_type(body, "response_format", "text",
-                    "this build has no constrained decoding, so it cannot promise JSON", e);
-    return rc < 0 ? rc
-                  : check_type(body, "tool_choice", "auto none",
-                               "only auto and none: a call cannot be forced", e);
+    return chat ? force_call(q, body, e) : 0;
 }
 
 static uint64_t random_seed(void)
@@ -982,7 +996,10 @@ static struct completion *completion_new(struct daemon *d, struct http_request *
     c->reasoning_field = d->settings->reasoning_field;
     c->n = (size_t)a->n;
     c->n_parts = n_parts;
-    c->live = a->stream && n_parts == 1 && a->n == 1 && (plain || (chat && a->mode != MODE_ANSWER));
+    c->formed = q->app.form != NULL;
+    c->behind = q->app.form && q->app.form->after;
+    c->live = !c->behind && a->stream && n_parts == 1 && a->n == 1 &&
+              (plain || (chat && a->mode != MODE_ANSWER));
     c->ping_s = a->ping_s > 0 ? (double)a->ping_s : 0;
     c->created = pd_clock_unix_ms() / 1000;
     c->model = strdup(q->shown_model ? q->shown_model : app_default_model);
@@ -1039,22 +1056,16 @@ static void submit(struct completion *c, const struct request *q, struct pd_chat
     }
 }
 
-static void complete(struct daemon *d, struct http_request *r, bool chat)
+/* Takes body. */
+static void complete(struct daemon *d, struct http_request *r, struct pd_json *body, bool chat)
 {
-    static const char *const chat_fields[] = {"n",
-                                              "stream",
-                                              "stream_options",
-                                              "logprobs",
-                                              "response_format",
-                                              "metadata",
-                                              "tool_choice",
-                                              "parallel_tool_calls",
-                                              "sse_ping_interval_s",
-                                              NULL};
+    static const char *const chat_fields[] = {
+        "n",        "stream",      "stream_options",      "logprobs",
+        "metadata", "tool_choice", "parallel_tool_calls", "sse_ping_interval_s",
+        NULL};
     static const char *const prompt_fields[] = {
         "prompt", "n",      "stream",   "stream_options",      "logprobs",
         "echo",   "suffix", "metadata", "sse_ping_interval_s", NULL};
-    struct pd_json *body = api_body(r);
     struct pd_chat *chats[PROMPTS_MAX], without_tools;
     struct completion *c = NULL;
     struct request *q = NULL;
@@ -1064,8 +1075,6 @@ static void complete(struct daemon *d, struct http_request *r, bool chat)
     bool plain = false;
     int rc;
 
-    if (!body)
-        return;
     rc = request_parse(body, chat ? chat_fields : prompt_fields, &q, &e);
     if (rc == 0) {
         plain = !q->app.strategy;
@@ -1084,7 +1093,7 @@ static void complete(struct daemon *d, struct http_request *r, bool chat)
     if (rc < 0)
         api_parse_error(r, &e);
     else if (!(c = completion_new(d, r, q, chat, plain, &a, n)))
-        api_error(r, 507, "server_error", "memory_limit", NULL, "out of memory");
+        api_no_memory(r);
     else {
         snprintf(c->id, sizeof c->id, "%s-%.26s", chat ? "chatcmpl" : "cmpl",
                  api_request_id(r)); /* names the request in the log */
@@ -1097,18 +1106,16 @@ static void complete(struct daemon *d, struct http_request *r, bool chat)
 static void chat_completions(struct daemon *d, struct http_request *r,
                              const struct route_args *args)
 {
-    (void)args;
-    complete(d, r, true);
+    complete(d, r, args->body, true);
 }
 
 static void completions(struct daemon *d, struct http_request *r, const struct route_args *args)
 {
-    (void)args;
-    complete(d, r, false);
+    complete(d, r, args->body, false);
 }
 
 const struct route routes_openai[] = {
-    {HTTP_POST, "/v1/chat/completions", chat_completions, false},
-    {HTTP_POST, "/v1/completions", completions, false},
-    {HTTP_GET, NULL, NULL, false},
+    {HTTP_POST, "/v1/chat/completions", chat_completions, ROUTE_JSON},
+    {HTTP_POST, "/v1/completions", completions, ROUTE_JSON},
+    {HTTP_GET, NULL, NULL, 0},
 };

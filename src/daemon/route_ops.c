@@ -18,8 +18,7 @@ static void ready(struct daemon *d, struct http_request *r, const struct route_a
         http_reply(r, 200, "application/json", PD_STR("{\"status\":\"ok\"}\n"));
         return;
     }
-    http_set_header(r, "Retry-After", "5");
-    api_error(r, 503, "unavailable_error", "draining", NULL, "the daemon is stopping");
+    api_draining(r);
 }
 
 static void version(struct daemon *d, struct http_request *r, const struct route_args *args)
@@ -47,14 +46,28 @@ static void metrics(struct daemon *d, struct http_request *r, const struct route
     (void)args;
     metrics_write(d, &b);
     if (pd_buf_rc(&b) < 0)
-        api_error(r, 507, "server_error", "memory_limit", NULL, "out of memory");
+        api_no_memory(r);
     else
         http_reply(r, 200, "text/plain; version=0.0.4; charset=utf-8", pd_buf_str(&b));
     pd_buf_done(&b);
 }
 
+static void openapi(struct daemon *d, struct http_request *r, const struct route_args *args)
+{
+    static const char text[] =
+#include "daemon/openapi.inc"
+        ;
+
+    (void)d, (void)args;
+    http_reply(r, 200, "application/json", (struct pd_str){text, sizeof text - 1});
+}
+
 const struct route routes_ops[] = {
-    {HTTP_GET, "/health", health, true},    {HTTP_GET, "/v1/health", health, true},
-    {HTTP_GET, "/ready", ready, true},      {HTTP_GET, "/version", version, false},
-    {HTTP_GET, "/metrics", metrics, false}, {HTTP_GET, NULL, NULL, false},
+    {HTTP_GET, "/health", health, ROUTE_OPEN},
+    {HTTP_GET, "/v1/health", health, ROUTE_OPEN},
+    {HTTP_GET, "/ready", ready, ROUTE_OPEN},
+    {HTTP_GET, "/version", version, 0},
+    {HTTP_GET, "/metrics", metrics, 0},
+    {HTTP_GET, "/openapi.json", openapi, 0},
+    {HTTP_GET, NULL, NULL, 0},
 };

@@ -1,7 +1,7 @@
-/* POST /v1/score and /v1/rerank: texts judged by a reward model, by a job that draws nothing and is
- * not stored. The dispatcher makes and starts it, its own thread says that it is over, the loop
- * answers. When the client leaves it is cancelled. */
-#include "daemon/daemon_int.h"
+/* POST /v1/score, /v1/rerank and MCP's score_steps: texts judged by a reward model, by a job that
+ * draws nothing and is not stored. The dispatcher makes and starts it, its own thread says that it
+ * is over, the loop answers. When the client leaves (MCP: cancels), it is cancelled. */
+#include "daemon/mcp_int.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +14,8 @@
 
 struct scoring {
     struct daemon *d;
-    struct http_request *r; /* NULL: the client has left */
+    struct http_request *r; /* NULL: the client has left, or it is a tool's */
+    struct mcp_call *call;  /* of MCP */
     struct app_job *job;    /* the dispatcher's until `started` */
     bool started, over;     /* loop: both have been heard, in whatever order, and it is done */
     struct pd_arena arena;
@@ -46,6 +47,19 @@ static void client_left(void *user)
         app_job_cancel(s->job);
 }
 
+static void call_cancelled(struct mcp_call *call)
+{
+    struct scoring *s = call->state;
+
+    if (s->started)
+        app_job_cancel(s->job);
+}
+
+static bool is_wanted(const struct scoring *s)
+{
+    return s->call ? !s->call->cancelled : s->r != NULL;
+}
+
 /* ---- answers -------------------------------------------------------------------------------- */
 
 static double aggregate(const struct pd_score_rec *s, size_t how)
@@ -73,27 +87,41 @@ static void put_usage(struct pd_jw *w, const struct pd_result *r)
     pd_jw_end_object(w);
 }
 
-/* Every text has a score of as many steps as it was given. False: it has been replied to. */
-static bool all_scored(struct scoring *s, const struct pd_result *r)
+/* Every text has a score of as many steps as it was given. */
+static int check_scores(const struct scoring *s, const struct pd_result *r, struct request_error *e)
 {
     for (size_t i = 0; i < s->n; i++) {
         uint32_t got = i < r->trace.n_scores ? r->trace.scores[i].n_steps : 0;
 
-        if (got == 0) {
-            api_error(s->r, 400, "invalid_request_error", "context_length_exceeded",
-                      s->rerank ? "documents" : "solutions",
-                      "text %zu is empty or does not fit into the model's context", i);
-            return false;
-        }
-        if (!s->rerank && got != s->n_steps[i]) {
-            api_error(s->r, 400, "invalid_request_error", "unsupported_value", "solutions",
-                      "solution %zu has %zu steps but reads as %u: a step is not empty and has no "
-                      "blank line",
-                      i, s->n_steps[i], got);
-            return false;
-        }
+        if (got == 0)
+            return request_bad(e, "context_length_exceeded", "",
+                               s->rerank ? "documents" : "solutions",
+                               "text %zu is empty or does not fit into the model's context", i);
+        if (!s->rerank && got != s->n_steps[i])
+            return request_bad(e, "unsupported_value", "", "solutions",
+                               "solution %zu has %zu steps but reads as %u: a step is not empty "
+                               "and has no blank line",
+                               i, s->n_steps[i], got);
     }
-    return true;
+    return 0;
+}
+
+/* Members of an open object. */
+static void put_score(const struct scoring *s, struct pd_jw *w, const struct pd_score_rec *score)
+{
+    pd_jw_key(w, "steps");
+    pd_jw_array(w);
+    for (uint32_t k = 0; k < score->n_steps; k++)
+        pd_jw_double(w, score->steps[k]);
+    pd_jw_end_array(w);
+    pd_jw_key(w, "aggregate");
+    pd_jw_object(w);
+    for (size_t k = 0; k < 4; k++)
+        if (s->wants[k]) {
+            pd_jw_key(w, aggregates[k]);
+            pd_jw_double(w, aggregate(score, k));
+        }
+    pd_jw_end_object(w);
 }
 
 static void put_scores(const struct scoring *s, struct pd_jw *w, const struct pd_result *r)
@@ -101,24 +129,9 @@ static void put_scores(const struct scoring *s, struct pd_jw *w, const struct pd
     pd_jw_key(w, "data");
     pd_jw_array(w);
     for (size_t i = 0; i < s->n; i++) {
-        const struct pd_score_rec *score = &r->trace.scores[i];
-
         pd_jw_object(w);
-        pd_jw_key(w, "index");
-        pd_jw_uint(w, i);
-        pd_jw_key(w, "steps");
-        pd_jw_array(w);
-        for (uint32_t k = 0; k < score->n_steps; k++)
-            pd_jw_double(w, score->steps[k]);
-        pd_jw_end_array(w);
-        pd_jw_key(w, "aggregate");
-        pd_jw_object(w);
-        for (size_t k = 0; k < 4; k++)
-            if (s->wants[k]) {
-                pd_jw_key(w, aggregates[k]);
-                pd_jw_double(w, aggregate(score, k));
-            }
-        pd_jw_end_object(w);
+        api_put_count(w, "index", i);
+        put_score(s, w, &r->trace.scores[i]);
         pd_jw_end_object(w);
     }
     pd_jw_end_array(w);
@@ -165,16 +178,17 @@ static void put_ranks(struct scoring *s, struct pd_jw *w, const struct pd_result
 static void reply(struct scoring *s, const struct pd_result *r)
 {
     struct pd_buf b = PD_BUF_INIT(REPLY_MAX);
+    struct request_error e = {0};
     struct pd_jw w;
 
-    if (!all_scored(s, r))
+    if (check_scores(s, r, &e) < 0) {
+        api_parse_error(s->r, &e);
         return;
+    }
     pd_jw_init(&w, &b);
     pd_jw_object(&w);
-    pd_jw_key(&w, "object");
-    pd_jw_strz(&w, "list");
-    pd_jw_key(&w, "model");
-    pd_jw_strz(&w, s->model);
+    api_put_text(&w, "object", "list");
+    api_put_text(&w, "model", s->model);
     if (s->rerank)
         put_ranks(s, &w, r);
     else
@@ -182,6 +196,25 @@ static void reply(struct scoring *s, const struct pd_result *r)
     put_usage(&w, r);
     pd_jw_end_object(&w);
     api_json(s->r, 200, &b);
+}
+
+static void answer_call(struct scoring *s, const struct pd_result *r)
+{
+    struct pd_buf b = PD_BUF_INIT(REPLY_MAX);
+    struct request_error e = {0};
+    struct pd_jw w;
+
+    if (check_scores(s, r, &e) < 0) {
+        mcp_failed(s->call, e.err.text);
+        return;
+    }
+    pd_jw_init(&w, &b);
+    pd_jw_object(&w);
+    api_put_text(&w, "scorer", s->model);
+    put_score(s, &w, &r->trace.scores[0]);
+    api_put_count(&w, "scored_tokens", r->usage.scored);
+    pd_jw_end_object(&w);
+    mcp_done(s->call, &b, NULL);
 }
 
 /* ---- the way of a request ------------------------------------------------------------------- */
@@ -194,7 +227,11 @@ static void finish(struct scoring *s)
     s->d->n_scoring--;
     if (rc == PD_OK)
         rc = app_job_wait(s->job, PD_NEVER_NS, &r, &s->err);
-    if (s->r && rc < 0)
+    if (s->call && rc < 0)
+        mcp_failed(s->call, s->err.text);
+    else if (s->call)
+        answer_call(s, r);
+    else if (s->r && rc < 0)
         api_fail(s->r, &s->err);
     else if (s->r)
         reply(s, r);
@@ -219,7 +256,7 @@ static void on_started(struct daemon *d, void *arg)
     s->started = true;
     if (s->over || s->err.code != PD_OK) /* it has ended, or never ran */
         finish(s);
-    else if (!s->r)
+    else if (!is_wanted(s))
         app_job_cancel(s->job);
 }
 
@@ -261,16 +298,10 @@ static void is_loaded(void *user, int rc, const char *status, const struct pd_er
 
 /* ---- requests ------------------------------------------------------------------------------- */
 
-static int no_memory(struct request_error *e)
-{
-    e->code = "memory_limit";
-    return pd_fail(&e->err, PD_ENOMEM, "out of memory");
-}
-
 static int take_text(struct scoring *s, const char *text, struct request_error *e)
 {
     s->texts[s->n] = pd_arena_dup(&s->arena, pd_str_of(text));
-    return s->texts[s->n++] ? 0 : no_memory(e);
+    return s->texts[s->n++] ? 0 : request_no_memory(e);
 }
 
 static int take_steps(struct scoring *s, const struct pd_json *steps, struct request_error *e)
@@ -288,7 +319,7 @@ static int take_steps(struct scoring *s, const struct pd_json *steps, struct req
             pd_buf_printf(&b, "%s%s", b.len ? "\n\n" : "", pd_json_string(v));
     }
     if (rc == 0 && pd_buf_rc(&b) < 0)
-        rc = no_memory(e);
+        rc = request_no_memory(e);
     s->n_steps[s->n] = pd_json_size(steps);
     if (rc == 0)
         rc = take_text(s, pd_buf_str(&b).ptr, e);
@@ -353,65 +384,128 @@ static int parse(struct scoring *s, const struct pd_json *body, struct request_e
     s->texts = pd_arena_array(&s->arena, pd_json_size(list), sizeof *s->texts);
     s->n_steps = pd_arena_array(&s->arena, pd_json_size(list), sizeof *s->n_steps);
     if (!s->model || !s->problem || !s->texts || !s->n_steps)
-        return no_memory(e);
+        return request_no_memory(e);
     for (const struct pd_json *v = pd_json_first(list); v && rc == 0; v = pd_json_next(v))
         rc = s->rerank ? take_document(s, v, e) : take_steps(s, v, e);
     return rc;
 }
 
-static void judge(struct daemon *d, struct http_request *r, bool rerank)
+static struct scoring *scoring_new(struct daemon *d)
 {
-    struct pd_json *body = api_body(r);
     struct scoring *s = calloc(1, sizeof *s);
-    struct request_error e = {0};
 
-    if (!body) {
-        free(s);
-        return;
-    }
-    if (!s) {
-        pd_json_free(body);
-        api_error(r, 507, "server_error", "memory_limit", NULL, "out of memory");
-        return;
-    }
+    if (!s)
+        return NULL;
     pd_arena_init(&s->arena, ARENA_MAX);
     s->d = d;
+    s->top_n = APP_SCORE_MAX;
+    return s;
+}
+
+/* PD_EBUSY: not now. */
+static int begin(struct scoring *s, struct pd_err *err)
+{
+    struct daemon *d = s->d;
+
+    if (d->n_scoring >= (unsigned)d->settings->max_jobs)
+        return pd_fail(err, PD_EBUSY, "as many requests are scored already as jobs may run");
+    if (queue_load(d->queue, s->model, is_loaded, s, err) < 0)
+        return err->code = PD_EBUSY;
+    d->n_scoring++;
+    return 0;
+}
+
+static void judge(struct daemon *d, struct http_request *r, struct pd_json *body, bool rerank)
+{
+    struct scoring *s = scoring_new(d);
+    struct request_error e = {0};
+
+    if (!s) {
+        pd_json_free(body);
+        api_no_memory(r);
+        return;
+    }
     s->r = r;
     s->rerank = rerank;
-    s->top_n = APP_SCORE_MAX;
     if (parse(s, body, &e) < 0) {
         api_parse_error(r, &e);
         scoring_free(s);
-    } else if (d->n_scoring >= (unsigned)d->settings->max_jobs) {
-        http_set_header(r, "Retry-After", "1");
-        api_error(r, 429, "rate_limit_error", "queue_full", NULL,
-                  "%u texts are being scored already", d->n_scoring);
-        scoring_free(s);
-    } else if (queue_load(d->queue, s->model, is_loaded, s, &e.err) < 0) {
-        http_set_header(r, "Retry-After", "1");
-        api_error(r, 429, "rate_limit_error", "queue_full", NULL, "%s", e.err.text);
+    } else if (begin(s, &e.err) < 0) {
+        api_queue_full(r, 1, e.err.text);
         scoring_free(s);
     } else {
-        d->n_scoring++;
         http_on_close(r, client_left, s);
     }
     pd_json_free(body);
 }
 
+/* The arguments as a body of /v1/score. */
+static int score_body(const struct pd_json *args, struct pd_json **out, struct pd_err *err)
+{
+    static const char *const keys[][2] = {{"scorer", "model"}, {"problem", "problem"}};
+    struct pd_buf b = PD_BUF_INIT(ARENA_MAX);
+    struct pd_jw w;
+    int rc;
+
+    pd_jw_init(&w, &b);
+    pd_jw_object(&w);
+    for (size_t i = 0; i < 2; i++)
+        if (pd_json_get(args, keys[i][0])) {
+            pd_jw_key(&w, keys[i][1]);
+            pd_jw_value(&w, pd_json_get(args, keys[i][0]));
+        }
+    pd_jw_key(&w, "solutions");
+    pd_jw_array(&w);
+    pd_jw_value(&w, pd_json_get(args, "steps"));
+    pd_jw_end_array(&w);
+    pd_jw_end_object(&w);
+    rc = pd_buf_rc(&b) < 0 ? pd_fail(err, PD_ENOMEM, "out of memory")
+                           : pd_json_parse(pd_buf_str(&b), out, err);
+    pd_buf_done(&b);
+    return rc;
+}
+
+void mcp_score_steps(struct mcp_call *call)
+{
+    struct scoring *s = scoring_new(call->d);
+    struct pd_json *body = NULL;
+    struct request_error e = {0};
+    int rc;
+
+    if (!s) {
+        mcp_failed(call, "out of memory");
+        return;
+    }
+    rc = score_body(call->args, &body, &e.err);
+    if (rc == 0)
+        rc = parse(s, body, &e);
+    pd_json_free(body);
+    s->call = call;
+    call->state = s;
+    call->cancel = call_cancelled;
+    if (rc == 0)
+        rc = begin(s, &e.err);
+    if (rc == 0)
+        return;
+    scoring_free(s);
+    if (rc == PD_EINVAL)
+        mcp_bad_arguments(call, e.err.text);
+    else
+        mcp_failed(call, e.err.text);
+}
+
 static void score(struct daemon *d, struct http_request *r, const struct route_args *args)
 {
-    (void)args;
-    judge(d, r, false);
+    judge(d, r, args->body, false);
 }
 
 static void rerank(struct daemon *d, struct http_request *r, const struct route_args *args)
 {
-    (void)args;
-    judge(d, r, true);
+    judge(d, r, args->body, true);
 }
 
 const struct route routes_score[] = {
-    {HTTP_POST, "/v1/score", score, false},
-    {HTTP_POST, "/v1/rerank", rerank, false},
-    {HTTP_GET, NULL, NULL, false},
+    {HTTP_POST, "/v1/score", score, ROUTE_JSON},
+    {HTTP_POST, "/v1/rerank", rerank, ROUTE_JSON},
+    {HTTP_GET, NULL, NULL, 0},
 };

@@ -10,87 +10,43 @@
 #define REPLY_MAX ((size_t)64 << 20)
 
 struct asking {
-    struct daemon *d;
-    struct http_request *r; /* NULL: the client has left */
-    char *model;            /* NULL: the default; of /v1/models: all */
+    struct api_question q;
+    char *model; /* NULL: the default; of /v1/models: all */
     struct pd_json *body;
-    int (*run)(struct asking *a, struct pd_jw *w, struct pd_err *err);
-    struct pd_buf reply;
-    int rc;
-    struct pd_err err;
 };
 
-static void client_left(void *user)
+static struct asking *asking_of(struct api_question *q)
 {
-    struct asking *a = user;
-
-    a->r = NULL;
+    return pd_container_of(q, struct asking, q);
 }
 
-static void work(struct daemon *d, void *arg)
+static void asking_done(struct api_question *q)
 {
-    struct asking *a = arg;
-    struct pd_jw w;
-
-    (void)d;
-    pd_jw_init(&w, &a->reply);
-    a->rc = a->run(a, &w, &a->err);
-}
-
-static void asking_free(struct asking *a)
-{
-    pd_buf_done(&a->reply);
-    pd_json_free(a->body);
-    free(a->model);
-    free(a);
-}
-
-static void done(struct daemon *d, void *arg)
-{
-    struct asking *a = arg;
-
-    (void)d;
-    if (a->r && a->rc < 0)
-        api_fail(a->r, &a->err);
-    else if (a->r)
-        api_json(a->r, 200, &a->reply);
-    asking_free(a);
+    pd_json_free(asking_of(q)->body);
+    free(asking_of(q)->model);
 }
 
 /* body is given away; model may be NULL. */
 static void ask(struct daemon *d, struct http_request *r, const char *model, struct pd_json *body,
-                int (*run)(struct asking *, struct pd_jw *, struct pd_err *))
+                int (*read)(struct api_question *, struct pd_jw *, struct pd_err *))
 {
-    struct asking *a = calloc(1, sizeof *a);
+    struct asking *a = api_question_new(sizeof *a, d, r, read);
 
-    if (!a || (model && !(model = strdup(model)))) {
+    if (!a) {
         pd_json_free(body);
-        free(a);
-        api_error(r, 507, "server_error", "memory_limit", NULL, "out of memory");
         return;
     }
-    *a = (struct asking){.d = d,
-                         .r = r,
-                         .model = (char *)(uintptr_t)model,
-                         .body = body,
-                         .run = run,
-                         .reply = PD_BUF_INIT(REPLY_MAX)};
-    if (daemon_work(d, work, done, a)) {
-        http_on_close(r, client_left, a);
+    a->q.done = asking_done;
+    a->body = body;
+    if (model && !(a->model = strdup(model))) {
+        api_no_memory(r);
+        api_question_free(&a->q);
         return;
     }
-    http_set_header(r, "Retry-After", "1");
-    api_error(r, 503, "unavailable_error", "engine_down", NULL, "too many requests wait");
-    asking_free(a);
+    api_ask(&a->q);
 }
 
 /* ---- models --------------------------------------------------------------------------------- */
-
-static void put_text(struct pd_jw *w, const char *key, const char *text)
-{
-    pd_jw_key(w, key);
-    pd_jw_strz(w, text);
-}
 
 /* id: the file's name, or that with a profile or strategy. Whether it has a chat template. */
 static bool put_model(struct app *app, struct pd_jw *w, const struct app_model_file *f,
@@ -105,21 +61,21 @@ static bool put_model(struct app *app, struct pd_jw *w, const struct app_model_f
     loaded = real && app_is_loaded(app, real, sha256);
 
     pd_jw_object(w);
-    put_text(w, "id", id);
-    put_text(w, "object", "model");
+    api_put_text(w, "id", id);
+    api_put_text(w, "object", "model");
     pd_jw_key(w, "created");
     pd_jw_int(w, 0);
-    put_text(w, "owned_by", "ponder");
+    api_put_text(w, "owned_by", "ponder");
     pd_jw_key(w, "ponder");
     pd_jw_object(w);
-    put_text(w, "kind", strchr(id, '@') ? "profile" : "model");
-    put_text(w, "engine", "local");
-    put_text(w, "sha256", loaded || app_recorded_sha256(f->path, sha256) ? sha256 : NULL);
+    api_put_text(w, "kind", strchr(id, '@') ? "profile" : "model");
+    api_put_text(w, "engine", "local");
+    api_put_text(w, "sha256", loaded || app_recorded_sha256(f->path, sha256) ? sha256 : NULL);
     pd_jw_key(w, "loaded");
     pd_jw_bool(w, loaded);
-    put_text(w, "alias_of", f->alias_of);
-    put_text(w, "arch", rc == 0 ? info.arch : NULL);
-    put_text(w, "file_type", rc == 0 ? info.file_type : NULL);
+    api_put_text(w, "alias_of", f->alias_of);
+    api_put_text(w, "arch", rc == 0 ? info.arch : NULL);
+    api_put_text(w, "file_type", rc == 0 ? info.file_type : NULL);
     pd_jw_key(w, "ctx");
     if (rc == 0)
         pd_jw_uint(w, info.n_ctx);
@@ -151,7 +107,7 @@ static void put_models(struct app *app, struct pd_jw *w, const struct app_model_
     }
 }
 
-static int list_models(struct asking *a, struct pd_jw *w, struct pd_err *err)
+static int list_models(struct api_question *q, struct pd_jw *w, struct pd_err *err)
 {
     struct settings *settings = settings_current();
     struct app_model_file *files = NULL;
@@ -163,11 +119,11 @@ static int list_models(struct asking *a, struct pd_jw *w, struct pd_err *err)
         return rc;
     }
     pd_jw_object(w);
-    put_text(w, "object", "list");
+    api_put_text(w, "object", "list");
     pd_jw_key(w, "data");
     pd_jw_array(w);
     for (size_t i = 0; i < n; i++)
-        put_models(a->d->app, w, &files[i], settings);
+        put_models(q->d->app, w, &files[i], settings);
     pd_jw_end_array(w);
     pd_jw_end_object(w);
     app_list_models_free(files, n);
@@ -175,19 +131,20 @@ static int list_models(struct asking *a, struct pd_jw *w, struct pd_err *err)
     return 0;
 }
 
-static int show_model(struct asking *a, struct pd_jw *w, struct pd_err *err)
+static int show_model(struct api_question *q, struct pd_jw *w, struct pd_err *err)
 {
-    size_t len = strcspn(a->model, "@");
-    const char *behind = a->model[len] ? a->model + len + 1 : NULL;
+    const char *model = asking_of(q)->model;
+    size_t len = strcspn(model, "@");
+    const char *behind = model[len] ? model + len + 1 : NULL;
     struct settings *s = settings_current();
-    struct app_model_file file = {.name = pd_str_dup((struct pd_str){a->model, len})};
+    struct app_model_file file = {.name = pd_str_dup((struct pd_str){model, len})};
     int rc = file.name && s ? app_find_model(file.name, &file.path, err)
                             : pd_fail(err, PD_ENOMEM, "out of memory");
 
     if (rc == 0 && behind && !settings_profile(s, behind) && !pd_strategy_find(behind))
         rc = pd_fail(err, PD_ENOENT, "there is no profile or strategy '%.100s'", behind);
     if (rc == 0)
-        (void)put_model(a->d->app, w, &file, a->model);
+        (void)put_model(q->d->app, w, &file, model);
     settings_unref(s);
     free(file.name);
     free(file.path);
@@ -206,24 +163,6 @@ static void model(struct daemon *d, struct http_request *r, const struct route_a
 }
 
 /* ---- tokens --------------------------------------------------------------------------------- */
-
-static int open_tokenizer(const struct asking *a, struct eng_tokenizer **out, uint32_t *out_ctx,
-                          struct pd_err *err)
-{
-    struct eng_model_info info;
-    char *path = NULL;
-    int rc = app_find_model(a->model ? a->model : app_default_model, &path, err);
-
-    if (rc == 0)
-        rc = eng_model_peek(path, &info, NULL, err);
-    if (rc == 0) {
-        *out_ctx = info.n_ctx;
-        eng_model_info_done(&info);
-        rc = eng_tokenizer_open(path, out, err);
-    }
-    free(path);
-    return rc;
-}
 
 static bool flag(const struct pd_json *body, const char *key, const char *other, bool def)
 {
@@ -279,23 +218,21 @@ static int tokens_of(const struct pd_json *body, const struct eng_tokenizer *t, 
     return rc;
 }
 
-static int run_tokenize(struct asking *a, struct pd_jw *w, struct pd_err *err)
+static int run_tokenize(struct api_question *q, struct pd_jw *w, struct pd_err *err)
 {
+    const struct asking *a = asking_of(q);
     bool pieces = flag(a->body, "with_pieces", "return_token_strs", false);
-    struct eng_tokenizer *t = NULL;
+    struct tokenizer of = {0};
     int32_t *ids = NULL;
-    uint32_t ctx = 0;
     size_t n = 0;
-    int rc = open_tokenizer(a, &t, &ctx, err);
+    int rc = tokenizers_take(q->d->tokenizers, a->model, &of, err);
 
     if (rc == 0)
-        rc = tokens_of(a->body, t, &ids, &n, err);
+        rc = tokens_of(a->body, of.t, &ids, &n, err);
     if (rc == 0) {
         pd_jw_object(w);
-        pd_jw_key(w, "count");
-        pd_jw_uint(w, n);
-        pd_jw_key(w, "max_model_len");
-        pd_jw_uint(w, ctx);
+        api_put_count(w, "count", n);
+        api_put_count(w, "max_model_len", of.n_ctx);
         pd_jw_key(w, "tokens");
         pd_jw_array(w);
         for (size_t i = 0; i < n; i++) {
@@ -307,24 +244,24 @@ static int run_tokenize(struct asking *a, struct pd_jw *w, struct pd_err *err)
             pd_jw_key(w, "id");
             pd_jw_int(w, ids[i]);
             pd_jw_key(w, "piece");
-            put_piece(w, t, ids[i]);
+            put_piece(w, of.t, ids[i]);
             pd_jw_end_object(w);
         }
         pd_jw_end_array(w);
         pd_jw_end_object(w);
     }
     free(ids);
-    eng_tokenizer_free(t);
+    tokenizers_give_back(q->d->tokenizers, &of);
     return rc;
 }
 
-static int run_detokenize(struct asking *a, struct pd_jw *w, struct pd_err *err)
+static int run_detokenize(struct api_question *q, struct pd_jw *w, struct pd_err *err)
 {
+    const struct asking *a = asking_of(q);
     const struct pd_json *list = pd_json_get(a->body, "tokens");
     struct pd_buf text = PD_BUF_INIT(REPLY_MAX);
-    struct eng_tokenizer *t = NULL;
-    uint32_t ctx;
-    int rc = open_tokenizer(a, &t, &ctx, err);
+    struct tokenizer of = {0};
+    int rc = tokenizers_take(q->d->tokenizers, a->model, &of, err);
 
     if (rc == 0 && !pd_json_is_array(list))
         rc = pd_fail(err, PD_EINVAL, "tokens must be an array of token ids");
@@ -334,89 +271,80 @@ static int run_detokenize(struct asking *a, struct pd_jw *w, struct pd_err *err)
 
         (void)pd_json_int(v, &id);
         token = id >= 0 && id <= INT32_MAX ? (int32_t)id : -1;
-        rc = eng_detokenize(t, &token, 1, true, &text, err);
+        rc = eng_detokenize(of.t, &token, 1, true, &text, err);
     }
     if (rc == 0) {
         pd_jw_object(w);
-        pd_jw_key(w, "content");
-        pd_jw_str(w, pd_buf_str(&text));
-        pd_jw_key(w, "prompt"); /* as another family of servers calls it */
-        pd_jw_str(w, pd_buf_str(&text));
+        api_put_str(w, "content", pd_buf_str(&text));
+        api_put_str(w, "prompt", pd_buf_str(&text)); /* as another family of servers calls it */
         pd_jw_end_object(w);
     }
     pd_buf_done(&text);
-    eng_tokenizer_free(t);
+    tokenizers_give_back(q->d->tokenizers, &of);
     return rc;
 }
 
-static int run_template(struct asking *a, struct pd_jw *w, struct pd_err *err)
+static int run_template(struct api_question *q, struct pd_jw *w, struct pd_err *err)
 {
+    const struct asking *a = asking_of(q);
     struct pd_buf text = PD_BUF_INIT(REPLY_MAX);
-    struct eng_tokenizer *t = NULL;
+    struct tokenizer of = {0};
     struct pd_arena arena;
     struct pd_chat *c = NULL;
-    uint32_t ctx;
     int rc;
 
     pd_arena_init(&arena, REPLY_MAX);
     rc = pd_json_get(a->body, "messages") ? app_chat_parse(a->body, &arena, &c, err)
                                           : pd_fail(err, PD_EINVAL, "messages is missing");
     if (rc == 0)
-        rc = open_tokenizer(a, &t, &ctx, err);
+        rc = tokenizers_take(q->d->tokenizers, a->model, &of, err);
     if (rc == 0)
-        rc = eng_chat_text(t, NULL, c, &text, err);
+        rc = eng_chat_text(of.t, NULL, c, &text, err);
     if (rc == 0) {
         pd_jw_object(w);
-        pd_jw_key(w, "prompt");
-        pd_jw_str(w, pd_buf_str(&text));
+        api_put_str(w, "prompt", pd_buf_str(&text));
         pd_jw_end_object(w);
     }
     pd_arena_done(&arena);
     pd_buf_done(&text);
-    eng_tokenizer_free(t);
+    tokenizers_give_back(q->d->tokenizers, &of);
     return rc;
 }
 
-static void ask_body(struct daemon *d, struct http_request *r,
-                     int (*run)(struct asking *, struct pd_jw *, struct pd_err *))
+static void ask_body(struct daemon *d, struct http_request *r, struct pd_json *body,
+                     int (*read)(struct api_question *, struct pd_jw *, struct pd_err *))
 {
-    struct pd_json *body = api_body(r);
     struct request_error e = {0};
     const char *model = NULL;
 
-    if (!body)
-        return;
     if (request_model(body, &model, &e) < 0) {
         api_parse_error(r, &e);
         pd_json_free(body);
         return;
     }
-    ask(d, r, model, body, run);
+    ask(d, r, model, body, read);
 }
 
 static void tokenize(struct daemon *d, struct http_request *r, const struct route_args *args)
 {
-    (void)args;
-    ask_body(d, r, run_tokenize);
+    ask_body(d, r, args->body, run_tokenize);
 }
 
 static void detokenize(struct daemon *d, struct http_request *r, const struct route_args *args)
 {
-    (void)args;
-    ask_body(d, r, run_detokenize);
+    ask_body(d, r, args->body, run_detokenize);
 }
 
 static void apply_template(struct daemon *d, struct http_request *r, const struct route_args *args)
 {
-    (void)args;
-    ask_body(d, r, run_template);
+    ask_body(d, r, args->body, run_template);
 }
 
 const struct route routes_tokens[] = {
-    {HTTP_GET, "/v1/models", models, false},
-    {HTTP_GET, "/v1/models/{id}", model, false},
-    {HTTP_POST, "/tokenize", tokenize, false},
-    {HTTP_POST, "/detokenize", detokenize, false},
-    {HTTP_POST, "/apply-template", apply_template, false},
-    {HTTP_GET, NULL, NULL, false},
+    {HTTP_GET, "/v1/models", models, 0},
+    {HTTP_GET, "/v1/models/{id}", model, 0},
+    {HTTP_POST, "/tokenize", tokenize, ROUTE_JSON},
+    {HTTP_POST, "/detokenize", detokenize, ROUTE_JSON},
+    {HTTP_POST, "/apply-template", apply_template, ROUTE_JSON},
+    {HTTP_GET, NULL, NULL, 0},
 };

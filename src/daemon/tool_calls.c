@@ -1,5 +1,7 @@
 #include "daemon/tool_calls.h"
 
+#include <stdio.h>
+
 #include "base/json.h"
 
 #define CALLS_MAX     128 /* of one answer */
@@ -196,4 +198,72 @@ size_t tool_calls_free(struct pd_str text)
         sure = (size_t)at < sure ? (size_t)at : sure;
     }
     return sure;
+}
+
+/* A tool's parameters, as part of a larger schema: references begin at their new place. */
+static void put_parameters(struct pd_jw *w, const struct pd_json *v, const char *place)
+{
+    bool object = pd_json_is_object(v);
+
+    if (!object && !pd_json_is_array(v)) {
+        pd_jw_value(w, v);
+        return;
+    }
+    if (object)
+        pd_jw_object(w);
+    else
+        pd_jw_array(w);
+    for (const struct pd_json *m = pd_json_first(v); m; m = pd_json_next(m)) {
+        const char *ref = pd_json_string(m);
+
+        if (object)
+            pd_jw_key(w, pd_json_key(m));
+        if (object && ref && strcmp(pd_json_key(m), "$ref") == 0 && ref[0] == '#') {
+            struct pd_buf b = PD_BUF_INIT(65536);
+
+            pd_buf_printf(&b, "%s%s", place, ref + 1);
+            pd_jw_str(w, pd_buf_str(&b));
+            pd_buf_done(&b);
+        } else {
+            put_parameters(w, m, place);
+        }
+    }
+    if (object)
+        pd_jw_end_object(w);
+    else
+        pd_jw_end_array(w);
+}
+
+size_t tool_calls_schema(const struct pd_json *tools, const char *name, struct pd_buf *b)
+{
+    struct pd_jw w;
+    size_t n = 0;
+
+    pd_jw_init(&w, b);
+    pd_jw_object(&w);
+    pd_jw_key(&w, "anyOf");
+    pd_jw_array(&w);
+    for (const struct pd_json *t = pd_json_first(tools); t; t = pd_json_next(t)) {
+        const struct pd_json *f = pd_json_get(t, "function"),
+                             *parameters = pd_json_get(f, "parameters");
+        const char *called = pd_json_string(pd_json_get(f, "name"));
+        char place[64];
+
+        if (!called || (name && strcmp(called, name) != 0))
+            continue;
+        snprintf(place, sizeof place, "#/anyOf/%zu/properties/arguments", n++);
+        pd_buf_addz(b, n > 1 ? "," : "");
+        pd_buf_addz(b, "{\"type\":\"object\",\"properties\":{\"name\":{\"const\":");
+        pd_jw_init(&w, b);
+        pd_jw_strz(&w, called);
+        pd_buf_addz(b, "},\"arguments\":");
+        pd_jw_init(&w, b);
+        if (parameters)
+            put_parameters(&w, parameters, place);
+        else
+            pd_buf_addz(b, "{\"type\":\"object\"}");
+        pd_buf_addz(b, "},\"required\":[\"name\",\"arguments\"],\"additionalProperties\":false}");
+    }
+    pd_buf_addz(b, "]}");
+    return n;
 }

@@ -6,6 +6,9 @@
 
 #include "base/arena.h"
 
+struct pd_json;
+struct pd_buf;
+
 struct tool_call {
     const char *name;
     const char *arguments; /* JSON */
@@ -17,5 +20,9 @@ int tool_calls_parse(struct pd_str text, const char *tools, struct pd_arena *a,
                      struct tool_call **out, struct pd_str *out_content);
 /* How much of a text that goes on is certainly no call, nor the beginning of one. */
 size_t tool_calls_free(struct pd_str text);
+/* A JSON Schema of a call of one of the tools (a request's), or of the one that is named (NULL:
+ * any), in the form that any model can be held to and tool_calls_parse reads. How many there are.
+ */
+size_t tool_calls_schema(const struct pd_json *tools, const char *name, struct pd_buf *out);
 
 #endif

@@ -14,6 +14,7 @@
 
 #define LANES_MAX   8192                 /* of one job in flight */
 #define RAW_MAX     ((size_t)1 << 20)    /* kept of an answer for the record; of more, its beginning */
+#define EVENT_MAX   ((size_t)16 << 20)   /* of a streamed answer */
 #define RACE_NS     (5 * PD_NS_PER_MS)   /* how soon a race is seen to be decided */
 
 struct pd_gctx {
@@ -64,7 +65,7 @@ struct flight { /* what a lane needs */
     struct draft *first;
     _Atomic(struct draft *) draft;
     struct answer answer;
-    struct sse sse;
+    struct net_sse sse;
     struct pd_buf raw, whole; /* all that came; a body that is no stream */
     size_t n_raw;
     struct pd_attempt *attempts;
@@ -236,12 +237,10 @@ static int on_value(struct flight *f, struct pd_str text)
     return rc;
 }
 
-static int on_event(void *user, const char *type, struct pd_str data)
+static int on_event(void *user, const struct net_sse_event *e)
 {
-    struct flight *f = user;
-
-    (void)type; /* an error says what it is */
-    return pd_str_eq(data, PD_STR("[DONE]")) ? 0 : on_value(f, data);
+    /* an error says what it is: the type tells nothing more */
+    return e->data.len == 0 || pd_str_eq(e->data, PD_STR("[DONE]")) ? 0 : on_value(user, e->data);
 }
 
 static bool is_stream(const struct flight *f)
@@ -276,8 +275,8 @@ static void begin(struct net_call *call)
                                 .n = &d->n,
                                 .text = PD_BUF_INIT(NET_BODY_MAX),
                                 .err = &call->err};
-    sse_done(&f->sse);
-    sse_init(&f->sse, on_event, f);
+    net_sse_done(&f->sse);
+    net_sse_init(&f->sse, EVENT_MAX, on_event, f);
     pd_buf_done(&f->raw);
     pd_buf_done(&f->whole);
     f->raw = (struct pd_buf)PD_BUF_INIT(RAW_MAX);
@@ -293,10 +292,10 @@ static int data(struct net_call *call, struct pd_str bytes)
         return pd_fail(&call->err, PD_ENOMEM, "out of memory for an answer");
     pd_buf_adds(&f->raw, pd_str_sub(bytes, 0, RAW_MAX - f->raw.len));
     if (is_stream(f)) {
-        rc = sse_feed(&f->sse, bytes);
+        rc = net_sse_add(&f->sse, bytes);
         if (rc == PD_ELIMIT && call->err.code == PD_OK)
-            pd_fail(&call->err, rc, "a line of its answer is longer than %zu MiB",
-                    SSE_LINE_MAX >> 20);
+            pd_fail(&call->err, rc, "a part of its answer is longer than %zu MiB",
+                    EVENT_MAX >> 20);
         return rc;
     }
     if (strcmp(call->content_type, "application/json") != 0)
@@ -483,7 +482,7 @@ static void release(struct pd_generator *g, struct pd_lane *lane)
     }
     free(f->attempts);
     draft_free(atomic_load(&f->draft));
-    sse_done(&f->sse);
+    net_sse_done(&f->sse);
     pd_buf_done(&f->answer.text);
     pd_buf_done(&f->raw);
     pd_buf_done(&f->whole);
@@ -887,6 +886,9 @@ static int wait_one(struct pd_generator *g, int64_t deadline_ns, struct pd_lane 
             f = r->ready;
             r->ready = f->next;
             count_overrun(f);
+            if (f->lane->op == PD_LANE_GENERATE && f->lane->end != PD_END_ERROR &&
+                ctx_append(g, f->lane->ctx, f->lane->tokens, f->lane->n_tokens, &f->lane->err) < 0)
+                f->lane->end = PD_END_ERROR;
             *out = f->lane;
             return 0;
         }

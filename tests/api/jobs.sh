@@ -1,65 +1,8 @@
 #!/bin/sh
 # The daemon's job routes with curl, and `ponder job` and `ponder solve --host` as clients of it. TAP.
-ponder=${PONDER_TEST_BUILDDIR:-.}/ponder
-tmp=$(mktemp -d) || exit 1
-export PONDER_DATA_DIR="$tmp/data" XDG_RUNTIME_DIR="$tmp" PONDER_THREADS=1
-unset PONDER_HOST PONDER_SEED PONDER_STRATEGY PONDER_OPTION PONDER_PROBLEM
-daemon=
-trap 'stop_daemon; rm -rf "$tmp"' EXIT
-
-n=0
-failed=0
-point() # NAME STATUS
-{
-    n=$((n + 1))
-    if [ "$2" -eq 0 ]; then
-        echo "ok $n - $1"
-        return
-    fi
-    failed=1
-    echo "not ok $n - $1"
-    head -c 2000 "$tmp/out" | sed 's/^/# /'
-    echo
-    head -n 5 "$tmp/err" | sed 's/^/# /'
-}
-socket=$tmp/ponder/ponder.sock
-start_daemon() # ARGUMENTS...
-{
-    "$ponder" serve "$@" 2>>"$tmp/log" &
-    daemon=$!
-    until curl -sf --unix-socket "$socket" http://localhost/health >/dev/null 2>&1; do
-        kill -0 "$daemon" 2>/dev/null || { sed 's/^/# /' "$tmp/log"; return 1; }
-        sleep 0.05
-    done
-}
-stop_daemon() # its exit code
-{
-    [ -n "$daemon" ] || return 0
-    kill "$daemon" 2>/dev/null
-    wait "$daemon"
-    code=$?
-    daemon=
-    return $code
-}
-# api METHOD PATH [CURL'S ARGUMENTS...]: body in out, status in $status
-api()
-{
-    method=$1
-    path=$2
-    shift 2
-    status=$(curl -s --unix-socket "$socket" -X "$method" -o "$tmp/out" -D "$tmp/headers" \
-        -w '%{http_code}' "$@" "http://localhost$path" 2>"$tmp/err")
-}
-post() # PATH BODY [CURL'S ARGUMENTS...]
-{
-    path=$1
-    printf '%s' "$2" >"$tmp/body"
-    shift 2
-    api POST "$path" -H 'Content-Type: application/json' --data-binary "@$tmp/body" "$@"
-}
+. "${PONDER_TEST_SRCDIR:-.}/tests/support/daemon.sh"
+PONDER_THREADS=1
 has() { grep -q "$1" "$tmp/out"; }
-field() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" "$tmp/out" | head -n 1; }
-run() { "$ponder" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null; }
 # refused STATUS CODE PARAM: what the last answer was
 refused()
 {
@@ -103,7 +46,8 @@ api GET "/v1/jobs/$id"
 digest=$(field digest)
 [ "$status" = 200 ] && has '"status":"done"' && has '"stopped_by":"answer"' && [ -n "$digest" ]
 point 'GET: its state' $?
-api GET "/v1/jobs/$id/answer" && [ "$status" = 200 ] && has '"answer":"' && has '"usage":{'
+api GET "/v1/jobs/$id/answer" && [ "$status" = 200 ] && has "\"digest\":\"$digest\"" && has '"answer":"' &&
+    has '"support":{'
 point 'answer' $?
 api GET "/v1/jobs/$id/tree" && has '"children":\[{' && has '"nodes_total":5'
 point 'tree, nested' $?
@@ -113,8 +57,6 @@ api GET "/v1/jobs/$id/tree?depth=0" && has '"children":\[\]'
 point 'tree, to a depth' $?
 api GET "/v1/jobs/$id/calls" && [ "$(grep -o '"op":"generate"' "$tmp/out" | wc -l)" = 4 ]
 point 'calls' $?
-api GET "/v1/jobs/$id/result" && has "\"digest\":\"$digest\"" && has '"support":{'
-point 'result' $?
 
 # ---- idempotency
 post /v1/jobs "$small" -H 'Idempotency-Key: k 1'
@@ -169,6 +111,9 @@ point 'no cursor' $?
 "$ponder" job wait "$first" >/dev/null 2>&1
 post /v1/jobs "$endless" && running=$(field id)
 until api GET "/v1/jobs/$running" && has '"status":"running"'; do sleep 0.02; done
+api GET "/v1/jobs/$running/answer"
+refused 409 bad_state null
+point 'a job that runs has no answer yet' $?
 post /v1/jobs "$small" && waiting=$(field id)
 post /v1/jobs "$small" && removed=$(field id)
 post /v1/jobs "$small" && other=$(field id)
@@ -325,6 +270,5 @@ stop_daemon
 point 'and again' $?
 run trace verify
 point 'the database is whole' $?
-
-echo "1..$n"
-exit $failed
+described
+finish

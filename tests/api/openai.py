@@ -1,39 +1,34 @@
 """What clients of the OpenAI-compatible routes rely on. openai.py SOCKET"""
-import http.client
 import json
-import socket
-import sys
-import time
+import os
+
+from client import eventually, run, send
 
 ASK = "Ben has 2 pens. He buys 3 more. How many pens does Ben have?"
 USER = [{"role": "user", "content": ASK}]
 CHAT, PROMPT = "/v1/chat/completions", "/v1/completions"
 
 
-class Connection(http.client.HTTPConnection):
-    def __init__(self):
-        super().__init__("localhost", timeout=120)
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(sys.argv[1])
-
-
-def send(path, body=None, kind="application/json"):
-    c = Connection()
-    if body is None:
-        c.request("GET", path)
-    else:
-        text = body if isinstance(body, str) else json.dumps(body)
-        c.request("POST", path, text.encode(), {"Content-Type": kind})
-    return c, c.getresponse()
+def record(path, body, r, text):
+    """For described() in daemon.sh."""
+    folder = os.environ.get("PONDER_TEST_EXCHANGES")
+    if not folder:
+        return
+    name = os.path.join(folder, "py%d" % len(os.listdir(folder)))
+    sent = b"" if body is None else (body if isinstance(body, str) else json.dumps(body)).encode()
+    head = "HTTP/1.1 %d\r\n%s\r\n" % (r.status, "".join("%s: %s\r\n" % h for h in r.getheaders()))
+    args = "\0".join(("GET" if body is None else "POST", path, str(r.status), ""))
+    for ending, data in ((".args", args.encode()), (".sent", sent), (".headers", head.encode()), (".out", text)):
+        with open(name + ending, "wb") as f:
+            f.write(data)
 
 
 def ask(path, body=None, kind="application/json"):
-    c, r = send(path, body, kind)
+    c = send(path, body, kind)
+    r = c.getresponse()
     text = r.read()
     c.close()
+    record(path, body, r, text)
     return r.status, json.loads(text) if text else None
 
 
@@ -51,9 +46,13 @@ def chat(**fields):
 
 def stream(path, body):
     """The chunks, and whether [DONE] came last."""
-    c, r = send(path, dict(body, stream=True))
-    text = r.read().decode()
+    body = dict(body, stream=True)
+    c = send(path, body)
+    r = c.getresponse()
+    text = r.read()
     c.close()
+    record(path, body, r, text)
+    text = text.decode()
     assert r.status == 200, text
     assert r.getheader("Content-Type").startswith("text/event-stream")
     events = [e for e in text.split("\n\n") if e and not e.startswith(":")]
@@ -73,19 +72,6 @@ def streamed(path=CHAT, **fields):
 
 def joined(chunks, key):
     return "".join(c["choices"][0]["delta"].get(key) or "" for c in chunks if c["choices"])
-
-
-def wait_for(what):
-    for _ in range(600):
-        v = what()
-        if v:
-            return v
-        time.sleep(0.1)
-    raise AssertionError("it did not come")
-
-
-def statuses():
-    return {j["id"]: j["status"] for j in good("/v1/jobs?limit=1000")["data"]}
 
 
 # ---- the points ------------------------------------------------------------------------------
@@ -112,9 +98,9 @@ def usage_is_the_ledger():
         v = chat(model=model)
         ledger = good("/v1/jobs/%s/answer" % v["ponder"]["job"])["usage"]
         u = v["usage"]
-        assert u["completion_tokens"] == ledger["generated_tokens"] == v["ponder"]["generated_tokens"]
+        assert u["completion_tokens"] == ledger["generated"] == v["ponder"]["generated_tokens"]
         assert u["total_tokens"] == u["prompt_tokens"] + u["completion_tokens"]
-        assert v["ponder"]["scored_tokens"] == ledger["scored_tokens"]
+        assert v["ponder"]["scored_tokens"] == ledger["scored"]
         assert 0 < u["completion_tokens_details"]["reasoning_tokens"] < u["completion_tokens"]
 
 
@@ -252,6 +238,9 @@ def completions_take_texts_and_tokens():
     lp = good(PROMPT, {"model": "tiny-base", "prompt": "Ben has", "seed": 1, "logprobs": 2})["choices"][0]
     assert "".join(lp["logprobs"]["tokens"]) == lp["text"]
     assert all(len(t) == 2 for t in lp["logprobs"]["top_logprobs"])
+    chunks = streamed(PROMPT, prompt="Ben has", seed=1, logprobs=2)
+    for key, told in lp["logprobs"].items():
+        assert [x for c in chunks for x in (c["choices"][0]["logprobs"] or {}).get(key, [])] == told, key
 
 
 def models_are_listed():
@@ -276,6 +265,23 @@ def tokens_go_there_and_back():
     assert good("/tokenize", {"messages": USER})["count"] == chat()["usage"]["prompt_tokens"]
 
 
+def long_bodies_are_read_too():
+    text = "12 + 3 " * 20000  # longer than what the loop parses itself
+    assert good("/tokenize", {"content": text})["count"] > 20000
+    assert ask("/tokenize", '{"content": "%s"' % text)[1]["error"]["code"] == "bad_json"
+    assert ask("/tokenize", '["%s"]' % text)[1]["error"]["message"] == "the body must be a JSON object"
+
+
+def every_score_is_in_the_tree():
+    job = chat(model="tiny-base@beam")["ponder"]["job"]
+    c = send("/v1/jobs/%s/events" % job)
+    events = [json.loads(line[6:]) for line in c.getresponse().read().decode().splitlines() if line.startswith("data: ")]
+    c.close()
+    told = {e["node"]: e["value"] for e in events if "scorer" in e and "node" in e}
+    nodes = good("/v1/jobs/%s/tree?form=flat" % job)["nodes"]
+    assert told and {n["node"]: n["score"] for n in nodes if n["score"] is not None} == told
+
+
 def texts_are_scored():
     body = {"model": "tiny-prm", "problem": ASK, "solutions": [["2 + 3 = 5.", "The answer is \\boxed{5}."], ["2 + 3 = 9."]]}
     v = good("/v1/score", body)
@@ -288,6 +294,36 @@ def texts_are_scored():
     r = good("/v1/rerank", {"query": ASK, "documents": docs, "top_n": 2})["results"]
     assert len(r) == 2 and r[0]["relevance_score"] >= r[1]["relevance_score"]
     assert all(x["document"]["text"] == (docs[x["index"]] if x["index"] < 2 else "2 + 3 = 5.") for x in r)
+
+
+SCHEMA = {"type": "object", "properties": {"answer": {"type": "integer", "maximum": 99},
+          "unit": {"enum": ["apples", "coins"]}}, "required": ["answer", "unit"]}
+
+
+def fits(text):
+    v = json.loads(text)
+    return list(v) == ["answer", "unit"] and isinstance(v["answer"], int) and v["answer"] <= 99 \
+        and v["unit"] in ("apples", "coins")
+
+
+def answers_have_their_form():
+    form = {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": SCHEMA}}
+    for ponder in ({}, {"strategy": "self_consistency", "options": {"samples": 4}},
+                   {"strategy": "beam", "options": {"samples": 4}}):
+        r = chat(response_format=form, ponder=dict(ponder, seed=5))
+        c = r["choices"][0]
+        assert c["finish_reason"] == "stop" and fits(c["message"]["content"]), c
+        assert r["ponder"]["warnings"] == [], r
+        chunks = streamed(response_format=form, ponder=dict(ponder, seed=5))
+        assert joined(chunks, "content") == c["message"]["content"]
+    r = chat(response_format={"type": "json_object"}, seed=1, max_tokens=400)["choices"][0]
+    if r["finish_reason"] == "stop":
+        assert isinstance(json.loads(r["message"]["content"]), dict)
+    assert chat(json_schema={"const": [1, "x"]}, seed=1)["choices"][0]["message"]["content"] == '[1,"x"]'
+    r = good(PROMPT, {"prompt": "Yes or no?", "grammar": 'root ::= "yes" | "no"', "seed": 1,
+                      "constrain_after": ":", "ponder": {"budget": {"tokens": 200}}, "max_tokens": 200})
+    text = r["choices"][0]["text"]
+    assert r["choices"][0]["finish_reason"] == "length" or text.split(":", 1)[1].strip() in ("yes", "no"), text
 
 
 def what_is_wrong_is_named():
@@ -305,9 +341,17 @@ def what_is_wrong_is_named():
         (CHAT, {"logit_bias": {"x": 1}}, 400, "out_of_range", "logit_bias"),
         (CHAT, {"logprobs": True, "top_logprobs": 21}, 400, "out_of_range", "top_logprobs"),
         (CHAT, {"top_logprobs": 2}, 400, "unsupported_value", "top_logprobs"),
-        (CHAT, {"response_format": {"type": "json_object"}}, 400, "unsupported_value", "response_format"),
+        (CHAT, {"response_format": {"type": "xml"}}, 400, "unsupported_value", "response_format"),
+        (CHAT, {"json_schema": {"not": {}}}, 400, "unsupported_value", None),
+        (CHAT, {"json_schema": {"pattern": "^(a|b)*a(a|b){30}$"}}, 400, "schema_too_complex", None),
+        (CHAT, {"grammar": "root ::= x"}, 400, "unsupported_value", None),
+        (CHAT, {"grammar": "root ::= .", "json_schema": {}}, 400, "unsupported_value", "grammar"),
+        (CHAT, {"grammar": "root ::= .", "constrain_after": ""}, 400, "unsupported_value", "grammar"),
         (CHAT, {"response_format": {"type": "json_schema", "json_schema": {}}}, 400, "unsupported_value", "response_format"),
         (CHAT, {"tool_choice": "required"}, 400, "unsupported_value", "tool_choice"),
+        (CHAT, {"tool_choice": {"type": "function", "function": {"name": "f"}}}, 400, "unsupported_value", "tool_choice"),
+        (CHAT, {"tool_choice": "required", "tools": [{"type": "function", "function": {"name": "f"}}],
+                "response_format": {"type": "json_object"}}, 400, "unsupported_value", "tool_choice"),
         (CHAT, {"tools": [{"type": "function", "function": {"name": "f"}}]}, 400, "unsupported_value", None),
         (CHAT, {"model": "nope"}, 404, "model_not_found", None),
         (CHAT, {"model": "../x"}, 400, "unsupported_value", "model"),
@@ -338,31 +382,27 @@ def what_is_wrong_is_named():
     assert ask(CHAT, "{}", "text/plain")[0] == 415
 
 
+def a_job_that_is_cancelled_ends_its_request():
+    body = {"model": "tiny-base", "messages": USER,
+            "ponder": {"strategy": "self_consistency", "options": {"samples": 256, "temperature": 2, "max_tokens": 400}}}
+    for streams in (False, True):
+        c = send(CHAT, dict(body, stream=streams))
+        job, = eventually(lambda: [j["id"] for j in good("/v1/jobs?status=running")["data"]
+                                   if not streams or j["progress"] and j["progress"]["tokens"] > 50])
+        assert good("/v1/jobs/%s/cancel" % job, {})["status"] == "cancelled"
+        r = c.getresponse()
+        text = r.read()
+        record(CHAT, dict(body, stream=streams), r, text)
+        if not streams:
+            assert r.status == 409
+        error = json.loads(text.decode().rstrip().split("data: ")[-1])["error"]
+        assert (error["type"], error["code"]) == ("conflict_error", "bad_state") and "cancelled" in error["message"]
+        c.close()
+
+
 def unknown_fields_are_named_once():
     v = chat(frobnicate=1, foo=[2])
     assert v["ponder"]["warnings"] == ["ignored, as not known: frobnicate, foo"]
-
-
-LONG = {"model": "tiny-base", "messages": USER, "seed": 5,
-        "ponder": {"strategy": "self_consistency",
-                   "options": {"samples": 256, "temperature": 2, "max_tokens": 400}}}
-
-
-def who_leaves_cancels_its_own_job_only():
-    alone = chat(seed=9)["choices"]
-    before = set(statuses())
-    running, queued = Connection(), Connection()
-    for c in (running, queued):
-        c.request("POST", CHAT, json.dumps(dict(LONG, stream=True)).encode(), {"Content-Type": "application/json"})
-        wait_for(lambda: len(set(statuses()) - before) == (1 if c is running else 2))
-    jobs = set(statuses()) - before
-    wait_for(lambda: "running" in [statuses()[j] for j in jobs])
-    waits = [j for j in jobs if statuses()[j] == "queued"]
-    running.close()
-    queued.close()
-    wait_for(lambda: all(statuses()[j] == "cancelled" for j in jobs))
-    assert len(waits) <= 1
-    assert chat(seed=9)["choices"] == alone
 
 
 POINTS = [a_chat_is_answered, the_same_seed_says_the_same, usage_is_the_ledger,
@@ -371,33 +411,8 @@ POINTS = [a_chat_is_answered, the_same_seed_says_the_same, usage_is_the_ledger,
           penalties_and_biases_count, choices_are_the_best_that_differ, a_search_gives_its_answer,
           a_search_is_streamed_in_three_ways, turns_are_kept, a_turn_goes_on,
           completions_take_texts_and_tokens, models_are_listed, tokens_go_there_and_back,
-          texts_are_scored, what_is_wrong_is_named, unknown_fields_are_named_once,
-          who_leaves_cancels_its_own_job_only]
+          long_bodies_are_read_too, every_score_is_in_the_tree, texts_are_scored,
+          answers_have_their_form, what_is_wrong_is_named, a_job_that_is_cancelled_ends_its_request,
+          unknown_fields_are_named_once]
 
-
-def main():
-    failed = 0
-
-    def there():
-        try:
-            return ask("/health")[0] == 200
-        except OSError:
-            return False
-
-    print("1..%d" % len(POINTS), flush=True)
-    wait_for(there)
-    for i, point in enumerate(POINTS):
-        try:
-            point()
-            print("ok %d - %s" % (i + 1, point.__name__), flush=True)
-        except Exception as e:  # one point that fails does not hide the others
-            failed += 1
-            where = e.__traceback__
-            while where.tb_next:
-                where = where.tb_next
-            print("not ok %d - %s" % (i + 1, point.__name__))
-            print("# line %d: %s %s" % (where.tb_lineno, type(e).__name__, str(e)[:600].replace("\n", " ")), flush=True)
-    sys.exit(failed > 0)
-
-
-main()
+run(POINTS)

@@ -1,38 +1,19 @@
 #!/bin/sh
 # `ponder bench`: the form of what it prints and that the figures agree with each other; never how
 # fast anything is. TAP.
-ponder=${PONDER_TEST_BUILDDIR:-.}/ponder
-tmp=$(mktemp -d) || exit 1
-trap 'rm -rf "$tmp"' EXIT
-export PONDER_THREADS=2
-unset PONDER_MODEL PONDER_BRANCHES PONDER_PROMPT PONDER_GEN PONDER_REPS PONDER_PREFILL
+. "${PONDER_TEST_SRCDIR:-.}/tests/support/tap.sh"
 
-n=0
-failed=0
-point() # NAME STATUS
-{
-    n=$((n + 1))
-    if [ "$2" -eq 0 ]; then
-        echo "ok $n - $1"
-        return
-    fi
-    failed=1
-    echo "not ok $n - $1"
-    head -n 20 "$tmp/out" "$tmp/err" | sed 's/^/# /'
-}
-run() { "$ponder" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null; }
-
-run bench --reps 2 --prefill 40 --branches 1,3 --prompt 16,33 --gen 4
+run bench --reps 2 --prefill 40 --branches 1,3 --workers 1,2 --prompt 16,33 --gen 4
 point 'bench' $?
 status=0
 for line in '^machine  .*, 2 threads, kernels [a-z0-9]*, KV in f16$' '^  read .* GB/s (' '^  int8 .* Gop/s (' \
     '^  fp32 .* Gop/s (' '^model    tiny-base: llama, mostly Q8_0, ' '^  load .* ms (' \
     '^memory .* MB resident' '^fork .* ns (' '^prefill  *1  *-  *40 .* % .* \(memory\|compute\) ' \
     '^decode  *1  *16  *4 ' '^decode  *3  *16  *4 ' '^decode  *1  *33  *4 ' \
-    '^decode  *3  *33  *4 '; do
+    '^decode  *3  *33  *4 ' '^workers  *1  *16  *4 ' '^workers  *2  *33  *4  *[0-9.]* '; do
     grep -q "$line" "$tmp/out" || { status=1; echo "# missing: $line"; }
 done
-[ "$(grep -c '^decode' "$tmp/out")" -eq 4 ] || status=1
+[ "$(grep -c '^decode' "$tmp/out")" -eq 4 ] && [ "$(grep -c '^workers' "$tmp/out")" -eq 4 ] || status=1
 [ "$(awk '{ if (length($0) > 99) n++ } END { print n + 0 }' "$tmp/out")" -eq 0 ] || status=1
 [ ! -s "$tmp/err" ] || status=1
 point 'what bench prints' $status
@@ -107,5 +88,4 @@ run bench tiny-base && status=1 || status=$?
 [ "$status" -eq 2 ] && grep -q 'takes no operand' "$tmp/err"
 point 'an operand' $?
 
-echo "1..$n"
-exit $failed
+finish

@@ -1,38 +1,7 @@
 #!/bin/sh
 # What goes wrong gives one line that says so, the right exit code, and loses nothing. TAP.
-ponder=${PONDER_TEST_BUILDDIR:-.}/ponder
+. "${PONDER_TEST_SRCDIR:-.}/tests/support/tap.sh"
 models=${PONDER_MODELS_DIR:-recipes/models}
-tmp=$(mktemp -d) || exit 1
-trap 'rm -rf "$tmp"' EXIT
-export PONDER_DATA_DIR="$tmp/data" PONDER_THREADS=2
-unset PONDER_PROBLEM PONDER_SEED PONDER_STRATEGY PONDER_OPTION
-
-n=0
-failed=0
-point() # NAME STATUS
-{
-    n=$((n + 1))
-    if [ "$2" -eq 0 ]; then
-        echo "ok $n - $1"
-        return
-    fi
-    failed=1
-    echo "not ok $n - $1"
-    head -n 5 "$tmp/out" "$tmp/err" | sed 's/^/# /'
-}
-# fails CODE WORDS ARGUMENTS...: that exit code, and one line on standard error with these words
-fails()
-{
-    code=$1
-    words=$2
-    shift 2
-    "$ponder" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null
-    got=$?
-    [ "$got" -eq "$code" ] && [ "$(wc -l <"$tmp/err")" -eq 1 ] && grep -q "^ponder: .*$words" "$tmp/err"
-    status=$?
-    [ "$got" -eq "$code" ] || echo "# exit $got instead of $code"
-    point "exit $code: $*" $status
-}
 
 "$ponder" solve -s single -p dev-0001 >/dev/null 2>&1 # a database to work with
 
@@ -60,7 +29,7 @@ fails 2 'budget-tokens' solve --budget-tokens 0 hello
 fails 2 'budget-seconds' solve --budget-seconds -1 hello
 fails 2 'show' solve --show everything hello
 fails 2 'resume' solve --resume job_0 --seed 2
-fails 2 'one trace id' replay
+fails 2 'replay needs one id' replay
 fails 2 'needs ls' trace
 fails 2 'not a token id' detokenize x
 fails 3 'nothere' solve -m nothere hello
@@ -136,5 +105,4 @@ done
 
 "$ponder" trace verify >"$tmp/out" 2>"$tmp/err"; point 'the database is sound' $?
 
-echo "1..$n"
-exit $failed
+finish

@@ -1,38 +1,7 @@
 #!/bin/sh
 # What determines a job's result beside its question is stored with it: a replay uses that, whatever
 # the environment says now. TAP.
-ponder=${PONDER_TEST_BUILDDIR:-.}/ponder
-tmp=$(mktemp -d) || exit 1
-trap 'rm -rf "$tmp"' EXIT
-export PONDER_DATA_DIR="$tmp/data" PONDER_THREADS=2
-unset PONDER_PROBLEM PONDER_SEED PONDER_STRATEGY PONDER_OPTION PONDER_KV_TYPE PONDER_CHAT_TEMPLATE
-
-n=0
-failed=0
-point() # NAME STATUS
-{
-    n=$((n + 1))
-    if [ "$2" -eq 0 ]; then
-        echo "ok $n - $1"
-        return
-    fi
-    failed=1
-    echo "not ok $n - $1"
-    head -n 5 "$tmp/out" "$tmp/err" | sed 's/^/# /'
-}
-run() { "$ponder" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null; }
-field() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" "$tmp/out"; }
-# fails CODE WORDS ARGUMENTS...: that exit code, and one line on standard error with these words
-fails()
-{
-    code=$1
-    words=$2
-    shift 2
-    run "$@"
-    got=$?
-    [ "$got" -eq "$code" ] && [ "$(wc -l <"$tmp/err")" -eq 1 ] && grep -q "^ponder: .*$words" "$tmp/err"
-    point "exit $code: $*" $?
-}
+. "${PONDER_TEST_SRCDIR:-.}/tests/support/tap.sh"
 # solve ARGUMENTS...: sets id and digest
 solve()
 {
@@ -105,5 +74,4 @@ fails 3 "in the chat template.*include" solve --chat-template "$tmp/bad.jinja" h
 echo '{{ raise_exception("no questions") }}' >"$tmp/bad.jinja"
 fails 2 'no questions' solve --chat-template "$tmp/bad.jinja" hello
 
-echo "1..$n"
-exit $failed
+finish

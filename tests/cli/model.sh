@@ -1,38 +1,10 @@
 #!/bin/sh
 # `ponder model`: the life of a user's own models. TAP.
-ponder=${PONDER_TEST_BUILDDIR:-.}/ponder
+. "${PONDER_TEST_SRCDIR:-.}/tests/support/tap.sh"
 bundle=${PONDER_MODELS_DIR:-recipes/models}
-tmp=$(mktemp -d) || exit 1
-trap 'rm -rf "$tmp"' EXIT
-export PONDER_THREADS=2 XDG_DATA_HOME="$tmp/share"
-unset PONDER_MODELS_DIR PONDER_MODEL PONDER_NAME PONDER_LINK
+export XDG_DATA_HOME="$tmp/share"
+unset PONDER_MODELS_DIR
 own=$XDG_DATA_HOME/ponder/models
-
-n=0
-failed=0
-point() # NAME STATUS
-{
-    n=$((n + 1))
-    if [ "$2" -eq 0 ]; then
-        echo "ok $n - $1"
-        return
-    fi
-    failed=1
-    echo "not ok $n - $1"
-    head -n 5 "$tmp/out" "$tmp/err" | sed 's/^/# /'
-}
-run() { "$ponder" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null; }
-# fails CODE WORDS ARGUMENTS...: that exit code, and one line on standard error with these words
-fails()
-{
-    code=$1
-    words=$2
-    shift 2
-    run "$@"
-    got=$?
-    [ "$got" -eq "$code" ] && [ "$(wc -l <"$tmp/err")" -eq 1 ] && grep -q "^ponder: .*$words" "$tmp/err"
-    point "exit $code: $*" $?
-}
 
 cp "$bundle/tiny-draft-Q8_0.gguf" "$tmp/mine.gguf"
 sum=$(sha256sum <"$tmp/mine.gguf" | cut -d ' ' -f 1)
@@ -139,5 +111,4 @@ fails 3 'broken.json.* is not the record of a model' model verify broken
 echo '{' >"$own/broken.json"
 fails 3 'broken.json' model verify
 
-echo "1..$n"
-exit $failed
+finish

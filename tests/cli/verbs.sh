@@ -1,26 +1,6 @@
 #!/bin/sh
 # Every verb of `ponder` does what its help says. TAP.
-ponder=${PONDER_TEST_BUILDDIR:-.}/ponder
-tmp=$(mktemp -d) || exit 1
-trap 'rm -rf "$tmp"' EXIT
-export PONDER_DATA_DIR="$tmp/data" PONDER_THREADS=2
-unset PONDER_PROBLEM PONDER_SEED PONDER_STRATEGY PONDER_OPTION NO_COLOR
-
-n=0
-failed=0
-point() # NAME STATUS
-{
-    n=$((n + 1))
-    if [ "$2" -eq 0 ]; then
-        echo "ok $n - $1"
-        return
-    fi
-    failed=1
-    echo "not ok $n - $1"
-    head -n 5 "$tmp/out" "$tmp/err" | sed 's/^/# /'
-}
-run() { "$ponder" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null; }
-field() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" "$tmp/out"; }
+. "${PONDER_TEST_SRCDIR:-.}/tests/support/tap.sh"
 
 run --version && grep -q '^ponder [0-9]' "$tmp/out"; point 'version' $?
 status=0
@@ -107,7 +87,8 @@ point 'model show' $?
 
 run tokenize --json 'a ÷' && grep -qF '{"id":195,"piece":[195]}' "$tmp/out"
 point 'pieces that are not UTF-8 are byte arrays' $?
-head -c 4096 /dev/urandom >"$tmp/random"
+# no first bytes of what Unicode's form C replaces
+head -c 4096 /dev/urandom | LC_ALL=C tr '\314-\317\340-\364' x >"$tmp/random"
 "$ponder" tokenize -f "$tmp/random" >"$tmp/ids" 2>"$tmp/err" &&
     "$ponder" detokenize -f "$tmp/ids" >"$tmp/out" 2>>"$tmp/err" && cmp -s "$tmp/random" "$tmp/out"
 point 'tokenize and detokenize give random bytes back' $?
@@ -170,5 +151,4 @@ wait
 run doctor && grep -q '^ok    cpu ' "$tmp/out" && grep -q 'SQLite 3.*PCRE2 10' "$tmp/out"
 point 'doctor' $?
 
-echo "1..$n"
-exit $failed
+finish

@@ -13,6 +13,7 @@ import json
 import random
 import time
 
+SAMPLE_S = 10
 QUESTION = "Mia has 18 beads. She finds 4 more. How many beads does Mia have?"
 
 
@@ -178,14 +179,15 @@ async def main():
     work += [asyncio.create_task(stream(a.socket, until, seen["stream"])) for _ in range(a.streams)]
     work += [asyncio.create_task(slow(a.socket, until, seen["slow"])) for _ in range(a.slow)]
     memory = []
-    while time.time() < until - 1:
-        await asyncio.sleep(a.seconds / 10)
+    while time.time() < until - SAMPLE_S:
+        await asyncio.sleep(SAMPLE_S)
         memory.append(round((await gauges(a.socket))["resident_bytes"] / 1e6, 1))
     await asyncio.gather(*work)
     await asyncio.sleep(2)
     times.sort()
     out.update(seen)
-    out["resident MB"] = memory
+    out["resident MB"] = {"min": min(memory), "median": sorted(memory)[len(memory) // 2], "max": max(memory),
+                          "every 10 s": memory}
     out["health ms"] = {p: round(1e3 * times[int(len(times) * p / 100)], 2) for p in (50, 90, 99)}
     out["probes"] = len(times)
     out["after"] = await gauges(a.socket)

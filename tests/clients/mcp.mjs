@@ -32,7 +32,7 @@ ok(true, "ping");
 
 const { tools } = await client.listTools();
 const names = tools.map((t) => t.name);
-for (const name of ["solve", "submit_job", "job_status", "job_result", "cancel_job", "list_models", "explain_trace"])
+for (const name of ["solve", "submit_job", "job_status", "job_result", "cancel_job", "score_steps", "list_models", "explain_trace"])
   ok(names.includes(name), `there is ${name}`);
 ok(tools.find((t) => t.name === "job_status").annotations.readOnlyHint === true, "readers say that they read");
 
@@ -58,6 +58,9 @@ for (;;) {
 ok(r.structuredContent.status === "done", "job_status says done", r);
 r = await call("job_result", { job });
 ok(r.structuredContent.answer === first.answer, "the same seed gives the same answer", r);
+ok(r.structuredContent.steps.length > 0 && r.structuredContent.digest, "with its steps and its digest", r);
+r = await call("score_steps", { problem: question, steps: ["18 + 4 = 22.", "The answer is 22."] });
+ok(r.structuredContent.steps.length === 2 && r.structuredContent.aggregate.min <= 1, "score_steps judges each step", r);
 r = await call("explain_trace", { job, max_nodes: 3 });
 ok(r.structuredContent.nodes.length === 3 && r.structuredContent.nodes_total === 5, "explain_trace is bounded", r);
 r = await call("cancel_job", { job });

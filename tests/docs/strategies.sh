@@ -3,30 +3,9 @@
 # with its default, and examples that run and print what the page shows. TAP.
 #
 # In an example `…` stands for any text, alone on a line for any lines; ID is the newest trace.
-ponder=${PONDER_TEST_BUILDDIR:-.}/ponder
-src=${PONDER_TEST_SRCDIR:-.}
+. "${PONDER_TEST_SRCDIR:-.}/tests/support/tap.sh"
 docs=$src/docs/strategies
-tmp=$(mktemp -d) || exit 1
-trap 'rm -rf "$tmp"' EXIT
-for v in $(env | sed -n 's/^\(PONDER_[A-Z_]*\)=.*/\1/p'); do
-    case $v in PONDER_MODELS_DIR | PONDER_ISA) ;; *) unset "$v" ;; esac
-done
-unset NO_COLOR
-export PONDER_DATA_DIR="$tmp/data" PONDER_THREADS=2
-
-n=0
-failed=0
-point() # NAME STATUS: on failure shows what is in $tmp/why
-{
-    n=$((n + 1))
-    if [ "$2" -eq 0 ]; then
-        echo "ok $n - $1"
-        return
-    fi
-    failed=1
-    echo "not ok $n - $1"
-    head -n 10 "$tmp/why" | sed 's/^/# /'
-}
+shown=why
 # same A B: the two files are equal; the difference is why they are not
 same() { diff "$1" "$2" >"$tmp/why" 2>&1; }
 
@@ -121,5 +100,4 @@ for cmd in "$tmp"/ex/*.cmd; do
     point "$page: what it prints" $?
 done
 
-echo "1..$n"
-exit $failed
+finish

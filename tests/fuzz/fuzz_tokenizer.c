@@ -15,6 +15,7 @@ static const char *const families[] = {
     "deepseek-llm", "deepseek-coder", "tekken",           "gpt-4o", "llama2",    "gemma",
     "phi3",         "unknown",        "deepseek-r1-qwen", "refact", "mpt",       "smollm"};
 enum { N_FAMILIES = sizeof(families) / sizeof(families[0]), FIRST_SPM = 10, LAST_SPM = 13 };
+enum { QWEN2 = 1, MPT = 16 }; /* bring text to form C, which is another text */
 enum { WORDS_MAX = 16, WORD_MAX = 15 };
 
 static bool has(struct pd_str text, const char *what)
@@ -111,8 +112,8 @@ static void add_word(struct vocabulary *v, bool bpe, struct pd_str word, int32_t
 
 static void try_vocabulary(unsigned family, const uint8_t *data, size_t n_bytes)
 {
-    bool bpe = family < FIRST_SPM || family > LAST_SPM, prefix = family != 11, bytes = family != 13,
-         user = false;
+    bool bpe = family < FIRST_SPM || family > LAST_SPM, as_is = family != QWEN2 && family != MPT;
+    bool prefix = family != 11, bytes = family != 13, user = false;
     struct pd_str text = {(const char *)data, n_bytes};
     struct vocabulary v;
     struct eng_tokenizer *t = NULL;
@@ -141,8 +142,8 @@ static void try_vocabulary(unsigned family, const uint8_t *data, size_t n_bytes)
         return;
     }
     try_text(t, text, ENG_PARSE_PLAIN,
-             bpe || (bytes && !has(text, TOK_BLANK) && (family == 11 || !user)));
-    try_text(t, text, ENG_PARSE_SPECIAL, bpe);
+             bpe ? as_is : bytes && !has(text, TOK_BLANK) && (family == 11 || !user));
+    try_text(t, text, ENG_PARSE_SPECIAL, bpe && as_is);
     eng_tokenizer_free(t);
 }
 

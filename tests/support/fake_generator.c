@@ -17,6 +17,8 @@ struct pd_gctx {
     size_t n_kv; /* of them evaluated */
     bool kept;   /* the logits behind the last one are at hand */
     bool busy;
+    struct pd_gctx *blocks[64]; /* the evaluated tokens of these are before its own */
+    size_t n_blocks;
 };
 
 struct fake_flight { /* what a lane needs of its generator */
@@ -32,6 +34,8 @@ struct fake_flight { /* what a lane needs of its generator */
     float *top_logprobs;
     uint32_t n;
     bool ended, delivered, cancelled, doomed;
+    bool together; /* a lane of its race sees others: one token each a step */
+    int32_t *seen; /* what is before the context's own tokens, and these */
     enum pd_lane_end end;
 };
 
@@ -196,6 +200,15 @@ static int32_t find_token(struct pd_generator *g, const char *text)
 /* ---- contexts ----------------------------------------------------------------------------------
  */
 
+static size_t bounds(struct pd_generator *g, const int32_t **out)
+{
+    static const int32_t end = FAKE_EOS;
+
+    (void)g;
+    *out = &end;
+    return 1;
+}
+
 static uint32_t n_ctx(struct pd_generator *g)
 {
     return self(g)->n_ctx;
@@ -273,6 +286,31 @@ static int ctx_rollback(struct pd_generator *g, struct pd_gctx *c, size_t n, str
     return 0;
 }
 
+static int ctx_view(struct pd_generator *g, struct pd_gctx *c, struct pd_gctx *const *blocks,
+                    size_t n, struct pd_err *err)
+{
+    if (fails(self(g)))
+        return failed(err, "ctx_view");
+    assert(!c->busy && n <= sizeof c->blocks / sizeof *c->blocks);
+    for (size_t i = 0; i < n; i++)
+        c->blocks[i] = blocks[i];
+    c->n_blocks = n;
+    c->kept = false;
+    return 0;
+}
+
+static int ctx_move(struct pd_generator *g, struct pd_gctx *to, struct pd_gctx *from, size_t n,
+                    struct pd_err *err)
+{
+    if (fails(self(g)))
+        return failed(err, "ctx_move");
+    assert(!to->busy && !from->busy && to->n_kv == to->n && n <= from->n);
+    to->n_kv += n < from->n_kv ? n : from->n_kv;
+    for (size_t i = 0; i < n; i++)
+        push(to, from->ids[i]);
+    return 0;
+}
+
 static size_t ctx_n_tokens(struct pd_generator *g, const struct pd_gctx *c)
 {
     (void)g;
@@ -303,7 +341,7 @@ static int check_lane(const struct fake *f, const struct pd_lane *l, struct pd_e
     for (uint32_t i = 0; l->op == PD_LANE_READ && i < l->n_at; i++)
         if (l->at[i] < c->n_kv || l->at[i] >= c->n || (i && l->at[i] <= l->at[i - 1]))
             return pd_fail(err, PD_EINVAL, "position %u is not among the new tokens", l->at[i]);
-    if (l->race_m && l->op != PD_LANE_GENERATE)
+    if (l->race_m && l->op == PD_LANE_READ)
         return pd_fail(err, PD_EINVAL, "a race is between generating lanes");
     return 0;
 }
@@ -356,6 +394,7 @@ static int submit(struct pd_generator *g, struct pd_lane *const *lanes, size_t n
 {
     struct fake *f = self(g);
     unsigned *race = NULL;
+    bool together = false;
 
     if (fails(f))
         return failed(err, "submit");
@@ -365,13 +404,17 @@ static int submit(struct pd_generator *g, struct pd_lane *const *lanes, size_t n
         if (rc < 0)
             return rc;
     }
+    for (size_t i = 0; i < n; i++)
+        together = together || lanes[i]->ctx->n_blocks > 0;
     if (n && lanes[0]->race_m) {
         race = calloc(2, sizeof *race);
         assert(race);
         race[1] = (unsigned)n;
     }
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         take_off(f, lanes[i], i, race);
+        ((struct fake_flight *)lanes[i]->impl)->together = race && together;
+    }
     return 0;
 }
 
@@ -406,11 +449,31 @@ static bool line_ends(const struct fake_flight *x, size_t n_old)
     return false;
 }
 
+/* The text behind which a lane draws. */
+static struct fake_place place(struct fake_flight *x)
+{
+    const struct pd_lane *l = x->lane;
+    const struct pd_gctx *c = l->ctx;
+    size_t n = c->n, at = 0;
+
+    if (c->n_blocks == 0)
+        return (struct fake_place){c->ids, c->n, l->key, l->sampling->temperature};
+    for (size_t i = 0; i < c->n_blocks; i++)
+        n += c->blocks[i]->n_kv;
+    x->seen = realloc(x->seen, n * sizeof *x->seen);
+    assert(x->seen);
+    for (size_t i = 0; i < c->n_blocks; at += c->blocks[i++]->n_kv)
+        if (c->blocks[i]->n_kv)
+            memcpy(x->seen + at, c->blocks[i]->ids, c->blocks[i]->n_kv * sizeof *x->seen);
+    memcpy(x->seen + at, c->ids, c->n * sizeof *x->seen);
+    return (struct fake_place){x->seen, n, l->key, l->sampling->temperature};
+}
+
 static void draw(struct fake *f, struct fake_flight *x)
 {
     struct pd_lane *l = x->lane;
     struct pd_gctx *c = l->ctx;
-    struct fake_place at = {c->ids, c->n, l->key, l->sampling->temperature};
+    struct fake_place at = place(x);
     size_t n_before = l->line_stops ? l->before.len : 0, n_old = x->tail.len;
     uint32_t n_top = l->sampling->n_top;
 
@@ -432,7 +495,7 @@ static void draw(struct fake *f, struct fake_flight *x)
         end(x, PD_END_STOP);
     else if (x->n == l->max_tokens)
         end(x, PD_END_LENGTH);
-    else if (c->n >= f->n_ctx)
+    else if (at.n + 1 + c->n_blocks >= f->n_ctx)
         end(x, PD_END_CTX);
 }
 
@@ -457,6 +520,8 @@ static void advance(struct fake *f, struct fake_flight *x)
     } else if (x->doomed && (x->lane->op != PD_LANE_GENERATE || x->n)) {
         failed(&x->lane->err, "a lane");
         end(x, PD_END_ERROR);
+    } else if (x->together && c->n_kv < c->n) {
+        return; /* not through with what is pending */
     } else if (x->lane->op == PD_LANE_GENERATE) {
         draw(f, x);
     } else if (x->lane->op == PD_LANE_READ) {
@@ -475,6 +540,9 @@ static void step(struct fake *f)
         for (int64_t until = pd_clock_now_ns() + f->stall_ns; pd_clock_now_ns() < until;)
             ;
     f->n_steps++;
+    for (struct fake_flight *x = f->flights; x; x = x->next)
+        if (!x->ended && x->together) /* all of them before anything is drawn */
+            evaluate(f, x->lane->ctx, 1);
     for (struct fake_flight *x = f->flights; x; x = x->next)
         if (!x->ended)
             advance(f, x);
@@ -547,6 +615,7 @@ static void release(struct pd_generator *g, struct pd_lane *lane)
     if (x->race && --x->race[1] == 0)
         free(x->race);
     pd_buf_done(&x->tail);
+    free(x->seen);
     free(x->tokens);
     free(x->logprobs);
     free(x->logits);
@@ -563,12 +632,15 @@ static const struct pd_generator_ops ops = {
     .tokenize = tokenize,
     .detokenize = detokenize,
     .find_token = find_token,
+    .bounds = bounds,
     .n_ctx = n_ctx,
     .ctx_new = ctx_new,
     .ctx_free = ctx_free,
     .ctx_fork = ctx_fork,
     .ctx_append = ctx_append,
     .ctx_rollback = ctx_rollback,
+    .ctx_view = ctx_view,
+    .ctx_move = ctx_move,
     .ctx_n_tokens = ctx_n_tokens,
     .ctx_n_cached = ctx_n_cached,
     .submit = submit,

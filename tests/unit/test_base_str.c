@@ -225,9 +225,10 @@ static void measures_distances(void **state)
         {"max_que", "max_queue", 2},
         {"beem", "beam", 1},
         {"kitten", "sitting", 3},
-        {"ab", "ba", 2},
+        {"ab", "ba", 1},
+        {"Seed", "seed", 0},
     };
-    char name[66] = "";
+    char name[50] = "";
 
     (void)state;
     for (size_t i = 0; i < N_OF(cases); i++) {
@@ -236,19 +237,53 @@ static void measures_distances(void **state)
         assert_int_equal(pd_str_distance(a, b), cases[i].distance);
         assert_int_equal(pd_str_distance(b, a), cases[i].distance);
     }
-    memset(name, 'x', 65);
+    memset(name, 'x', 49);
     assert_true(pd_str_distance(pd_str_of(name), PD_STR("x")) == SIZE_MAX);
-    assert_int_equal(pd_str_distance((struct pd_str){name, 64}, PD_STR("x")), 63);
+    assert_int_equal(pd_str_distance((struct pd_str){name, 48}, PD_STR("x")), 47);
+}
+
+static void finds_what_was_meant(void **state)
+{
+    static const char *const words[] = {"samples", "strategy", "strategies", "seed", "id", NULL};
+    static const struct {
+        const char *word, *meant;
+    } cases[] = {
+        {"sample", "samples"},
+        {"strategys", "strategy"},
+        {"stratgeies", "strategies"},
+        {"Seed", "seed"},
+        {"sed", "seed"},
+        {"di", "id"},
+        {"temperature", NULL},
+        {"x", NULL},
+        {"", NULL},
+        {"samplessamples", NULL},
+        {"i", "id"},
+    };
+    char longer[200] = "";
+
+    (void)state;
+    for (size_t i = 0; i < N_OF(cases); i++) {
+        const char *got = pd_str_nearest(pd_str_of(cases[i].word), words);
+
+        if (cases[i].meant)
+            assert_string_equal(got, cases[i].meant);
+        else
+            assert_null(got);
+    }
+    memset(longer, 's', sizeof longer - 1);
+    assert_null(pd_str_nearest(pd_str_of(longer), words));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(compares_and_cuts),   cmocka_unit_test(finds_first_and_last),
-        cmocka_unit_test(duplicates),          cmocka_unit_test(knows_utf8),
-        cmocka_unit_test(finds_complete_utf8), cmocka_unit_test(parses_integers),
-        cmocka_unit_test(parses_doubles),      cmocka_unit_test(parses_bools),
-        cmocka_unit_test(parses_sizes),        cmocka_unit_test(measures_distances),
+        cmocka_unit_test(compares_and_cuts),    cmocka_unit_test(finds_first_and_last),
+        cmocka_unit_test(duplicates),           cmocka_unit_test(knows_utf8),
+        cmocka_unit_test(finds_complete_utf8),  cmocka_unit_test(parses_integers),
+        cmocka_unit_test(parses_doubles),       cmocka_unit_test(parses_bools),
+        cmocka_unit_test(parses_sizes),         cmocka_unit_test(measures_distances),
+        cmocka_unit_test(finds_what_was_meant),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

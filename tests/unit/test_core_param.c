@@ -14,6 +14,7 @@ struct some {
     double rate;
     bool loud;
     int how;
+    char say[9];
 };
 
 enum { HOW_FAST, HOW_SLOW, HOW_SLOWER };
@@ -23,6 +24,7 @@ static const struct pd_param table[] = {
     PD_DOUBLE(some, rate, 0.5, 0, 2, "how often"),
     PD_BOOL(some, loud, true, "with noise"),
     PD_CHOICE(some, how, HOW_SLOW, "fast|slow|slower", "in which manner"),
+    PD_TEXT(some, say, "in which words"),
     {0},
 };
 
@@ -33,10 +35,11 @@ static int set(struct some *s, const char *key, const char *value, struct pd_err
 
 static void defaults_come_from_the_table(void **state)
 {
-    struct some s = {0};
+    struct some s = {.say = "something"};
 
     (void)state;
     pd_params_default(table, &s);
+    assert_string_equal(s.say, "");
     assert_int_equal(s.count, 4);
     assert_true(s.rate == 0.5);
     assert_true(s.loud);
@@ -61,6 +64,10 @@ static void good_values_of_every_type(void **state)
     assert_true(s.loud);
     assert_int_equal(set(&s, "loud", "off", NULL), 0);
     assert_false(s.loud);
+    assert_int_equal(set(&s, "say", "8 bytes,", NULL), 0);
+    assert_string_equal(s.say, "8 bytes,");
+    assert_int_equal(set(&s, "say", "", NULL), 0);
+    assert_string_equal(s.say, "");
     for (int i = HOW_FAST; i <= HOW_SLOWER; i++) {
         static const char *const names[] = {"fast", "slow", "slower"};
 
@@ -88,17 +95,19 @@ static void bad_values_say_what_would_be_good(void **state)
         {"how", "fast|slow", "how=fast|slow: expected one of fast|slow|slower"},
         {"how", "", "how=: expected one of fast|slow|slower"},
         {"how", "1", "how=1: expected one of fast|slow|slower"},
+        {"say", "nine byte", "say: expected a text of at most 8 bytes"},
     };
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct some s = {7, 0.75, true, HOW_SLOWER};
+        struct some s = {7, 0.75, true, HOW_SLOWER, "so"};
         struct pd_err err = {0};
 
         assert_int_equal(set(&s, cases[i][0], cases[i][1], &err), PD_EINVAL);
         assert_string_equal(err.text, cases[i][2]);
         assert_int_equal(err.code, PD_EINVAL);
         assert_true(s.count == 7 && s.rate == 0.75 && s.loud && s.how == HOW_SLOWER);
+        assert_string_equal(s.say, "so");
     }
 }
 
@@ -118,7 +127,7 @@ static void an_unknown_name_leaves_err_to_the_caller(void **state)
 
 static void json_and_help_follow_the_table(void **state)
 {
-    struct some s = {3, 0.1, false, HOW_SLOWER};
+    struct some s = {3, 0.1, false, HOW_SLOWER, "a\nb"};
     struct pd_buf json = PD_BUF_INIT(4096), help = PD_BUF_INIT(4096);
     struct pd_jw w;
 
@@ -127,12 +136,14 @@ static void json_and_help_follow_the_table(void **state)
     pd_jw_object(&w);
     pd_params_json(table, &s, &w);
     pd_jw_end_object(&w);
-    assert_string_equal(json.data, "{\"count\":3,\"rate\":0.1,\"loud\":false,\"how\":\"slower\"}");
+    assert_string_equal(json.data, "{\"count\":3,\"rate\":0.1,\"loud\":false,\"how\":\"slower\","
+                                   "\"say\":\"a\\nb\"}");
     pd_params_help(table, &help);
     assert_string_equal(help.data, "    count=4  how many (-2 to 256)\n"
                                    "    rate=0.5  how often (0 to 2)\n"
                                    "    loud=true  with noise\n"
-                                   "    how=slow  in which manner (fast|slow|slower)\n");
+                                   "    how=slow  in which manner (fast|slow|slower)\n"
+                                   "    say=  in which words (a text of at most 8 bytes)\n");
     pd_buf_done(&json);
     pd_buf_done(&help);
 }

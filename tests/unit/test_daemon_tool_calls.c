@@ -7,7 +7,9 @@
 
 #include <cmocka.h>
 
+#include "base/json.h"
 #include "daemon/tool_calls.h"
+#include "engine/engine.h"
 
 static const char tools[] = "[{\"type\":\"function\",\"function\":{\"name\":\"add\"}},"
                             "{\"type\":\"function\",\"function\":{\"name\":\"say\"}}]";
@@ -105,11 +107,66 @@ static void nothing_of_a_call_is_free(void **state)
     assert_int_equal(tool_calls_free(PD_STR("Hello [TOOL_CALLS][")), 6);
 }
 
+/* A call that the schema of forced calls lets a model write is read as one; references within a
+ * tool's parameters lead to their new places. */
+static void forced_calls_are_calls(void **state)
+{
+    static const char two[] =
+        "[{\"type\":\"function\",\"function\":{\"name\":\"add\",\"parameters\":{\"type\":"
+        "\"object\","
+        "\"properties\":{\"a\":{\"$ref\":\"#/$defs/"
+        "n\"},\"of\":{\"type\":\"array\",\"items\":{\"$ref\":"
+        "\"#\"}}},\"required\":[\"a\"],\"$defs\":{\"n\":{\"type\":\"integer\",\"maximum\":9}}}}},"
+        "{\"type\":\"function\",\"function\":{\"name\":\"stop\"}}]";
+    static const struct {
+        const char *name, *text;
+        bool fits;
+    } calls[] = {
+        {NULL, "{\"name\":\"add\",\"arguments\":{\"a\":7}}", true},
+        {NULL, "{\"name\":\"add\",\"arguments\":{\"a\":7,\"of\":[{\"a\":1}]}}", true},
+        {NULL, "{\"name\":\"add\",\"arguments\":{\"a\":12}}", false},
+        {NULL, "{\"name\":\"stop\",\"arguments\":{}}", true},
+        {NULL, "{\"name\":\"go\",\"arguments\":{}}", false},
+        {NULL, "{\"name\":\"add\"}", false},
+        {"stop", "{\"name\":\"stop\",\"arguments\":{\"x\":1}}", true},
+        {"stop", "{\"name\":\"add\",\"arguments\":{\"a\":7}}", false},
+    };
+    struct pd_json *list = NULL;
+
+    (void)state;
+    assert_int_equal(pd_json_parse(pd_str_of(two), &list, NULL), 0);
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        struct pd_buf schema = PD_BUF_INIT(1 << 16);
+        struct eng_grammar_spec spec = {.kind = ENG_GRAMMAR_SCHEMA};
+        struct eng_grammar *g = NULL;
+        struct tool_call *found;
+        struct pd_str content;
+        struct pd_arena a;
+        enum eng_fit fit;
+
+        assert_int_equal(tool_calls_schema(list, calls[i].name, &schema), calls[i].name ? 1 : 2);
+        spec.text = pd_buf_str(&schema);
+        assert_int_equal(eng_grammar_new(NULL, &spec, &g, NULL), 0);
+        assert_int_equal(eng_grammar_fit(g, pd_str_of(calls[i].text), &fit, NULL), 0);
+        if ((fit == ENG_FIT_WHOLE) != calls[i].fits)
+            fail_msg("%s", calls[i].text);
+        pd_arena_init(&a, 1 << 20);
+        if (calls[i].fits)
+            assert_int_equal(tool_calls_parse(pd_str_of(calls[i].text), two, &a, &found, &content),
+                             1);
+        pd_arena_done(&a);
+        eng_grammar_unref(g);
+        pd_buf_done(&schema);
+    }
+    pd_json_free(list);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(calls_are_found),
         cmocka_unit_test(nothing_of_a_call_is_free),
+        cmocka_unit_test(forced_calls_are_calls),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -521,6 +521,62 @@ static void twin_check(struct eng *e, const struct twin *t)
     eng_req_done(&a);
 }
 
+/* Two guests that see both twins and each other write at once; one may be cancelled. What they
+ * wrote moves behind a copy of the first twin, something is dropped there, and it goes on. */
+static void guests(struct eng *e, struct twin *a, struct twin *b, uint64_t rnd)
+{
+    struct eng_race race = {.m = 1 + rnd % 2};
+    struct eng_ctx *g[2], *both = fx_fork(a->c);
+    struct eng_req q[2], *list[2] = {&q[0], &q[1]};
+    struct pd_err err = {0};
+    size_t n, first;
+    sem_t over;
+    int32_t ids[20];
+
+    assert_int_equal(sem_init(&over, 0, 0), 0);
+    make_text(ids, 20, 4);
+    for (size_t i = 0; i < 2; i++)
+        g[i] = fx_ctx(e, m, ids, 1 + (rnd >> (2 + 3 * i)) % 8);
+    for (size_t i = 0; i < 2; i++) {
+        struct eng_ctx *sees[] = {a->c, b->c, g[1 - i]};
+
+        fx_ok(eng_ctx_view(g[i], sees, 3, &err), &err);
+        q[i] = fx_generate(g[i], 0.9f, rnd % 5 + i, 1 + (uint32_t)(rnd >> 8) % 40);
+        q[i].race = &race;
+        q[i].done = post;
+        q[i].user = &over;
+    }
+    fx_ok(eng_submit(e, list, 2, &err), &err);
+    if ((rnd >> 16) % 3 == 0)
+        eng_cancel(e, &q[1]);
+    for (size_t i = 0; i < 2; i++)
+        while (sem_wait(&over) != 0)
+            ;
+    check_pool(e);
+    for (size_t i = 0; i < 2; i++) {
+        n = eng_ctx_n_tokens(g[i]);
+        first = (rnd >> 20) % n;
+        if (eng_ctx_n_cached(both) == eng_ctx_n_tokens(both) &&
+            eng_ctx_move(both, g[i], first, n, &err) < 0)
+            assert_true(err.code == PD_ENOMEM);
+    }
+    n = eng_ctx_n_tokens(both);
+    first = (rnd >> 28) % n;
+    if (eng_ctx_drop(both, first, first + (rnd >> 36) % (n - first + 1), &err) < 0)
+        assert_int_equal(err.code, PD_ENOMEM);
+    for (size_t i = 0; i < 2; i++) {
+        eng_req_done(&q[i]);
+        eng_ctx_free(g[i]);
+    }
+    if (eng_ctx_n_tokens(both) > 0) {
+        q[0] = fx_generate(both, 0.9f, 1, 3);
+        run_or_cancel(e, &q[0], rnd >> 40 & 1);
+        eng_req_done(&q[0]);
+    }
+    eng_ctx_free(both);
+    sem_destroy(&over);
+}
+
 static void soak(uint64_t seed, int n_steps)
 {
     struct eng *e = open_small(20);
@@ -562,6 +618,10 @@ static void soak(uint64_t seed, int n_steps)
             break;
         case 4:
             twin_done(a);
+            break;
+        case 5:
+            if (a != b && b->c)
+                guests(e, a, b, rnd >> 3);
             break;
         default:
             twin_request(e, a, rnd >> 3);

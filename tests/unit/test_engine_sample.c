@@ -32,7 +32,7 @@ static struct sample_drawn draw(const float *x, float temperature, const struct 
     const struct eng_sampling s = {temperature, 40, 0.95f, 0.01f};
     struct sample_drawn d;
 
-    assert_int_equal(sample_token(k, x, N, &s, a, c, key, 7, &scratch, &d), 0);
+    assert_int_equal(sample_token(k, x, N, &s, a, c, NULL, key, 7, &scratch, &d), 0);
     return d;
 }
 
@@ -165,6 +165,66 @@ static int tear_down(void **state)
     return 0;
 }
 
+/* The token that a uniform number picks among those that are allowed, by enumeration; -1: it is too
+ * near to the border between two. */
+static int32_t enumerate(const uint64_t *allowed, double temperature, double u)
+{
+    double total = 0, sum = 0, max = -1e30;
+    int32_t id = -1;
+
+    for (size_t i = 0; i < N; i++)
+        if (allowed[i / 64] >> (i % 64) & 1)
+            max = (double)logits[i] > max ? (double)logits[i] : max;
+    for (int pass = 0; pass < 2; pass++)
+        for (int32_t i = 0; i < N && id < 0; i++) {
+            double w = exp(((double)logits[i] - max) / temperature);
+
+            if (!(allowed[i / 64] >> (i % 64) & 1))
+                continue;
+            if (pass == 0)
+                total += w;
+            else if (u * total < (sum += w))
+                id = u * total > sum - 1e-5 * total || u * total < sum - w + 1e-5 * total ? N : i;
+        }
+    return id == N ? -1 : id;
+}
+
+static void a_masked_draw_is_one_of_the_renormalised_distribution(void **state)
+{
+    static const float temperatures[] = {0.5f, 1.0f, 1.7f};
+    const struct sample_counts none = {0};
+    size_t n_checked = 0;
+
+    (void)state;
+    for (uint64_t seed = 1; seed <= 2000; seed++) {
+        const struct eng_sampling s = {temperatures[seed % 3], 0, 1.0f, 0.0f},
+                                  greedy = {0.0f, 0, 1.0f, 0.0f};
+        uint64_t allowed[(N + 63) / 64] = {0};
+        struct sample_drawn d;
+        int32_t want;
+
+        make_logits(seed);
+        for (size_t i = 0; i < N; i++) /* from a few to all */
+            if (pd_rng_uniform(seed, i, 1) < (double)(seed % 40) / 39 || i == seed % N)
+                allowed[i / 64] |= UINT64_C(1) << (i % 64);
+        assert_int_equal(
+            sample_token(k, logits, N, &s, NULL, &none, allowed, seed, 7, &scratch, &d), 0);
+        assert_true(allowed[d.id / 64] >> (d.id % 64) & 1);
+        want = enumerate(allowed, (double)s.temperature, pd_rng_uniform(seed, 7, 0));
+        if (want >= 0) {
+            assert_int_equal(d.id, want);
+            n_checked++;
+        }
+        assert_int_equal(
+            sample_token(k, logits, N, &greedy, NULL, &none, allowed, seed, 7, &scratch, &d), 0);
+        for (int32_t i = 0; i < N; i++)
+            if (allowed[i / 64] >> (i % 64) & 1)
+                assert_true(logits[i] < logits[d.id] || (logits[i] <= logits[d.id] && i >= d.id));
+        assert_true(allowed[d.id / 64] >> (d.id % 64) & 1);
+    }
+    assert_true(n_checked > 1900);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -172,6 +232,7 @@ int main(void)
         cmocka_unit_test(nothing_to_adjust_changes_nothing),
         cmocka_unit_test(the_likeliest_are_those_of_a_sort),
         cmocka_unit_test(what_makes_no_sense_is_refused),
+        cmocka_unit_test(a_masked_draw_is_one_of_the_renormalised_distribution),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -265,7 +265,7 @@ static int32_t draw(const double *share, size_t n, uint64_t pos)
     for (size_t i = 0; i < n; i++)
         logits[i] = (float)log(share[i]);
     assert_int_equal(sample_scratch_init(&scratch, n), 0);
-    assert_int_equal(sample_token(eng_kernels(ENG_ISA_SCALAR), logits, n, &s, NULL, &none, 77, pos,
+    assert_int_equal(sample_token(eng_kernels(ENG_ISA_SCALAR), logits, n, &s, NULL, &none, NULL, 77, pos,
                                   &scratch, &drawn),
                      0);
     sample_scratch_done(&scratch);

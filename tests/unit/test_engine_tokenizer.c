@@ -302,15 +302,17 @@ static void random_text(struct pd_buf *b, unsigned kind)
                                         "\xc2\x85",     "\xe1\xa0\x8e", "\xe3\x80\x80",
                                         "日本",         "🙂",         "\xf4\x8f\xbf\xbf",
                                         "\xed\xa0\x80", "\xc0\xaf",     "\xff",
-                                        "e\xcc\x81",    "\\boxed{",     "\xf0\x9f",
+                                        "q\xcc\x81",    "\\boxed{",     "\xf0\x9f",
                                         "\x80",         " +",           "="};
     size_t n = random_below(kind == 0 ? 64 : 24);
 
     pd_buf_clear(b);
     for (size_t i = 0; i < n; i++)
-        if (kind == 0) /* any bytes */
-            pd_buf_addc(b, (char)random_below(256));
-        else if (kind == 1 || random_below(4) > 0)
+        if (kind == 0) { /* any bytes but the first ones of what form C replaces */
+            int c = (int)random_below(256);
+
+            pd_buf_addc(b, (char)((c & 0xfc) == 0xcc || c == 0xef ? 0xff : c));
+        } else if (kind == 1 || random_below(4) > 0)
             pd_buf_addz(b, words[random_below(sizeof(words) / sizeof(words[0]))]);
         else
             pd_buf_addc(b, (char)random_below(128));
@@ -455,16 +457,16 @@ static const struct {
       [TEKKEN] = "a|\n\n| b|\r\n|\tc| | d| \n",
       [GPT_4O] = "a|\n\n| b|\r\n|\tc| | d| \n"}},
     /* deepseek-llm's punctuation goes from ':' to '~': ASCII letters are in it; marks, scripts */
-    {"Écoute e\xcc\x81té ПРИВЕТ ა",
-     {[GPT2] = "Écoute| e|\xcc\x81|té| ПРИВЕТ| ა",
-      [QWEN2] = "Écoute| e|\xcc\x81té| ПРИВЕТ| ა",
-      [LLAMA_BPE] = "Écoute| e|\xcc\x81té| ПРИВЕТ| ა",
-      [STARCODER] = "Écoute| e|\xcc\x81|té| ПРИВЕТ| ა",
-      [FALCON] = "Écoute| e|\xcc\x81|té| ПРИВЕТ| ა",
-      [DEEPSEEK_LLM] = "É|coute| e|\xcc\x81|t|é| ПРИВЕТ| |ა",
-      [DEEPSEEK_CODER] = "Écoute| e|\xcc\x81|té| ПРИВЕТ| |ა",
-      [TEKKEN] = "Écoute| e\xcc\x81té| ПРИВЕТ| ა",
-      [GPT_4O] = "Écoute| e\xcc\x81té| ПРИВЕТ| ა"}},
+    {"Écoute q\xcc\x81té ПРИВЕТ ა",
+     {[GPT2] = "Écoute| q|\xcc\x81|té| ПРИВЕТ| ა",
+      [QWEN2] = "Écoute| q|\xcc\x81té| ПРИВЕТ| ა",
+      [LLAMA_BPE] = "Écoute| q|\xcc\x81té| ПРИВЕТ| ა",
+      [STARCODER] = "Écoute| q|\xcc\x81|té| ПРИВЕТ| ა",
+      [FALCON] = "Écoute| q|\xcc\x81|té| ПРИВЕТ| ა",
+      [DEEPSEEK_LLM] = "É|coute| q|\xcc\x81|t|é| ПРИВЕТ| |ა",
+      [DEEPSEEK_CODER] = "Écoute| q|\xcc\x81|té| ПРИВЕТ| |ა",
+      [TEKKEN] = "Écoute| q\xcc\x81té| ПРИВЕТ| ა",
+      [GPT_4O] = "Écoute| q\xcc\x81té| ПРИВЕТ| ა"}},
     {"ok 🙂👍🏽!? (foo_bar) a->b=$5",
      {[GPT2] = "ok| 🙂👍🏽!?| (|foo|_|bar|)| a|->|b|=$|5",
       [QWEN2] = "ok| 🙂👍🏽!?| (|foo|_bar|)| a|->|b|=$|5",
@@ -516,7 +518,7 @@ static void check_cut(const char *pre, const char *text, const char *want)
 
     ok(pretok_new(pd_str_of(pre), &p, &err));
     ok(pretok_iter_new(p, &it, &err));
-    pretok_iter_set(it, pd_str_of(text));
+    ok(pretok_iter_set(it, pd_str_of(text), &err));
     while ((rc = pretok_iter_next(it, &piece, &err)) > 0)
         pd_buf_printf(&got, "%s%.*s", got.len > 0 ? "|" : "", (int)piece.len, piece.ptr);
     ok(rc);
@@ -548,6 +550,45 @@ static void test_other_names(void **state)
     for (size_t i = 0; i < sizeof(cuts) / sizeof(cuts[0]); i++)
         for (size_t k = 0; k < sizeof(aliases) / sizeof(aliases[0]); k++)
             check_cut(aliases[k].name, cuts[i].text, cuts[i].pieces[aliases[k].pre]);
+}
+
+/* U+00E9 written as e and U+0301, a Hangul syllable written in letters, the Angstrom sign, marks
+ * out of order, and bytes that are not UTF-8 among them. */
+static void test_form_c(void **state)
+{
+    static const char text[] = "cafe\xcc\x81 \xe1\x84\x92\xe1\x85\xa1\xe1\x86\xab "
+                               "\xe2\x84\xab q\xcc\x87\xcc\xa3\xff\xcc\x81 \xcc";
+    static const char composed[] = "caf\xc3\xa9| \xed\x95\x9c| \xc3\x85| q|\xcc\xa3\xcc\x87"
+                                   "|\xff|\xcc\x81| |\xcc";
+    static const char as_is[] = "cafe|\xcc\x81| \xe1\x84\x92\xe1\x85\xa1\xe1\x86\xab"
+                                "| \xe2\x84\xab| q|\xcc\x87\xcc\xa3|\xff|\xcc\x81| |\xcc";
+
+    (void)state;
+    check_cut("qwen2", text, composed);
+    check_cut("olmo", text, composed);
+    check_cut("deepseek-r1-qwen", text, as_is);
+    check_cut("gpt-2", text, as_is);
+}
+
+/* A million bytes of marks that belong in another order. */
+static void test_form_c_large(void **state)
+{
+    struct pd_buf b = PD_BUF_INIT(2 << 20);
+    int32_t *ids = NULL;
+    int64_t start = pd_clock_now_ns();
+    size_t n = 0;
+
+    (void)state;
+    while (b.len < 1 << 20)
+        pd_buf_addz(&b, "\xcc\x87\xcc\xa3");
+    ok(eng_tokenize(tiny, pd_buf_str(&b), ENG_PARSE_PLAIN, &ids, &n, &err));
+    assert_int_equal(n, b.len);
+    assert_int_equal(ids[1], ids[b.len / 2 - 1]);
+    assert_int_not_equal(ids[1], ids[b.len / 2 + 1]);
+    print_message("# 1 MiB of marks out of order: %d ms\n",
+                  (int)((pd_clock_now_ns() - start) / PD_NS_PER_MS));
+    free(ids);
+    pd_buf_done(&b);
 }
 
 /* ---- SentencePiece ------------------------------------------------------------------------------
@@ -1311,6 +1352,8 @@ int main(void)
         cmocka_unit_test(test_merge_order),
         cmocka_unit_test(test_cuts),
         cmocka_unit_test(test_other_names),
+        cmocka_unit_test(test_form_c),
+        cmocka_unit_test(test_form_c_large),
         cmocka_unit_test(test_spm),
         cmocka_unit_test(test_spm_chat),
         cmocka_unit_test(test_spm_order),

@@ -894,6 +894,126 @@ static void test_damaged_pages(void **state)
     store_close(s);
 }
 
+static void test_runs(void **unused)
+{
+    static const struct store_artifact artifacts[] = {{"model", "tiny", "generator", {1, 2}, 7},
+                                                      {"dataset", "dev.jsonl", "dataset", {3}, 9}};
+    struct store *s = open_ok(STORE_WRITE);
+    struct store_run run = {.id = "run_a",
+                            .name = "first",
+                            .status = "running",
+                            .lock = "{}",
+                            .host = "here",
+                            .recipe = PD_STR("{\"ponder_recipe\":1}"),
+                            .seed = UINT64_MAX,
+                            .created_ms = 5,
+                            .artifacts = artifacts,
+                            .n_artifacts = 2};
+    struct pd_job_rec job = job_rec("job_1");
+    struct pd_call_rec call = {.engine = "local",
+                               .dialect = "gguf",
+                               .op = "generate",
+                               .model = "tiny",
+                               .outcome = "ok",
+                               .prompt_tokens = 10,
+                               .cached_tokens = 4,
+                               .generated_tokens = 3};
+    struct store_run_jobs *jobs = NULL;
+    struct store_runs *runs = NULL;
+    struct pd_err err = {0};
+    double line = -1, rate = -1;
+
+    (void)unused;
+    job.run_id = "run_a";
+    job.variant = "beam@4";
+    job.problem_key = "p1";
+    job.repeat = 2;
+    ok(store_run_put(s, &run, e));
+    ok(store_run_put(s, &run, e)); /* again: the same */
+    strcpy(run.id, "run_ab");
+    run.created_ms = 6;
+    ok(store_run_put(s, &run, e));
+    ok(store_job_put(s, &job, e));
+    ok(store_call_put(s, "job_1", &call, e));
+    call.op = "score";
+    call.generated_tokens = 0;
+    ok(store_call_put(s, "job_1", &call, e));
+    job.run_id = NULL; /* it stays of its run */
+    job.status = "done";
+    job.correct = 1;
+    job.digest = "d1";
+    job.started_ms = 1000;
+    job.finished_ms = 3000;
+    ok(store_job_put(s, &job, e));
+    job = job_rec("job_4"); /* beside it: no time of its own */
+    job.status = "done";
+    job.started_ms = 1500;
+    job.finished_ms = 2500;
+    job.answer_node = -1;
+    ok(store_job_put(s, &job, e));
+    job = job_rec("job_2");
+    job.run_id = "run_a";
+    job.status = "failed";
+    ok(store_job_put(s, &job, e));
+    job = job_rec("job_3");
+    job.status = "queued"; /* of no run */
+    ok(store_job_put(s, &job, e));
+    ok(store_flush(s, e));
+
+    ok(store_run_list(s, NULL, &runs, e));
+    assert_int_equal(runs->n, 2);
+    assert_string_equal(runs->runs[0].id, "run_ab"); /* the newest first */
+    assert_string_equal(runs->runs[1].id, "run_a");
+    assert_string_equal(runs->runs[1].name, "first");
+    assert_true(runs->runs[1].seed == UINT64_MAX);
+    assert_true(pd_str_eq(runs->runs[1].recipe, PD_STR("{\"ponder_recipe\":1}")));
+    assert_int_equal(runs->runs[1].n_jobs, 2);
+    assert_int_equal(runs->runs[1].n_done, 1);
+    assert_int_equal(runs->runs[1].n_failed, 1);
+    store_run_list_free(runs);
+    runs = NULL;
+    ok(store_run_list(s, "run_a", &runs, e)); /* whole, though another begins with it */
+    assert_int_equal(runs->n, 1);
+    assert_string_equal(runs->runs[0].id, "run_a");
+    store_run_list_free(runs);
+    runs = NULL;
+    assert_int_equal(store_run_list(s, "run_", &runs, &err), PD_EINVAL);
+    assert_int_equal(store_run_list(s, "run_c", &runs, &err), PD_ENOENT);
+    assert_null(runs);
+
+    ok(store_run_jobs_load(s, "run_a", &jobs, e));
+    assert_int_equal(jobs->n, 2);
+    assert_string_equal(jobs->jobs[0].id, "job_1");
+    assert_string_equal(jobs->jobs[0].variant, "beam@4");
+    assert_string_equal(jobs->jobs[0].problem_key, "p1");
+    assert_string_equal(jobs->jobs[0].digest, "d1");
+    assert_int_equal(jobs->jobs[0].repeat, 2);
+    assert_int_equal(jobs->jobs[0].correct, 1);
+    assert_int_equal(jobs->jobs[0].generated, 3);
+    assert_int_equal(jobs->jobs[0].prefilled, 6);
+    assert_int_equal(jobs->jobs[0].scored, 6);
+    assert_int_equal(jobs->jobs[0].cached, 8);
+    assert_int_equal(jobs->jobs[0].wall_ms, 2000);
+    assert_int_equal(jobs->jobs[1].correct, -1);
+    assert_int_equal(jobs->jobs[1].wall_ms, -1);
+    assert_string_equal(jobs->jobs[1].variant, "");
+    store_run_jobs_free(jobs);
+    ok(store_rates(s, "tiny", &line, &rate, e));
+    assert_true(line == 0 && rate > 1.49 && rate < 1.51); /* 3 tokens in 2 seconds */
+    verify_clean(s);
+
+    ok(store_run_delete(s, "run_a", e));
+    ok(store_flush(s, e));
+    ok(store_run_list(s, NULL, &runs, e));
+    assert_int_equal(runs->n, 1);
+    store_run_list_free(runs);
+    ok(store_run_jobs_load(s, "run_a", &jobs, e));
+    assert_int_equal(jobs->n, 0);
+    store_run_jobs_free(jobs);
+    verify_clean(s);
+    store_close(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -913,6 +1033,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_not_writable, setup, teardown),
         cmocka_unit_test_setup_teardown(test_verify_finds, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damaged_pages, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_runs, setup, teardown),
     };
 
     return cmocka_run_group_tests_name("storage", tests, NULL, NULL);

@@ -159,6 +159,70 @@ static void other_criteria_stop_where_they_say(void **state)
     assert_drawn("adaptive_consistency", "criterion=majority threshold=0", "1112", 4, "1");
 }
 
+/* P(the first is the last to fill up | any that is not full is the next to get one): the same law,
+ * as the race between Poisson processes. */
+static double race(int *room, int n)
+{
+    double sum = 0;
+    int live = 0;
+
+    for (int i = 0; i < n; i++)
+        live += room[i] > 0;
+    if (room[0] == 0 || live == 1)
+        return room[0] > 0;
+    for (int i = 0; i < n; i++)
+        if (room[i] > 0) {
+            room[i]--;
+            sum += race(room, n);
+            room[i]++;
+        }
+    return sum / live;
+}
+
+static void dirichlet_is_the_race_of_the_largest_counts(void **state)
+{
+    static const struct {
+        const char *answers;
+        int n, room[5];
+    } table[] = {{"1111", 2, {5, 1}},
+                 {"1112", 2, {4, 2}},
+                 {"11123", 3, {4, 2, 2}},
+                 {"132413211", 4, {5, 3, 3, 2}},
+                 {"1234561", 5, {3, 2, 2, 2, 2}}}; /* the sixth answer is left out */
+
+    (void)state;
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        const char *answers = table[i].answers;
+        int room[5], drawn = (int)strlen(answers);
+        double p[MANY], want;
+        char options[64];
+
+        memcpy(room, table[i].room, sizeof room);
+        want = race(room, table[i].n);
+        snprintf(options, sizeof options, "criterion=dirichlet threshold=2 samples=%d", drawn);
+        run("adaptive_consistency", options, answers);
+        assert_int_equal(trail(p), drawn);
+        if (fabs(p[drawn - 1] - want) > 1e-9)
+            fail_msg("%s: %.12g, not %.12g", answers, p[drawn - 1], want);
+        trial_done(&t);
+    }
+    assert_drawn("adaptive_consistency", "criterion=dirichlet", "1111111", 4, "1");
+}
+
+static void random_is_a_coin(void **state)
+{
+    double p[MANY];
+
+    (void)state;
+    run("adaptive_consistency", "criterion=random threshold=2 samples=40",
+        "1111111111111111111111111111111111111111");
+    assert_int_equal(trail(p), MANY);
+    for (int i = 0; i < MANY; i++)
+        assert_true(p[i] >= 0 && p[i] < 1 && (i == 0 || p[i] != p[i - 1]));
+    trial_done(&t);
+    assert_drawn("adaptive_consistency", "criterion=random threshold=0", "12345", 1, "1");
+}
+
 static void an_unreachable_threshold_is_self_consistency(void **state)
 {
     uint64_t x = 1;
@@ -409,6 +473,8 @@ int main(void)
         cmocka_unit_test(beta_is_the_exact_sum),
         cmocka_unit_test(a_unanimous_run_stops_at_four),
         cmocka_unit_test(other_criteria_stop_where_they_say),
+        cmocka_unit_test(dirichlet_is_the_race_of_the_largest_counts),
+        cmocka_unit_test(random_is_a_coin),
         cmocka_unit_test(an_unreachable_threshold_is_self_consistency),
         cmocka_unit_test(it_stops_at_the_first_safe_lane_whatever_the_chunk),
         cmocka_unit_test(mean_samples_by_enumeration),

@@ -75,7 +75,37 @@ static void check_resampled(const struct round *r, const struct round *next, int
             assert_string_equal(trial_node(&t, (uint32_t)r->node[i])->prune_reason, "resampled");
 }
 
-static void check_filter(int n, double ess, double tau, toy_judge_fn judge, int *n_resampled)
+struct law { /* of the weights */
+    double ess, tau, tau_end;
+    int tau_rounds;
+    bool ratio; /* of the lines' least rewards */
+};
+
+/* The least reward of a step on the way to the node; 1 of the prompt. */
+static double least(toy_judge_fn judge, uint32_t id)
+{
+    double low = 1;
+
+    for (; id != 0; id = (uint32_t)trial_node(&t, id)->parent)
+        low = fmin(low, toy_value(&t, judge, id));
+    return low;
+}
+
+static double likelihood(const struct law *law, toy_judge_fn judge, uint32_t id, double round)
+{
+    double tau = law->tau, r = toy_value(&t, judge, id);
+
+    if (law->tau_rounds) {
+        double done = fmin(1, (round - 1) / (law->tau_rounds - 1));
+
+        tau = (1 - done) * law->tau + done * law->tau_end;
+    }
+    if (law->ratio)
+        r = least(judge, id) / least(judge, (uint32_t)trial_node(&t, id)->parent);
+    return pow(r, 1 / tau);
+}
+
+static void check_filter(int n, const struct law *law, toy_judge_fn judge, int *n_resampled)
 {
     struct round prev = {.round = 0}, r, next;
     double log_z = 0;
@@ -91,7 +121,7 @@ static void check_filter(int n, double ess, double tau, toy_judge_fn judge, int 
 
             if (moved) {
                 assert_int_equal(trial_node(&t, (uint32_t)r.node[i])->parent, prev.node[i]);
-                g = pow(toy_value(&t, judge, (uint32_t)r.node[i]), 1 / tau);
+                g = likelihood(law, judge, (uint32_t)r.node[i], r.round);
             } else { /* absorbed */
                 assert_true(toy_was(&t, (uint32_t)r.node[i], "finished"));
             }
@@ -108,13 +138,13 @@ static void check_filter(int n, double ess, double tau, toy_judge_fn judge, int 
         prev = r;
         if (read_round(k + 1, n, &next) && next.resampled) {
             assert_true(next.round >= r.round && next.round <= r.round);
-            assert_true(any_open(&r, n) && (ess >= 1 || r.ess < ess * n));
+            assert_true(any_open(&r, n) && (law->ess >= 1 || r.ess < law->ess * n));
             check_resampled(&r, &next, n);
             prev = next;
             ++*n_resampled;
             k++;
         } else {
-            assert_true(!any_open(&r, n) || (ess < 1 && r.ess >= ess * n));
+            assert_true(!any_open(&r, n) || (law->ess < 1 && r.ess >= law->ess * n));
         }
     }
     assert_false(any_open(&prev, n));
@@ -152,11 +182,63 @@ static void every_weight_follows_from_the_tree(void **state)
                     snprintf(options, sizeof options, "samples=%d resample=%s ess=%g tau=%g",
                              sizes[k], schemes[scheme], ess[e], tau[seed % 3]);
                     toy_run(&t, "particle_filter", options, seed, toy_opinion);
-                    check_filter(sizes[k], ess[e], tau[seed % 3], toy_opinion, &n_resampled);
+                    check_filter(sizes[k], &(struct law){.ess = ess[e], .tau = tau[seed % 3]},
+                                 toy_opinion, &n_resampled);
                     check_weighted_answer(sizes[k]);
                     trial_done(&t);
                 }
     assert_true(n_resampled > 100);
+}
+
+static void ratios_telescope_and_tau_anneals(void **state)
+{
+    static const struct {
+        const char *options;
+        struct law law;
+    } table[] = {
+        {"samples=6 ess=1 likelihood=ratio aggregate=min", {.ess = 1, .tau = 1, .ratio = true}},
+        {"samples=6 ess=0 likelihood=ratio aggregate=min tau=.5", {.tau = .5, .ratio = true}},
+        {"samples=6 tau=4 tau_end=.25 tau_rounds=3",
+         {.ess = .5, .tau = 4, .tau_end = .25, .tau_rounds = 3}},
+        {"samples=6 tau=.5 tau_end=2 tau_rounds=2 likelihood=ratio aggregate=min",
+         {.ess = .5, .tau = .5, .tau_end = 2, .tau_rounds = 2, .ratio = true}},
+    };
+    int n_resampled = 0;
+
+    (void)state;
+    for (size_t k = 0; k < sizeof table / sizeof *table; k++)
+        for (uint64_t seed = 0; seed < 8; seed++) {
+            struct round r = {.round = 0}, last = r;
+
+            toy_run(&t, "particle_filter", table[k].options, seed, toy_opinion);
+            check_filter(6, &table[k].law, toy_opinion, &n_resampled);
+            for (size_t i = 0; read_round(i, 6, &r); i++)
+                last = r;
+            if (k == 1) { /* never resampled: weights are the lines' own rewards */
+                double w[6], sum = 0;
+
+                for (int i = 0; i < 6; i++)
+                    sum += w[i] = pow(least(toy_opinion, (uint32_t)last.node[i]), 2);
+                for (int i = 0; i < 6; i++)
+                    assert_near(last.w[i], w[i] / sum);
+            }
+            trial_done(&t);
+        }
+    assert_true(n_resampled > 10);
+}
+
+/* A product's ratio is the step's reward. */
+static void the_ratio_of_products_is_the_step(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 8; seed++) {
+        int n_resampled = 0;
+
+        toy_run(&t, "particle_filter", "samples=6 likelihood=ratio aggregate=prod", seed,
+                toy_opinion);
+        check_filter(6, &(struct law){.ess = .5, .tau = 1}, toy_opinion, &n_resampled);
+        trial_done(&t);
+    }
 }
 
 static void one_particle_is_a_plain_sample(void **state)
@@ -458,6 +540,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_weight_follows_from_the_tree),
+        cmocka_unit_test(ratios_telescope_and_tau_anneals),
+        cmocka_unit_test(the_ratio_of_products_is_the_step),
         cmocka_unit_test(one_particle_is_a_plain_sample),
         cmocka_unit_test(equal_weights_resample_nothing),
         cmocka_unit_test(a_collapse_redraws_the_step_once),

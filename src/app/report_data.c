@@ -1,0 +1,241 @@
+/* A report as JSON and as CSV. */
+#include <math.h>
+
+#include "app/report.h"
+
+static void put_text(struct pd_jw *w, const char *key, const char *text)
+{
+    pd_jw_key(w, key);
+    pd_jw_strz(w, text);
+}
+
+static void put_uint(struct pd_jw *w, const char *key, uint64_t v)
+{
+    pd_jw_key(w, key);
+    pd_jw_uint(w, v);
+}
+
+static void put_double(struct pd_jw *w, const char *key, double v)
+{
+    pd_jw_key(w, key);
+    pd_jw_double(w, v);
+}
+
+static void put_bool(struct pd_jw *w, const char *key, bool v)
+{
+    pd_jw_key(w, key);
+    pd_jw_bool(w, v);
+}
+
+static void put_interval(struct pd_jw *w, const char *key, struct pd_interval i)
+{
+    pd_jw_key(w, key);
+    pd_jw_array(w);
+    pd_jw_double(w, i.low);
+    pd_jw_double(w, i.high);
+    pd_jw_end_array(w);
+}
+
+static void put_variant(struct pd_jw *w, const struct report_variant *v)
+{
+    pd_jw_object(w);
+    put_text(w, "variant", v->name);
+    put_text(w, "name", v->entry);
+    put_text(w, "strategy", v->strategy);
+    put_text(w, "scorer", v->scorer);
+    put_uint(w, "samples", v->samples);
+    put_bool(w, "added", v->added);
+    put_uint(w, "n", v->n);
+    put_uint(w, "right", v->n_right);
+    put_uint(w, "failed", v->n_failed);
+    put_double(w, "accuracy", v->accuracy);
+    put_interval(w, "interval", v->interval);
+    put_double(w, "tokens", v->tokens);
+    put_double(w, "prefilled", v->prefilled);
+    put_double(w, "scored", v->scored);
+    put_double(w, "nodes", v->nodes);
+    put_double(w, "seconds", v->seconds);
+    pd_jw_key(w, "majority_at_equal_cost");
+    if (!v->has_base) {
+        pd_jw_null(w);
+    } else {
+        pd_jw_object(w);
+        put_double(w, "accuracy", v->base_accuracy);
+        put_double(w, "lines", v->base_lines);
+        put_bool(w, "too_few_lines", v->base_short);
+        put_double(w, "difference", v->accuracy - v->base_accuracy);
+        put_interval(w, "difference_interval", v->difference);
+        put_uint(w, "only_it", v->only_it);
+        put_uint(w, "only_majority", v->only_base);
+        put_double(w, "p", v->p);
+        put_double(w, "p_holm", v->p_holm);
+        pd_jw_end_object(w);
+    }
+    pd_jw_end_object(w);
+}
+
+static void put_points(struct pd_jw *w, const char *key, const struct report_point *p, size_t n)
+{
+    pd_jw_key(w, key);
+    pd_jw_array(w);
+    for (size_t i = 0; i < n; i++) {
+        pd_jw_object(w);
+        put_double(w, "k", p[i].k);
+        put_double(w, "tokens", p[i].tokens);
+        put_double(w, "value", p[i].value);
+        pd_jw_end_object(w);
+    }
+    pd_jw_end_array(w);
+}
+
+static void put_fan(struct pd_jw *w, const char *key, const struct report_fan *f)
+{
+    pd_jw_key(w, key);
+    pd_jw_array(w);
+    for (size_t d = 0; d < f->n_depths; d++) {
+        pd_jw_object(w);
+        put_uint(w, "step", d + 1);
+        put_uint(w, "n", f->n[d]);
+        pd_jw_key(w, "quantiles");
+        pd_jw_array(w);
+        for (size_t k = 0; k < REPORT_QUANTILES; k++)
+            pd_jw_double(w, f->q[d][k]);
+        pd_jw_end_array(w);
+        pd_jw_end_object(w);
+    }
+    pd_jw_end_array(w);
+}
+
+static void put_lines(struct pd_jw *w, const struct report_run *r)
+{
+    put_text(w, "of", r->lines_of);
+    put_uint(w, "n", r->n_lines);
+    put_uint(w, "right", r->n_lines_right);
+    put_double(w, "tokens", r->line_tokens);
+    put_points(w, "pass_at_k", r->coverage, r->n_coverage);
+    put_points(w, "majority", r->majority, r->n_coverage);
+    pd_jw_key(w, "coverage_law");
+    pd_jw_object(w);
+    put_double(w, "a", r->fit.a);
+    put_double(w, "b", r->fit.b);
+    put_double(w, "rms", r->fit.rms);
+    pd_jw_end_object(w);
+    pd_jw_key(w, "saturation");
+    pd_jw_object(w);
+    put_double(w, "f_max", r->saturation.f_max);
+    put_double(w, "p", r->saturation.p);
+    put_double(w, "rms", r->saturation.rms);
+    put_double(w, "n_at_gain_0.01",
+               pd_saturation_point(r->saturation.f_max, r->saturation.p, 0.01));
+    pd_jw_end_object(w);
+    pd_jw_key(w, "rules");
+    pd_jw_array(w);
+    for (size_t i = 0; i < r->n_rules; i++) {
+        pd_jw_object(w);
+        put_text(w, "rule", r->rules[i].name);
+        put_double(w, "k", r->rules[i].k);
+        put_double(w, "tokens", r->rules[i].tokens);
+        put_double(w, "accuracy", r->rules[i].accuracy);
+        put_bool(w, "best", r->rules[i].best);
+        pd_jw_end_object(w);
+    }
+    pd_jw_end_array(w);
+    pd_jw_key(w, "lengths");
+    pd_jw_array(w);
+    for (size_t i = 0; i < r->n_bins; i++) {
+        pd_jw_object(w);
+        put_double(w, "low", r->bins[i].low);
+        put_double(w, "high", r->bins[i].high);
+        put_double(w, "tokens", r->bins[i].tokens);
+        put_uint(w, "n", r->bins[i].n);
+        put_uint(w, "right", r->bins[i].n_right);
+        put_interval(w, "interval", r->bins[i].interval);
+        pd_jw_end_object(w);
+    }
+    pd_jw_end_array(w);
+    put_fan(w, "rewards_right", &r->right);
+    put_fan(w, "rewards_wrong", &r->wrong);
+}
+
+void report_json(const struct report *r, struct pd_buf *out)
+{
+    struct pd_jw w;
+
+    pd_jw_init(&w, out);
+    pd_jw_object(&w);
+    pd_jw_key(&w, "runs");
+    pd_jw_array(&w);
+    for (size_t i = 0; i < r->n_runs; i++) {
+        const struct report_run *run = &r->runs[i];
+
+        pd_jw_object(&w);
+        put_text(&w, "run", run->id);
+        put_text(&w, "name", run->name);
+        put_text(&w, "status", run->status);
+        put_text(&w, "model", run->model);
+        put_text(&w, "recipe_sha256", run->recipe_sha256);
+        put_bool(&w, "reproducible", run->reproducible);
+        put_uint(&w, "problems", run->n_problems);
+        put_uint(&w, "repeats", run->repeats);
+        put_uint(&w, "jobs", run->n_jobs);
+        put_uint(&w, "done", run->n_done);
+        put_uint(&w, "failed", run->n_failed);
+        pd_jw_key(&w, "variants");
+        pd_jw_array(&w);
+        for (size_t v = 0; v < run->n_variants; v++)
+            put_variant(&w, &run->variants[v]);
+        pd_jw_end_array(&w);
+        pd_jw_key(&w, "lines");
+        pd_jw_object(&w);
+        put_lines(&w, run);
+        pd_jw_end_object(&w);
+        pd_jw_end_object(&w);
+    }
+    pd_jw_end_array(&w);
+    pd_jw_end_object(&w);
+    pd_buf_addc(out, '\n');
+}
+
+/* Quoted when it has to be (RFC 4180). */
+static void csv_text(struct pd_buf *out, const char *text)
+{
+    bool quote = text && strpbrk(text, ",\"\r\n");
+
+    if (quote)
+        pd_buf_addc(out, '"');
+    for (const char *p = text ? text : ""; *p; p++) {
+        if (*p == '"')
+            pd_buf_addc(out, '"');
+        pd_buf_addc(out, *p);
+    }
+    if (quote)
+        pd_buf_addc(out, '"');
+    pd_buf_addc(out, ',');
+}
+
+void report_csv(const struct report *r, struct pd_buf *out)
+{
+    pd_buf_addz(out, "run,variant,strategy,scorer,samples,n,right,failed,accuracy,low,high,tokens,"
+                     "prefilled,scored,nodes,seconds,majority,majority_lines,difference,"
+                     "difference_low,difference_high,p,p_holm\n");
+    for (size_t i = 0; i < r->n_runs; i++)
+        for (size_t k = 0; k < r->runs[i].n_variants; k++) {
+            const struct report_variant *v = &r->runs[i].variants[k];
+
+            csv_text(out, v->run);
+            csv_text(out, v->name);
+            csv_text(out, v->strategy);
+            csv_text(out, v->scorer);
+            pd_buf_printf(out, "%llu,%llu,%llu,%llu,%.6f,%.6f,%.6f,%.3f,%.3f,%.3f,%.3f,%.3f,",
+                          (unsigned long long)v->samples, (unsigned long long)v->n,
+                          (unsigned long long)v->n_right, (unsigned long long)v->n_failed,
+                          v->accuracy, v->interval.low, v->interval.high, v->tokens, v->prefilled,
+                          v->scored, v->nodes, v->seconds);
+            if (v->has_base)
+                pd_buf_printf(out, "%.6f,%.3f,%.6f,%.6f,%.6f,%.6g,%.6g\n", v->base_accuracy,
+                              v->base_lines, v->accuracy - v->base_accuracy, v->difference.low,
+                              v->difference.high, v->p, v->p_holm);
+            else
+                pd_buf_addz(out, ",,,,,,\n");
+        }
+}
