@@ -260,7 +260,8 @@ int eng_ctx_rollback(struct eng_ctx *c, size_t n_tokens,
 int eng_ctx_view(struct eng_ctx *c, struct eng_ctx *const *blocks, size_t n, struct pd_err *err);
 /* Puts tokens [first, end) of `from` behind `to`, with K and V where they have been evaluated: they
  * are what they were, at new positions. `from` stays as it is. PD_EINVAL: `to` has pending tokens
- * where evaluated ones are to come, there are no such tokens, or another model's; PD_ELIMIT as for eng_ctx_append. */
+ * where evaluated ones are to come, there are no such tokens, or another model's; PD_ELIMIT as for
+ * eng_ctx_append. */
 int eng_ctx_move(struct eng_ctx *to, struct eng_ctx *from, size_t first, size_t end,
                  struct pd_err *err);
 /* Takes tokens [first, end) out of c: what comes behind them moves up. Pages are given back. */

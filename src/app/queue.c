@@ -699,7 +699,9 @@ static void take_tell(struct queue *q, struct msg *m)
     const struct msg *submit = parked_submit(q, m->id);
     struct running *r;
 
-    if (submit && (m->path = strdup(submit->path)) != NULL) {
+    free(m->path); /* of an earlier wait */
+    m->path = submit ? strdup(submit->path) : NULL;
+    if (m->path) {
         park(q, m); /* behind it */
         return;
     }

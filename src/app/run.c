@@ -117,6 +117,7 @@ static int lock_model(struct run *r, const char *role, const char *name, struct 
         m->bytes = stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
         r->n_models++;
     }
+    eng_model_unref(model); /* the app keeps it */
     free(path);
     return rc;
 }

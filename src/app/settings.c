@@ -24,7 +24,7 @@
 
 const struct settings_row settings_rows[] = {
     {"listen", "listen", SETTINGS_LIST, true, AT(listen), 0, 0, NULL, "URL",
-     "unix, unix:///PATH or http://127.0.0.1:PORT (repeatable)"},
+     "unix, unix:///PATH or http://127.0.0.1:PORT (repeatable; none: unix)"},
     {"allow_users", NULL, SETTINGS_LIST, false, AT(allow_users), 0, 0, NULL, "USER",
      "who may come in over the unix socket beside the daemon's user and root (*: all)"},
     {"data_dir", "data-dir", SETTINGS_TEXT, true, AT(data_dir), 0, 0, NULL, "DIR",

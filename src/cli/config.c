@@ -109,7 +109,7 @@ static int show_text(const struct settings *s, struct pd_err *err)
         cli_text(stdout, pd_buf_str(&b), -1);
         fputs("  # ", stdout);
         cli_text(stdout, pd_str_of(s->origins[row - settings_rows]), -1);
-        putchar('\n');
+        printf(": %s\n", row->help);
     }
     for (size_t i = 0; i < s->n_engines; i++)
         printf("engines.%s %s %s\n", s->engines[i].name, s->engines[i].dialect, s->engines[i].url);

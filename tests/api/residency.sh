@@ -1,66 +1,8 @@
 #!/bin/sh
 # Models in the daemon's memory: loaded and unloaded, by request and by need. TAP.
-ponder=${PONDER_TEST_BUILDDIR:-.}/ponder
-tmp=$(mktemp -d) || exit 1
-export PONDER_DATA_DIR="$tmp/data" XDG_RUNTIME_DIR="$tmp" XDG_CONFIG_HOME="$tmp/config"
-export PONDER_THREADS=1
-unset PONDER_CONFIG PONDER_HOST PONDER_SEED PONDER_STRATEGY PONDER_OPTION PONDER_PROBLEM
-daemon=
-trap 'stop_daemon; rm -rf "$tmp"' EXIT
-
-n=0
-failed=0
-point() # NAME STATUS
-{
-    n=$((n + 1))
-    if [ "$2" -eq 0 ]; then
-        echo "ok $n - $1"
-        return
-    fi
-    failed=1
-    echo "not ok $n - $1"
-    head -c 2000 "$tmp/out" | sed 's/^/# /'
-    echo
-    head -n 5 "$tmp/err" | sed 's/^/# /'
-}
-socket=$tmp/ponder/ponder.sock
-start_daemon() # ARGUMENTS...
-{
-    "$ponder" serve "$@" 2>>"$tmp/log" &
-    daemon=$!
-    until curl -sf --unix-socket "$socket" http://localhost/health >/dev/null 2>&1; do
-        kill -0 "$daemon" 2>/dev/null || { sed 's/^/# /' "$tmp/log"; return 1; }
-        sleep 0.05
-    done
-}
-stop_daemon() # its exit code
-{
-    [ -n "$daemon" ] || return 0
-    kill "$daemon" 2>/dev/null
-    wait "$daemon"
-    code=$?
-    daemon=
-    return $code
-}
-# api METHOD PATH [CURL'S ARGUMENTS...]: body in out, status in $status
-api()
-{
-    method=$1
-    path=$2
-    shift 2
-    status=$(curl -s --unix-socket "$socket" -X "$method" -o "$tmp/out" -D "$tmp/headers" \
-        -w '%{http_code}' "$@" "http://localhost$path" 2>"$tmp/err")
-}
-post() # PATH BODY [CURL'S ARGUMENTS...]
-{
-    path=$1
-    printf '%s' "$2" >"$tmp/body"
-    shift 2
-    api POST "$path" -H 'Content-Type: application/json' --data-binary "@$tmp/body" "$@"
-}
-has() { grep -q "$1" "$tmp/out"; }
-field() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" "$tmp/out" | head -n 1; }
-run() { "$ponder" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null; }
+. "${PONDER_TEST_SRCDIR:-.}/tests/support/daemon.sh"
+export PONDER_THREADS=1 XDG_CONFIG_HOME="$tmp/config"
+has() { grep -q "$1" "$tmp/out"; } # an expression
 loaded() # MODEL true|false: what /v1/models says of it
 {
     api GET "/v1/models/$1" && has "\"loaded\":$2"
@@ -128,5 +70,5 @@ post /v1/chat/completions '{"model":"tiny-base",'"$question"'}' && [ "$status" =
 point 'others go on' $?
 stop_daemon
 point 'SIGTERM with a memory limit' $?
-echo "1..$n"
-exit $failed
+described
+finish

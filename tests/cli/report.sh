@@ -1,27 +1,7 @@
 #!/bin/sh
 # What can be done with a run: reports (every figure recomputed, pictures well-formed and drawn), runs ls|show|diff|rm,
 # replay of all its jobs. TAP.
-src=${PONDER_TEST_SRCDIR:-.}
-ponder=${PONDER:-$PONDER_TEST_BUILDDIR/ponder}
-tmp=$(mktemp -d) || exit 1
-trap 'rm -rf "$tmp"' EXIT
-export PONDER_DATA_DIR="$tmp/data"
-unset PONDER_SEED PONDER_LIMIT PONDER_FORMAT PONDER_VIEW NO_COLOR
-
-n=0
-failed=0
-point() # NAME STATUS
-{
-    n=$((n + 1))
-    if [ "$2" -eq 0 ]; then
-        echo "ok $n - $1"
-        return
-    fi
-    failed=1
-    echo "not ok $n - $1"
-    head -n 5 "$tmp/out" "$tmp/err" | sed 's/^/# /'
-}
-run() { "$ponder" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null; }
+. "${PONDER_TEST_SRCDIR:-.}/tests/support/tap.sh"
 
 cat >"$tmp/r.json" <<'END'
 { "ponder_recipe": 1, "name": "small<&", "seed": 3,
@@ -134,5 +114,4 @@ point 'runs rm, with all jobs' $?
 run runs show "$tmp/b"; [ $? -eq 3 ] && grep -q 'has no run' "$tmp/err"; point 'exit 3: no such run' $?
 run report "$tmp"; [ $? -eq 3 ] && grep -q 'has no lock.json' "$tmp/err"; point 'exit 3: not the folder of a run' $?
 
-echo "1..$n"
-exit $failed
+finish

@@ -1,25 +1,8 @@
 #!/bin/sh
 # `ponder run`: the same digest whatever the threads, the kernels, the concurrency and however often it is killed. TAP.
 # PONDER_TEST_KILLS: how many times (20).
-ponder=${PONDER:-$PONDER_TEST_BUILDDIR/ponder}
-tmp=$(mktemp -d) || exit 1
-trap 'rm -rf "$tmp"' EXIT
-export PONDER_DATA_DIR="$tmp/data"
-unset PONDER_THREADS PONDER_ISA PONDER_SEED PONDER_LIMIT NO_COLOR
-
-n=0
-failed=0
-point() # NAME STATUS
-{
-    n=$((n + 1))
-    if [ "$2" -eq 0 ]; then
-        echo "ok $n - $1"
-        return
-    fi
-    failed=1
-    echo "not ok $n - $1"
-    head -n 5 "$tmp/out" "$tmp/err" | sed 's/^/# /'
-}
+. "${PONDER_TEST_SRCDIR:-.}/tests/support/tap.sh"
+unset PONDER_THREADS PONDER_ISA
 run() { "$ponder" run "$@" >"$tmp/out" 2>"$tmp/err" </dev/null; }
 digest() { sed -n 's/.*"digest":"\([0-9a-f]*\)".*/\1/p' "$tmp/out"; }
 field() { sed -n "s/.*\"$1\":\([0-9a-z]*\).*/\1/p" "$tmp/out"; }
@@ -123,5 +106,4 @@ run "$tmp/two.json" --out "$tmp/j" --fail-on-error 0 --concurrency 1; [ $? -eq 8
     grep -q '1 of 6 jobs failed' "$tmp/err"
 point '--fail-on-error ends it' $?
 
-echo "1..$n"
-exit $failed
+finish

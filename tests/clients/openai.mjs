@@ -61,6 +61,17 @@ const points = {
         assert.equal(r.choices[0].finish_reason, "stop");
         return e.message;
     },
+    async "response_format: json_schema"() {
+        const schema = { type: "object", properties: { n: { type: "integer", minimum: 0, maximum: 99 } }, required: ["n"], additionalProperties: false };
+        const response_format = { type: "json_schema", json_schema: { name: "number", strict: true, schema } };
+        const r = await client.chat.completions.create({ ...chat, response_format });
+        const { n, ...more } = JSON.parse(r.choices[0].message.content);
+        assert(Number.isInteger(n) && n >= 0 && n <= 99);
+        assert.deepEqual(more, {});
+        const any = await client.chat.completions.create({ ...chat, response_format: { type: "json_object" } });
+        assert.equal(typeof JSON.parse(any.choices[0].message.content), "object");
+        return `${r.choices[0].message.content} ${any.choices[0].message.content}`;
+    },
     async "logprobs"() {
         const r = await client.chat.completions.create({ ...chat, logprobs: true, top_logprobs: 2 });
         const t = r.choices[0].logprobs.content;
@@ -105,7 +116,7 @@ const points = {
         const bad = async (fields, c = client) => c.chat.completions.create({ ...chat, ...fields }).catch((e) => e);
         const seen = [
             [await bad({ temperature: 3 }), OpenAI.BadRequestError, 400, "out_of_range", "temperature"],
-            [await bad({ response_format: { type: "json_object" } }), OpenAI.BadRequestError, 400, "unsupported_value", "response_format"],
+            [await bad({ response_format: { type: "yaml" } }), OpenAI.BadRequestError, 400, "unsupported_value", "response_format"],
             [await bad({ model: "nope" }), OpenAI.NotFoundError, 404, "model_not_found", null],
             [await bad({}, client.withOptions({ apiKey: "wrong" })), OpenAI.AuthenticationError, 401, "bad_token", null],
         ];

@@ -1,25 +1,6 @@
 #!/bin/sh
 # docs/recipe.schema.json knows the keys that the program knows, and docs/recipes.md shows a recipe that runs. TAP.
-src=${PONDER_TEST_SRCDIR:-.}
-ponder=${PONDER:-$PONDER_TEST_BUILDDIR/ponder}
-tmp=$(mktemp -d) || exit 1
-trap 'rm -rf "$tmp"' EXIT
-export PONDER_DATA_DIR="$tmp/data"
-unset PONDER_LIMIT PONDER_ONLY
-
-n=0
-failed=0
-point() # NAME STATUS
-{
-    n=$((n + 1))
-    if [ "$2" -eq 0 ]; then
-        echo "ok $n - $1"
-        return
-    fi
-    failed=1
-    echo "not ok $n - $1"
-    head -n 5 "$tmp/out" "$tmp/err" | sed 's/^/# /'
-}
+. "${PONDER_TEST_SRCDIR:-.}/tests/support/tap.sh"
 
 # keys WHERE RECIPE: the keys that the error about an unknown one lists, against the schema's properties there.
 keys()
@@ -56,5 +37,4 @@ for variant in greedy majority@4 majority@16 beam@4 beam@16 bon@16; do
 done
 point 'and has the variants that the text says' $status
 
-echo "1..$n"
-exit $failed
+finish
