@@ -23,7 +23,7 @@ struct bench { /* an engine, a pool and a generator at it */
     struct fake_engine *fake;
     struct remote_pool *pool;
     struct pd_generator *g;
-    struct pd_gctx *ctx;
+    struct pd_gctx *ctx; /* the prompt; lanes run on copies */
     struct pd_lane lanes[LANES_MAX];
 };
 
@@ -62,10 +62,17 @@ static struct bench *open_bench(const struct fake_config *config, const char *me
     return b;
 }
 
+static void drop_lane(struct bench *b, struct pd_lane *lane)
+{
+    b->g->ops->release(b->g, lane);
+    b->g->ops->ctx_free(b->g, lane->ctx);
+    lane->ctx = NULL;
+}
+
 static void close_bench(struct bench *b)
 {
     for (size_t i = 0; i < LANES_MAX; i++)
-        b->g->ops->release(b->g, &b->lanes[i]);
+        drop_lane(b, &b->lanes[i]);
     b->g->ops->ctx_free(b->g, b->ctx);
     b->g->ops->free(b->g);
     remote_pool_free(b->pool);
@@ -81,9 +88,12 @@ static void submit(struct bench *b, size_t from, size_t n, uint64_t key, const c
     struct pd_err err;
 
     for (size_t i = 0; i < n; i++) {
+        struct pd_gctx *ctx = NULL;
+
         lanes[i] = &b->lanes[from + i];
+        assert_int_equal(b->g->ops->ctx_fork(b->g, b->ctx, &ctx, &err), 0);
         *lanes[i] = (struct pd_lane){.op = PD_LANE_GENERATE,
-                                     .ctx = b->ctx,
+                                     .ctx = ctx,
                                      .sampling = &sampling,
                                      .key = (key + i) * UINT64_C(0x9e3779b97f4a7c15),
                                      .max_tokens = MAX_TOKENS,
@@ -268,7 +278,7 @@ static void test_race(void **state)
             wait_all(b, LANES_MAX);
             for (size_t i = 0; i < LANES_MAX; i++) {
                 lengths[i] = b->lanes[i].end == PD_END_EOS ? b->lanes[i].n_tokens : UINT32_MAX;
-                b->g->ops->release(b->g, &b->lanes[i]);
+                drop_lane(b, &b->lanes[i]);
             }
             while (n_won < 4)
                 for (size_t i = (T++, n_won = 0); i < LANES_MAX; i++)
@@ -299,8 +309,8 @@ static void test_cancel(void **state)
         assert_int_equal(b->g->ops->wait(b->g, pd_clock_now_ns() + PD_NS_PER_MS, &lane),
                          PD_ETIMEOUT);
     asked = pd_clock_now_ns();
+    b->g->ops->cancel(b->g, &b->lanes[1]); /* first: it would go out when the other one ends */
     b->g->ops->cancel(b->g, &b->lanes[0]);
-    b->g->ops->cancel(b->g, &b->lanes[1]);
     wait_all(b, 2);
     assert_int_equal(b->lanes[0].end, PD_END_CANCEL);
     assert_int_equal(b->lanes[0].n_tokens, 2); /* what was drawn is kept */
