@@ -245,10 +245,12 @@ static int set_chat(struct jinja *j, const struct eng_tokenizer *t, const char *
 {
     int rc;
 
-    set_token(j, t, "bos_token", t->bos);
-    set_token(j, t, "eos_token", t->eos);
-    set_token(j, t, "unk_token", t->unk);
-    jinja_set(j, "add_bos_token", jinja_bool(t->add_bos));
+    if (t) {
+        set_token(j, t, "bos_token", t->bos);
+        set_token(j, t, "eos_token", t->eos);
+        set_token(j, t, "unk_token", t->unk);
+        jinja_set(j, "add_bos_token", jinja_bool(t->add_bos));
+    }
     jinja_set(j, "add_generation_prompt", jinja_bool(!c->closed));
     rc = set_messages(j, source, c->messages, c->n_messages - c->continue_last, err);
     if (rc == 0 && c->tools)

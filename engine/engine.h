@@ -201,7 +201,8 @@ uint32_t eng_n_vocab(const struct eng_tokenizer *t);
  * would leave its tools out. docs/design/templates.md */
 int eng_chat(const struct eng_tokenizer *t, const char *template, const struct pd_chat *chat,
              int32_t **io_ids, size_t *io_n, struct pd_err *err);
-/* The same as text, to look at. */
+/* The same as text, to look at; with a template that is given also for a model that is not here (t
+ * NULL): it then has no variables bos_token, eos_token, unk_token. */
 int eng_chat_text(const struct eng_tokenizer *t, const char *template, const struct pd_chat *chat,
                   struct pd_buf *out, struct pd_err *err);
 const char *eng_chat_own(const struct eng_tokenizer *t); /* the file's template; NULL: none */

@@ -351,7 +351,7 @@ static void load_calls(struct reading *r, const char *id, struct pd_trace *t)
     store_read_begin(
         r,
         "SELECT engine,dialect,op,model,outcome,prompt_tokens,cached_tokens,generated_tokens,"
-        "started_ms,ended_ms,error FROM call WHERE job_id=? ORDER BY seq",
+        "started_ms,ended_ms,error,attempt,http,first_ms FROM call WHERE job_id=? ORDER BY seq",
         id);
     for (size_t i = 0; i < t->n_calls && store_read_next(r); i++) {
         struct pd_call_rec *c = &t->calls[i];
@@ -367,6 +367,9 @@ static void load_calls(struct reading *r, const char *id, struct pd_trace *t)
         c->started_ms = store_take_int(r);
         c->ended_ms = store_take_int(r);
         c->error = store_take_text(r);
+        c->attempt = (uint32_t)store_take_int(r);
+        c->http = (int)store_take_int_or(r, 0);
+        c->first_ms = store_take_int_or(r, 0);
     }
     store_read_end(r);
 }

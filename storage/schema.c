@@ -6,7 +6,8 @@
  * Equal bytes are one row whatever they mean, so a reader goes by the column that refers to it.
  * - node.parent is NULL for the root. node.call_id and score.call_id are call.seq, the number of
  * the call within its job, counted from 0 in order of storing.
- * - call.key is empty for local engines: their results are looked up by node.
+ * - call.key is the SHA-256 of the request to an engine elsewhere, and empty for the local one. A
+ * replay needs neither: results are looked up by node.
  * - seeds are the 64 bits of an unsigned number; SQLite shows them signed.
  * - submission: the jobs that were submitted to a daemon, in order; its queue is those of them that
  * wait or run.

@@ -130,6 +130,8 @@ static void pack_msg(struct packer *p, struct store_msg *m)
         r->model = pack_z(p, r->model);
         r->outcome = pack_z(p, r->outcome);
         r->error = pack_z(p, r->error);
+        r->request.ptr = r->request.len ? pack(p, r->request.ptr, r->request.len) : NULL;
+        r->response.ptr = r->response.len ? pack(p, r->response.ptr, r->response.len) : NULL;
         break;
     }
     case STORE_MSG_EVENT:

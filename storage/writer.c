@@ -95,8 +95,10 @@ static const char *const sqls[STORE_N_STMTS] = {
         "value=excluded.value,steps=excluded.steps,call_id=excluded.call_id",
     [STORE_STMT_CALL] =
         "INSERT INTO call(job_id,engine,dialect,op,model,outcome,prompt_tokens,cached_tokens,"
-        "generated_tokens,started_ms,ended_ms,error,attempt,key,seq) "
-        "SELECT ?1,?,?,?,?,?,?,?,?,?,?,?,0,x'',coalesce(max(seq)+1,0) FROM call WHERE job_id=?1",
+        "generated_tokens,started_ms,ended_ms,error,attempt,http,first_ms,key,request_id,"
+        "response_id,seq) "
+        "SELECT ?1,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,coalesce(max(seq)+1,0) FROM call"
+        " WHERE job_id=?1",
     [STORE_STMT_EVENT] =
         "INSERT INTO event(job_id,seq,t_ms,type,data) VALUES(?,?,?,?,?) "
         "ON CONFLICT(job_id,seq) DO UPDATE SET t_ms=excluded.t_ms,type=excluded.type,"
@@ -411,7 +413,18 @@ static int put_call(struct store *s, const char *job_id, const struct pd_call_re
                     struct pd_err *err)
 {
     struct store_bind b = {s->stmts[STORE_STMT_CALL], 0, 0};
+    uint8_t key[PD_SHA256_BYTES]; /* of what was asked */
+    int64_t request_id = 0, response_id = 0;
+    int rc = 0;
 
+    if (r->request.len) {
+        pd_sha256_bytes(r->request.ptr, r->request.len, key);
+        rc = put_blob(s, r->request.ptr, r->request.len, "raw", &request_id, err);
+    }
+    if (rc == 0 && r->response.len)
+        rc = put_blob(s, r->response.ptr, r->response.len, "raw", &response_id, err);
+    if (rc < 0)
+        return rc;
     store_bind_text(&b, job_id);
     store_bind_text(&b, r->engine);
     store_bind_text(&b, r->dialect);
@@ -424,6 +437,12 @@ static int put_call(struct store *s, const char *job_id, const struct pd_call_re
     store_bind_int(&b, r->started_ms);
     store_bind_int_or_null(&b, r->ended_ms, 0);
     store_bind_text(&b, r->error);
+    store_bind_int(&b, r->attempt);
+    store_bind_int_or_null(&b, r->http, 0);
+    store_bind_int_or_null(&b, r->first_ms, 0);
+    store_bind_blob(&b, r->request.len ? (const void *)key : "", r->request.len ? sizeof key : 0);
+    store_bind_int_or_null(&b, request_id, 0);
+    store_bind_int_or_null(&b, response_id, 0);
     return run(s, STORE_STMT_CALL, b.rc, err);
 }
 

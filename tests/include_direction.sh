@@ -9,7 +9,7 @@ top=${1:-${PONDER_TEST_SRCDIR:-.}}
 tmp=$(mktemp -d) || exit 1
 trap 'rm -rf "$tmp"' EXIT
 
-folders='src/base src/core src/net src/proc src/app src/daemon src/cli
+folders='src/base src/core src/net src/proc src/remote src/app src/daemon src/cli
 engine storage strategies verifiers tests'
 
 # check TREE FOLDER: prints one line per forbidden include, nothing when all is well.
@@ -32,12 +32,13 @@ BEGIN {
     may["verifiers"]  = "verifiers/ core/ base/"
     may["src/net"]    = "net/ core/ base/"
     may["src/proc"]   = "proc/ core/ base/"
-    doors = "engine/engine.h storage/storage.h proc/proc.h " \
+    may["src/remote"] = "remote/ net/ core/ base/"
+    doors = "engine/engine.h storage/storage.h proc/proc.h remote/remote.h " \
             "strategies/strategies.h strategies/table.inc verifiers/verifiers.h verifiers/table.inc"
     may["src/app"]    = "app/ core/ base/ " doors
     may["src/daemon"] = "daemon/ app/ net/ core/ base/"
     may["src/cli"]    = "cli/ app/ net/ base/ daemon/daemon.h"
-    may["tests"]      = "tests/ base/ core/ net/ proc/ app/ daemon/ cli/ engine/ storage/ " \
+    may["tests"]      = "tests/ base/ core/ net/ proc/ remote/ app/ daemon/ cli/ engine/ storage/ " \
                         "strategies/ verifiers/"
     n_may = split(may[folder] " config.h", allowed, " ")
 

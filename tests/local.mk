@@ -60,6 +60,7 @@ UNIT_TESTS = \
 	tests/unit/test_engine_view \
 	tests/unit/test_net_http \
 	tests/unit/test_net_sse \
+	tests/unit/test_remote \
 	tests/unit/test_resample \
 	tests/unit/test_split \
 	tests/unit/test_storage \
@@ -109,6 +110,7 @@ SCRIPT_TESTS = \
 	tests/cli/kill9.sh \
 	tests/cli/locks.sh \
 	tests/cli/model.sh \
+	tests/cli/remote.sh \
 	tests/cli/report.sh \
 	tests/cli/run.sh \
 	tests/cli/schema.sh \
@@ -129,10 +131,12 @@ CLEANFILES += tests/docs/adding-a-strategy.inc
 
 # What unit tests share: fakes of the interfaces of src/core. Models with random weights are a
 # library of their own, which the program that writes them to a file needs without the rest.
-TEST_SUPPORT = tests/support/librandom_model.a
-check_LIBRARIES += tests/support/librandom_model.a
+TEST_SUPPORT = tests/support/librandom_model.a tests/support/libfake_engine.a
+check_LIBRARIES += tests/support/librandom_model.a tests/support/libfake_engine.a
 tests_support_librandom_model_a_SOURCES = \
 	tests/support/random_model.c tests/support/random_model.h
+tests_support_libfake_engine_a_SOURCES = \
+	tests/support/fake_engine.c tests/support/fake_engine.h
 LDADD = $(TEST_SUPPORT) $(PONDER_ARCHIVES) $(PONDER_LIBS)
 TESTS = $(SCRIPT_TESTS)
 EXTRA_DIST += $(SCRIPT_TESTS) $(FUZZ_TESTS:=.in)
@@ -178,7 +182,7 @@ else
 check_LIBRARIES += tests/fuzz/libreplay.a
 tests_fuzz_libreplay_a_SOURCES = tests/fuzz/replay.c
 LDADD += tests/fuzz/libreplay.a
-check_PROGRAMS += $(FUZZ_TESTS) tests/tools/make_model \
+check_PROGRAMS += $(FUZZ_TESTS) tests/tools/fake_engine tests/tools/make_model \
 	tests/tools/masks tests/tools/share tests/tools/speculate
 TESTS += $(FUZZ_TESTS)
 if HAVE_CMOCKA

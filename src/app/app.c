@@ -27,6 +27,7 @@ int app_open(const struct app_config *c, struct app **out, struct pd_err *err)
                                     .memory_bytes = c->memory_bytes,
                                     .prefill_chunk = c->prefill_chunk,
                                     .max_rows = c->max_branches};
+    a->named_engines = c->named_engines;
     *out = a;
     return 0;
 }
@@ -40,6 +41,7 @@ void app_close(struct app *a)
         free(a->models[i].path);
     }
     free(a->models);
+    remote_pool_free(a->remote);
     free(a->missing);
     eng_close(a->eng);
     store_close(a->store);

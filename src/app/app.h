@@ -120,9 +120,11 @@ struct app_request {
     enum pd_grade grade;
     const char *id;               /* of the new job (app_job_new); NULL: a new one */
     const char *run_id, *variant; /* of an experiment; NULL: none */
-    const struct pd_chat *chat;   /* in place of question and system; NULL: these */
-    const char *model;            /* name or path; NULL: app_default_model */
-    const char *chat_template;    /* name or Jinja file, of model and draft; NULL: their own */
+    const struct pd_chat *chat; /* in place of question and system; NULL: these */
+    /* name or path, or what an engine elsewhere serves: a name of the configuration, or
+     * DIALECT+URL[?KEY=VALUE&…][#MODEL]; NULL: app_default_model */
+    const char *model;
+    const char *chat_template;  /* name or Jinja file, of model and draft; NULL: their own */
     /* name or path, or a verifier without a model, "oracle:tpr=0.9,fpr=0.1"; NULL:
      * app_default_scorer when the strategy needs one */
     const char *draft; /* name or path; NULL: app_default_draft when the strategy, or speculation,
@@ -155,12 +157,16 @@ struct app_config {
     const char *data_dir;
     bool no_trace;  /* record nothing */
     bool read_only; /* nothing is recorded: the database must exist and is not written */
+    bool named_engines; /* of engines elsewhere, those of the configuration only */
 };
 int app_open(const struct app_config *c, struct app **out, struct pd_err *err);
 void app_close(struct app *a);
 struct store *app_store(const struct app *a); /* NULL with no_trace */
 struct eng *app_engine(const struct app *a);  /* NULL: no job has needed one; any thread */
 
+/* Asks an engine elsewhere (a name of the configuration, or DIALECT+URL…) what it is and has, as
+ * members of an open object. */
+int app_probe_engine(const char *name, struct pd_jw *w, struct pd_err *err);
 /* Loaded models, by their files (app_find_model). Any thread, once the engine is there. What needs
  * more than the memory limit leaves drives out what was used longest ago, as far as nobody uses it.
  */

@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "app/app.h"
+#include "remote/remote.h"
 
 struct app_model {
     char *path;
@@ -19,6 +20,8 @@ struct app {
     pthread_mutex_t lock;     /* guards the next three; a leaf */
     struct app_model *models; /* loaded, one reference each */
     size_t n_models;
+    struct remote_pool *remote; /* NULL: not needed so far */
+    bool named_engines;
     uint64_t n_uses;
     bool elsewhere; /* models are loaded by who calls, not by who needs them */
     char *missing;  /* the one that was needed */
@@ -40,6 +43,10 @@ int app_start_engine(struct app *a, const char *kv_type, struct pd_err *err);
 /* A reference to the model of this file, which is loaded when it is not there; with
  * app_load_elsewhere: PD_EBUSY, and app_take_missing has the path. */
 int app_model(struct app *a, const char *path, struct eng_model **out, struct pd_err *err);
+
+/* The engine elsewhere that serves what has this name: 1. 0: it is none of those. */
+int app_remote_engine(struct app *a, const char *name, struct remote_engine **out,
+                      struct pd_err *err);
 
 /* A judge without a model by its name, "NAME" or "NAME:key=value,…", with its options parsed into
  * the arena; any other text names a model, and how it is read where that is said:

@@ -381,6 +381,17 @@ static uint32_t progress(struct pd_generator *g, const struct pd_lane *lane)
     return f ? atomic_load_explicit(&f->req.progress, memory_order_acquire) : 0;
 }
 
+static void gen_free(struct pd_generator *g)
+{
+    eng_ctx_free(self(g)->draft_session);
+    eng_grammar_unref(self(g)->grammar);
+    eng_model_unref(self(g)->draft);
+    eng_model_unref(self(g)->model);
+    pd_queue_done(&self(g)->mailbox);
+    free(self(g)->bounds);
+    free(self(g));
+}
+
 static const struct pd_generator_ops ops = {
     .chat = chat,
     .tokenize = tokenize,
@@ -403,6 +414,7 @@ static const struct pd_generator_ops ops = {
     .cancel = cancel,
     .progress = progress,
     .release = release,
+    .free = gen_free,
 };
 
 int app_grammar_new(const struct eng_tokenizer *t, const struct pd_form *f,
@@ -445,17 +457,4 @@ int app_generator_speculate(struct pd_generator *g, const struct app_decode *how
     l->decode = *how;
     l->draft = draft ? eng_model_ref(draft) : NULL;
     return 0;
-}
-
-void app_generator_free(struct pd_generator *g)
-{
-    if (!g)
-        return;
-    eng_ctx_free(self(g)->draft_session);
-    eng_grammar_unref(self(g)->grammar);
-    eng_model_unref(self(g)->draft);
-    eng_model_unref(self(g)->model);
-    pd_queue_done(&self(g)->mailbox);
-    free(self(g)->bounds);
-    free(self(g));
 }

@@ -7,7 +7,7 @@
 #include "engine/engine.h"
 
 /* For one job; holds a reference to m; name and chat_template (Jinja; NULL: the model's own) are
- * borrowed. All its contexts and lanes must be gone before free. */
+ * borrowed. */
 int app_generator_new(struct eng *e, struct eng_model *m, const char *name,
                       const char *chat_template, struct pd_generator **out, struct pd_err *err);
 /* From now on its lanes guess at their next tokens; draft: a model with the same tokens, or NULL.
@@ -17,6 +17,5 @@ int app_generator_speculate(struct pd_generator *g, const struct app_decode *how
 /* The grammar of a form, for texts (t NULL) or a model's tokens; errors as eng_grammar_new. */
 int app_grammar_new(const struct eng_tokenizer *t, const struct pd_form *f,
                     struct eng_grammar **out, struct pd_err *err);
-void app_generator_free(struct pd_generator *g);
 
 #endif

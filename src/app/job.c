@@ -49,8 +49,9 @@ struct app_job {
     const char *chat_template, *chat_template_name; /* of base and draft; NULL: their own */
     const char *kv_type;                            /* NULL: f16 */
     char *paths[N_MODELS];                          /* NULL: not wanted */
-    struct eng_model *models[N_MODELS];
-    int lock_fd; /* the right to run this job; -1: none */
+    struct eng_model *models[N_MODELS];             /* NULL: not wanted, or elsewhere */
+    struct remote_engine *engines[N_MODELS];        /* NULL: not wanted, or here */
+    int lock_fd;                                    /* the right to run this job; -1: none */
     void (*on_end)(void *user);
     void *on_end_user;
     bool started;
@@ -259,20 +260,26 @@ static int parse_options(struct app_job *j, const struct app_request *r, struct 
     return rc;
 }
 
-static void put_model(struct pd_jw *w, const char *key, const char *name, const char *path,
-                      const struct eng_model *m)
+static void put_model(struct pd_jw *w, const struct app_job *j, int which, const char *name)
 {
     char hex[PD_SHA256_HEX];
 
-    pd_jw_key(w, key);
+    pd_jw_key(w, model_keys[which]);
     pd_jw_object(w);
     pd_jw_key(w, "name");
     pd_jw_strz(w, name);
-    pd_jw_key(w, "file");
-    pd_jw_strz(w, path);
-    pd_hex(eng_model_info(m)->sha256, PD_SHA256_BYTES, hex);
-    pd_jw_key(w, "sha256");
-    pd_jw_strz(w, hex);
+    if (j->engines[which]) {
+        pd_jw_key(w, "engine");
+        pd_jw_object(w);
+        remote_engine_json(j->engines[which], w);
+        pd_jw_end_object(w);
+    } else {
+        pd_jw_key(w, "file");
+        pd_jw_strz(w, j->paths[which]);
+        pd_hex(eng_model_info(j->models[which])->sha256, PD_SHA256_BYTES, hex);
+        pd_jw_key(w, "sha256");
+        pd_jw_strz(w, hex);
+    }
     pd_jw_end_object(w);
 }
 
@@ -284,11 +291,10 @@ static void put_text(struct pd_jw *w, const char *key, const char *text)
     }
 }
 
-static void put_scorer(struct pd_jw *w, const struct app_job *j, const char *path,
-                       const struct eng_model *m)
+static void put_scorer(struct pd_jw *w, const struct app_job *j)
 {
-    if (m) {
-        put_model(w, "scorer", j->core.scorer, path, m);
+    if (!j->core.verifier->no_model) {
+        put_model(w, j, MODEL_SCORER, j->core.scorer);
         return;
     }
     pd_jw_key(w, "scorer");
@@ -353,14 +359,14 @@ static int build_request(struct app_job *j, const struct app_request *r, struct 
     if (r->grade != PD_GRADE_EXACT)
         put_text(&w, "grade", pd_grade_name(r->grade));
     app_shape_json(&j->core, &w);
-    put_model(&w, "model", j->core.model, j->paths[MODEL_BASE], j->models[MODEL_BASE]);
+    put_model(&w, j, MODEL_BASE, j->core.model);
     put_template(&w, j);
     if (j->kv_type && strcmp(j->kv_type, "f16") != 0)
         put_text(&w, "kv_type", j->kv_type); /* what is not said is f16 */
     if (j->core.draft)
-        put_model(&w, "draft", j->core.draft, j->paths[MODEL_DRAFT], j->models[MODEL_DRAFT]);
+        put_model(&w, j, MODEL_DRAFT, j->core.draft);
     if (j->core.verifier)
-        put_scorer(&w, j, j->paths[MODEL_SCORER], j->models[MODEL_SCORER]);
+        put_scorer(&w, j);
     put_text(&w, "strategy", j->core.strategy->name);
     pd_jw_key(&w, "options");
     pd_jw_raw(&w, pd_str_of(j->core.options));
@@ -563,28 +569,73 @@ static int set_template(struct app_job *j, const char *name, struct pd_err *err)
     return rc;
 }
 
+/* Where one of the models is elsewhere: on a text. */
+static int check_same_texts(const struct app_job *j, struct pd_err *err)
+{
+    struct pd_generator *a = j->core.gen, *b = j->core.draft_gen;
+    struct pd_str text = pd_str_of(j->core.question);
+    int32_t *x = NULL, *y = NULL;
+    size_t n = 0, m = 0;
+    int rc = a->ops->tokenize(a, text, &x, &n, err);
+
+    if (rc == 0)
+        rc = b->ops->tokenize(b, text, &y, &m, err);
+    if (rc == 0 && (n != m || (n && memcmp(x, y, n * sizeof *x) != 0)))
+        rc = pd_fail(err, PD_EFORMAT, "draft model '%s' has other tokens than model '%s'",
+                     j->core.draft, j->core.model);
+    free(x);
+    free(y);
+    return rc;
+}
+
+static int render(void *user, const struct pd_chat *c, struct pd_buf *out, struct pd_err *err)
+{
+    const struct app_job *j = user;
+
+    return eng_chat_text(NULL, j->chat_template, c, out, err);
+}
+
+/* The generator of a model by its name. */
+static int load_model(struct app_job *j, int which, const char *name, const char *called,
+                      struct pd_generator **out, struct pd_err *err)
+{
+    bool templated = which != MODEL_SCORER && j->chat_template;
+    int rc = app_remote_engine(j->app, name, &j->engines[which], err);
+
+    if (rc == 1)
+        return remote_generator_new(j->engines[which], called, templated ? render : NULL, j, out,
+                                    err);
+    if (rc == 0)
+        rc = app_start_engine(j->app, j->kv_type, err);
+    if (rc == 0)
+        rc = app_find_model(name, &j->paths[which], err);
+    if (rc == 0)
+        rc = app_model(j->app, j->paths[which], &j->models[which], err);
+    if (rc == 0)
+        rc = app_check_model(name, eng_model_info(j->models[which]), err);
+    if (rc == 0)
+        rc = app_generator_new(j->app->eng, j->models[which], called,
+                               templated ? j->chat_template : NULL, out, err);
+    return rc;
+}
+
 /* Finds and loads the models that are named (NULL: not wanted) and makes their generators. */
 static int load_models(struct app_job *j, const char *const names[N_MODELS], struct pd_err *err)
 {
     struct pd_generator **gens[N_MODELS] = {&j->core.gen, &j->core.scorer_gen, &j->core.draft_gen};
     const char *called[N_MODELS] = {j->core.model, j->core.scorer, j->core.draft};
-    int rc = app_start_engine(j->app, j->kv_type, err);
+    int rc = 0;
 
-    for (int i = 0; i < N_MODELS && rc == 0; i++) {
-        if (!names[i])
-            continue;
-        rc = app_find_model(names[i], &j->paths[i], err);
-        if (rc == 0)
-            rc = app_model(j->app, j->paths[i], &j->models[i], err);
-        if (rc == 0)
-            rc = app_check_model(names[i], eng_model_info(j->models[i]), err);
-        if (rc == 0)
-            rc = app_generator_new(j->app->eng, j->models[i], called[i],
-                                   i == MODEL_SCORER ? NULL : j->chat_template, gens[i], err);
-    }
-    if (rc == 0 && j->models[MODEL_DRAFT])
-        rc = check_same_tokens(j, err);
-    if (rc == 0 && j->core.gen)
+    for (int i = 0; i < N_MODELS && rc == 0; i++)
+        if (names[i])
+            rc = load_model(j, i, names[i], called[i], gens[i], err);
+    if (rc == 0 && j->core.gen && j->core.draft_gen)
+        rc = j->models[MODEL_BASE] && j->models[MODEL_DRAFT] ? check_same_tokens(j, err)
+                                                             : check_same_texts(j, err);
+    if (rc == 0 && j->decode.speculate != ENG_SPECULATE_OFF && !j->models[MODEL_BASE])
+        rc = pd_fail(err, PD_EINVAL, "speculate is for models of the local engine, not for '%s'",
+                     j->core.model);
+    if (rc == 0 && j->models[MODEL_BASE])
         rc = app_generator_speculate(j->core.gen, &j->decode, j->models[MODEL_DRAFT], err);
     return rc;
 }
@@ -850,6 +901,19 @@ static const char *stored_truth(struct app_job *j, const struct pd_json *request
     return text;
 }
 
+static int check_engine(const struct pd_json *m, const struct remote_engine *engine,
+                        struct pd_err *err)
+{
+    const char *then = pd_json_string(pd_json_get(pd_json_get(m, "engine"), "model"));
+    const char *now = remote_engine_model(engine);
+
+    return then && now && strcmp(then, now) == 0
+               ? 0
+               : pd_fail(err, PD_EFORMAT, "'%s' is model %s now, and was %s when this job ran",
+                         pd_json_string(pd_json_get(m, "name")), now ? now : "?",
+                         then ? then : "a file here");
+}
+
 static int check_model(const struct pd_json *m, const struct eng_model *model, struct pd_err *err)
 {
     const char *want = pd_json_string(pd_json_get(m, "sha256"));
@@ -861,6 +925,13 @@ static int check_model(const struct pd_json *m, const struct eng_model *model, s
                        "'%s' is not the file this job ran with (sha256 %.12s… now, %.12s… then)",
                        eng_model_info(model)->path, hex, want);
     return 0;
+}
+
+static bool is_stored_model(const struct pd_json *request, int which)
+{
+    const struct pd_json *m = pd_json_get(request, model_keys[which]);
+
+    return pd_json_string(pd_json_get(m, "file")) || pd_json_get(m, "engine");
 }
 
 int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct app_job **out,
@@ -902,10 +973,7 @@ int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct 
     if (rc == 0)
         rc = stored_options(j, rec, pd_json_get(q, "decode"), err);
     if (rc == 0) {
-        const struct pd_json *b = pd_json_get(q, "budget"), *mj = pd_json_get(q, "model"),
-                             *sj = pd_json_get(q, "scorer");
-        const char *mf = pd_json_string(pd_json_get(mj, "file")),
-                   *sf = pd_json_string(pd_json_get(sj, "file"));
+        const struct pd_json *b = pd_json_get(q, "budget");
         struct app_request r = {.question = pd_json_string(pd_json_get(q, "question")),
                                 .system = pd_json_string(pd_json_get(q, "system")),
                                 .expect = pd_json_string(pd_json_get(q, "expect")),
@@ -944,7 +1012,9 @@ int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct 
         }
         if (rc == 0)
             rc = set_scorer(j, rec->scorer, stored_truth(j, q), err);
-        if (rc == 0 && (!r.question || !mf || (scored_by_model(j) && !sf) || lacks_truth(j)))
+        if (rc == 0 &&
+            (!r.question || !is_stored_model(q, MODEL_BASE) ||
+             (scored_by_model(j) && !is_stored_model(q, MODEL_SCORER)) || lacks_truth(j)))
             rc = pd_fail(err, PD_EFORMAT, "the stored request of %s is not complete", rec->id);
         if (rc == 0 && mode != PD_JOB_RECORDED) {
             /* where the file was, or by its name when it has moved; check_model compares the
@@ -955,15 +1025,20 @@ int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct 
                 const struct pd_json *m = pd_json_get(q, model_keys[i]);
                 const char *file = pd_json_string(pd_json_get(m, "file"));
 
-                if (file)
-                    names[i] = pd_file_exists(file) ? file
-                               : i == MODEL_SCORER  ? scorer_model(j)
-                                                    : pd_json_string(pd_json_get(m, "name"));
+                if (is_stored_model(q, i))
+                    names[i] = file && pd_file_exists(file) ? file
+                               : i == MODEL_SCORER          ? scorer_model(j)
+                                                   : pd_json_string(pd_json_get(m, "name"));
             }
             rc = load_models(j, names, err);
-            for (int i = 0; i < N_MODELS && rc == 0; i++)
+            for (int i = 0; i < N_MODELS && rc == 0; i++) {
+                const struct pd_json *m = pd_json_get(q, model_keys[i]);
+
                 if (j->models[i])
-                    rc = check_model(pd_json_get(q, model_keys[i]), j->models[i], err);
+                    rc = check_model(m, j->models[i], err);
+                else if (j->engines[i])
+                    rc = check_engine(m, j->engines[i], err);
+            }
         }
     }
 out:
@@ -1090,6 +1165,12 @@ const struct pd_job *app_job_core(const struct app_job *j)
     return &j->core;
 }
 
+static void gen_free(struct pd_generator *g)
+{
+    if (g)
+        g->ops->free(g);
+}
+
 void app_job_free(struct app_job *j)
 {
     if (!j)
@@ -1099,9 +1180,9 @@ void app_job_free(struct app_job *j)
         pthread_join(j->thread, NULL);
     }
     pd_result_done(&j->result);
-    app_generator_free(j->core.gen);
-    app_generator_free(j->core.scorer_gen);
-    app_generator_free(j->core.draft_gen);
+    gen_free(j->core.gen);
+    gen_free(j->core.scorer_gen);
+    gen_free(j->core.draft_gen);
     store_trace_free(j->stored);
     for (int i = 0; i < N_MODELS; i++) {
         eng_model_unref(j->models[i]);

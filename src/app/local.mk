@@ -7,6 +7,7 @@ src_app_libapp_a_SOURCES = \
 	src/app/chart.c \
 	src/app/chart.h \
 	src/app/chat.c \
+	src/app/engines.c \
 	src/app/generator_local.c \
 	src/app/generator_local.h \
 	src/app/job.c \

@@ -167,7 +167,10 @@ int app_find_model(const char *name, char **out_path, struct pd_err *err)
 
     if (!s)
         return no_memory(err);
-    if (m) {
+    if (m && m->engine) {
+        rc = pd_fail(err, PD_EINVAL, "model '%s' is served by the engine '%s': it has no file here",
+                     name, m->engine);
+    } else if (m) {
         rc = find_file(m->file, out_path, err);
         if (rc < 0)
             pd_err_context(err, "model '%s'", name);

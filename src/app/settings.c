@@ -345,16 +345,6 @@ static int set_from_json(const struct reading *r, const struct settings_row *row
 
 /* ---- models and scorers -------------------------------------------------------------------- */
 
-static int check_engine(const struct reading *r, const struct pd_json *entry, const char *prefix)
-{
-    const struct pd_json *v = pd_json_get(entry, "engine");
-    const char *engine = pd_json_string(v);
-
-    if (!v || (engine && strcmp(engine, ENGINE) == 0))
-        return 0;
-    return bad(r, v, "%sengine: this build has the engine '" ENGINE "' only", prefix);
-}
-
 static bool is_sha256(const char *s)
 {
     return strlen(s) == PD_SHA256_HEX - 1 && strspn(s, "0123456789abcdef") == PD_SHA256_HEX - 1;
@@ -363,24 +353,42 @@ static bool is_sha256(const char *s)
 /* What only engines elsewhere have. */
 static int refuse_remote(const struct reading *r, const struct pd_json *entry, const char *prefix)
 {
-    static const char *const keys[] = {"id", "step_tag", "aggregate"};
+    static const char *const keys[] = {"step_tag", "aggregate"};
 
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         const struct pd_json *v = pd_json_get(entry, keys[i]);
 
         if (v)
             return bad(r, v,
-                       "%s%s belongs to a remote engine, and this build has none: a local model "
-                       "has a file",
-                       prefix, keys[i]);
+                       "%s%s belongs to an engine of reward models, and this build has none", prefix,
+                       keys[i]);
     }
+    return 0;
+}
+
+/* An engine elsewhere, or a file here. */
+static int check_place(const struct reading *r, const struct pd_json *entry, const char *prefix,
+                       const struct settings_model *m)
+{
+    if (m->engine && !settings_engine(r->s, m->engine))
+        return bad(r, pd_json_get(entry, "engine"), "%sengine: no engine '%.64s' in engines", prefix,
+                   m->engine);
+    if (m->engine && (m->file || m->alias || m->sha256))
+        return bad(r, entry, "%.*s is served by an engine: it has an id, and no file, alias or sha256",
+                   (int)strlen(prefix) - 1, prefix);
+    if (!m->engine && m->id)
+        return bad(r, pd_json_get(entry, "id"), "%sid: the local engine knows models by their file",
+                   prefix);
+    if (!m->engine && !m->file == !m->alias)
+        return bad(r, entry, "%.*s needs a file, or the alias of a model", (int)strlen(prefix) - 1,
+                   prefix);
     return 0;
 }
 
 static int read_model(const struct reading *r, const struct pd_json *v, bool is_scorer)
 {
-    static const char *const keys[] = {"engine", "file", "alias", "sha256", NULL},
-                             *const scorer_keys[] = {"engine", "file", "alias",
+    static const char *const keys[] = {"engine", "id", "file", "alias", "sha256", NULL},
+                             *const scorer_keys[] = {"engine", "id",     "file", "alias",
                                                      "sha256", "kind", NULL};
     struct settings_model m = {.name = pd_arena_dup(&r->s->arena, pd_str_of(pd_json_key(v))),
                                .is_scorer = is_scorer},
@@ -394,15 +402,18 @@ static int read_model(const struct reading *r, const struct pd_json *v, bool is_
         rc = refuse_remote(r, v, prefix);
     if (rc == 0)
         rc = check_keys(r, v, prefix, is_scorer ? scorer_keys : keys);
-    if (rc < 0 || (rc = check_engine(r, v, prefix)) < 0 ||
+    if (rc < 0 || (rc = take_text(r, v, prefix, "engine", &m.engine)) < 0 ||
+        (rc = take_text(r, v, prefix, "id", &m.id)) < 0 ||
         (rc = take_text(r, v, prefix, "file", &m.file)) < 0 ||
         (rc = take_text(r, v, prefix, "alias", &m.alias)) < 0 ||
         (rc = take_text(r, v, prefix, "sha256", &m.sha256)) < 0 ||
         (rc = take_text(r, v, prefix, "kind", &kind)) < 0)
         return rc;
-    if (!m.file == !m.alias)
-        return bad(r, v, "%.*s needs a file, or the alias of a model", (int)strlen(prefix) - 1,
-                   prefix);
+    if (m.engine && strcmp(m.engine, ENGINE) == 0)
+        m.engine = NULL;
+    rc = check_place(r, v, prefix, &m);
+    if (rc < 0)
+        return rc;
     if (m.sha256 && !is_sha256(m.sha256))
         return bad(r, pd_json_get(v, "sha256"), "%ssha256 must be 64 digits from 0 to f", prefix);
     if (kind && strcmp(kind, "step") != 0)
@@ -675,6 +686,57 @@ static int read_level(const struct reading *r, const struct pd_json *v, const ch
     return rc;
 }
 
+static const char *const engine_keys[] = {
+    "type",           "url",     "key_file",          "key_env",         "key_credential",
+    "max_inflight",   "retries", "connect_timeout_s", "stall_timeout_s", NULL};
+
+static int read_engine(const struct reading *r, const struct pd_json *v)
+{
+    struct remote_config c = {.name = pd_arena_dup(&r->s->arena, pd_str_of(pd_json_key(v)))}, *grown,
+                         *to = NULL;
+    struct pd_err err;
+    char prefix[KEY_MAX];
+    int rc = c.name ? check_name(r, v, "engine") : no_memory(r->err);
+
+    snprintf(prefix, sizeof prefix, "engines.%.64s.", pd_json_key(v));
+    if (rc == 0)
+        rc = check_keys(r, v, prefix, engine_keys);
+    for (const struct pd_json *m = pd_json_first(v); m && rc == 0; m = pd_json_next(m)) {
+        char number[32];
+        const char *text = pd_json_string(m);
+        double n;
+
+        if (!text && pd_json_number(m, &n)) {
+            snprintf(number, sizeof number, "%.17g", n);
+            text = number;
+        }
+        text = text ? pd_arena_dup(&r->s->arena, pd_str_of(text)) : "";
+        if (!text)
+            return no_memory(r->err);
+        if (remote_set(&c, pd_json_key(m), text, &err) < 0)
+            rc = bad(r, m, "%s%s", prefix, err.text);
+    }
+    if (rc == 0 && remote_check(&c, &err) < 0)
+        rc = bad(r, pd_json_get(v, "type") ? pd_json_get(v, "type") : v, "%s", err.text);
+    if (rc < 0)
+        return rc;
+    for (size_t i = 0; i < r->s->n_engines; i++)
+        if (strcmp(r->s->engines[i].name, c.name) == 0)
+            to = &r->s->engines[i];
+    if (to) {
+        *to = c;
+        return 0;
+    }
+    grown = pd_arena_array(&r->s->arena, r->s->n_engines + 1, sizeof *grown);
+    if (!grown)
+        return no_memory(r->err);
+    if (r->s->n_engines)
+        memcpy(grown, r->s->engines, r->s->n_engines * sizeof *grown);
+    grown[r->s->n_engines++] = c;
+    r->s->engines = grown;
+    return 0;
+}
+
 static int read_engines(const struct reading *r, const struct pd_json *v)
 {
     int rc = 0;
@@ -683,15 +745,17 @@ static int read_engines(const struct reading *r, const struct pd_json *v)
         return bad(r, v, "engines must be an object");
     for (const struct pd_json *m = pd_json_first(v); m && rc == 0; m = pd_json_next(m)) {
         const char *type = pd_json_string(pd_json_get(m, "type"));
+        bool local = strcmp(pd_json_key(m), ENGINE) == 0;
 
-        if (type && strcmp(type, "gguf") != 0)
+        if (local && type && strcmp(type, "gguf") != 0)
             return bad(r, pd_json_get(m, "type"),
-                       "engines.%.64s: this build has no engines of type '%.64s', only gguf",
-                       pd_json_key(m), type);
-        if (strcmp(pd_json_key(m), ENGINE) != 0)
-            return bad(r, m, "engines.%.64s: this build has one engine, called '" ENGINE "'",
+                       "engines." ENGINE " is the engine of this program, of type gguf: call one "
+                       "of type '%.64s' by another name",
+                       type);
+        if (!local && (!type || strcmp(type, "gguf") == 0))
+            return bad(r, m, "engines.%.64s: the engine of type gguf is called '" ENGINE "'",
                        pd_json_key(m));
-        rc = read_level(r, m, "engines." ENGINE ".");
+        rc = local ? read_level(r, m, "engines." ENGINE ".") : read_engine(r, m);
     }
     return rc;
 }
@@ -820,6 +884,14 @@ static int find_users(struct settings *s, struct pd_err *err)
                            name);
     }
     return 0;
+}
+
+const struct remote_config *settings_engine(const struct settings *s, const char *name)
+{
+    for (size_t i = 0; i < s->n_engines; i++)
+        if (strcmp(s->engines[i].name, name) == 0)
+            return &s->engines[i];
+    return NULL;
 }
 
 int settings_check(struct settings *s, struct pd_err *err)
@@ -1001,7 +1073,8 @@ void settings_models_json(const struct settings *s, struct pd_jw *w)
         pd_jw_key(w, s->models[i].name);
         pd_jw_object(w);
         put_text(w, "kind", s->models[i].is_scorer ? "scorer" : "model");
-        put_text(w, "engine", ENGINE);
+        put_text(w, "engine", s->models[i].engine ? s->models[i].engine : ENGINE);
+        put_text(w, "id", s->models[i].id);
         put_text(w, "file", s->models[i].file);
         put_text(w, "alias", s->models[i].alias);
         put_text(w, "sha256", s->models[i].sha256);

@@ -16,6 +16,7 @@
 
 #include "app/app.h"
 #include "base/arena.h"
+#include "remote/remote.h"
 
 enum settings_type {
     SETTINGS_COUNT,  /* int64_t in [min, max] */
@@ -45,9 +46,11 @@ struct settings_list {
 /* A model, or a reward model, that has a name in the files. */
 struct settings_model {
     const char *name;
-    const char *file;   /* a path, or the name of a file in a models folder; NULL: an alias */
+    const char *file;   /* a path, or the name of a file in a models folder; NULL: none */
     const char *alias;  /* the model it stands for */
     const char *sha256; /* that its file must have; NULL: not said */
+    const char *engine; /* one of settings.engines that serves it, in place of a file; NULL: none */
+    const char *id;     /* the engine's name for it; NULL: the only one it has */
     bool is_scorer;
 };
 
@@ -79,6 +82,8 @@ struct settings {
     int64_t max_jobs, max_queue, max_n, max_prompt_tokens;
     double drain_timeout_s, sse_ping_interval_s; /* ping -1: none */
     int log_level, log_format, reasoning_field;
+    struct remote_config *engines; /* elsewhere; key_file, key_env… name where keys are */
+    size_t n_engines;
     struct settings_model *models;
     size_t n_models;
     struct settings_profile *profiles;
@@ -117,6 +122,7 @@ void settings_install(struct settings *s); /* takes the reference */
 struct app_config settings_app(const struct settings *s);
 /* NULL: none of that name. */
 const struct settings_model *settings_model(const struct settings *s, const char *name);
+const struct remote_config *settings_engine(const struct settings *s, const char *name);
 const struct settings_profile *settings_profile(const struct settings *s, const char *name);
 /* Fills of r what r does not say; effort -1: none asked for. All in the arena. */
 int settings_apply(const struct settings_profile *p, int effort, struct pd_arena *a,

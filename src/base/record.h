@@ -65,15 +65,20 @@ struct pd_score_rec {
 };
 
 struct pd_call_rec {
-    const char *engine;  /* "local" */
+    const char *engine;  /* "local", or what an engine elsewhere is called */
     const char *dialect; /* "gguf" */
-    const char *op;      /* generate prefill score read */
+    const char *op;      /* generate prefill score read; overrun: drawn, and not used */
     const char *model;
     const char *outcome; /* ok cancel error */
     uint64_t prompt_tokens, cached_tokens,
         generated_tokens; /* prefilled (or scored) = prompt - cached */
     int64_t started_ms, ended_ms;
     const char *error;
+    /* of a request to an engine elsewhere; else 0 */
+    uint32_t attempt; /* from 1 */
+    int http;         /* status; 0: no answer */
+    int64_t first_ms; /* when the answer began; 0: it did not */
+    struct pd_str request, response; /* as they went; to be stored, not read back */
 };
 
 struct pd_event_rec {

@@ -357,7 +357,7 @@ const char *client_reply_header(const struct client *c, const char *name)
 static CURLcode follow(struct stream *s, const char *path, long *out_status, int *out_rc,
                        struct pd_err *err)
 {
-    char header[64];
+    char header[NET_SSE_ID_MAX + 16];
     struct transfer t;
     CURLcode code = CURLE_OK;
 

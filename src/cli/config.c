@@ -111,10 +111,15 @@ static int show_text(const struct settings *s, struct pd_err *err)
         cli_text(stdout, pd_str_of(s->origins[row - settings_rows]), -1);
         printf(": %s\n", row->help);
     }
-    for (size_t i = 0; i < s->n_models; i++)
-        printf("%s.%s %s%s\n", s->models[i].is_scorer ? "scorers" : "models", s->models[i].name,
-               s->models[i].alias ? "-> " : "",
-               s->models[i].alias ? s->models[i].alias : s->models[i].file);
+    for (size_t i = 0; i < s->n_engines; i++)
+        printf("engines.%s %s %s\n", s->engines[i].name, s->engines[i].dialect, s->engines[i].url);
+    for (size_t i = 0; i < s->n_models; i++) {
+        const struct settings_model *m = &s->models[i];
+        const char *what = m->alias ? m->alias : m->file ? m->file : m->id ? m->id : "";
+
+        printf("%s.%s %s%s%s%s\n", m->is_scorer ? "scorers" : "models", m->name,
+               m->alias ? "-> " : "", m->engine ? m->engine : "", m->engine ? " " : "", what);
+    }
     for (size_t i = 0; i < s->n_profiles; i++)
         printf("profiles.%s %s\n", s->profiles[i].name, s->profiles[i].strategy);
     pd_buf_done(&b);

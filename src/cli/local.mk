@@ -8,6 +8,7 @@ ponder_SOURCES = \
 	src/cli/complete.c \
 	src/cli/config.c \
 	src/cli/doctor.c \
+	src/cli/engine.c \
 	src/cli/job.c \
 	src/cli/main.c \
 	src/cli/mcp.c \
@@ -28,7 +29,7 @@ ponder_SOURCES = \
 	src/cli/trace.c \
 	src/cli/tree.c \
 	src/cli/ui.c
-ponder_LDADD = $(PONDER_ARCHIVES) $(PONDER_LIBS) $(CURL_LIBS)
+ponder_LDADD = $(PONDER_ARCHIVES) $(PONDER_LIBS)
 
 # What completes the command line, installed where Debian's shells look, and as C strings for
 # `ponder completion`.

@@ -22,6 +22,7 @@ static const struct {
     {"top", cli_top, "watch what a daemon is doing"},
     {"trace", cli_trace, "list, show, export and check what jobs did"},
     {"model", cli_model, "list and show models"},
+    {"engine", cli_engine, "list engines elsewhere, and ask them what they have"},
     {"config", cli_config, "show and check the configuration"},
     {"bench", cli_bench, "measure the engine against this machine's limits"},
     {"tokenize", cli_tokenize, "text to token ids"},

@@ -166,6 +166,11 @@ static void call_json(struct pd_jw *w, const struct pd_call_rec *r, size_t seq)
     int_member(w, "started_ms", r->started_ms);
     int_member(w, "ended_ms", r->ended_ms);
     text_member(w, "error", r->error);
+    if (r->attempt) { /* a request to an engine elsewhere */
+        int_member(w, "attempt", r->attempt);
+        int_member(w, "http", r->http);
+        int_member(w, "first_ms", r->first_ms);
+    }
     pd_jw_end_object(w);
 }
 

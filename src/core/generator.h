@@ -1,6 +1,6 @@
 /* A language model as the search sees it: contexts that can be forked, and lanes that run on them
- * in batches. Implemented by src/app over the built-in engine, and by tests. One instance serves
- * one job and is used on the job's thread only. */
+ * in batches. Implemented by src/app over the built-in engine, by src/remote over engines elsewhere,
+ * and by tests. One instance serves one job and is used on the job's thread only. */
 #ifndef PD_CORE_GENERATOR_H
 #define PD_CORE_GENERATOR_H
 
@@ -65,6 +65,16 @@ enum pd_lane_end {
     PD_END_ERROR,
 };
 
+/* One request that a lane took, to an engine elsewhere; for the record. */
+struct pd_attempt {
+    unsigned number; /* from 1 */
+    int http;        /* 0: no answer */
+    struct pd_str request, response;
+    uint64_t n_prompt, n_cached, n_generated;
+    int64_t started_ms, first_ms, ended_ms; /* first_ms 0: nothing came */
+    const char *error;                      /* NULL: it was good */
+};
+
 struct pd_lane {
     /* in */
     enum pd_lane_op op;
@@ -96,6 +106,10 @@ struct pd_lane {
     enum pd_lane_end end;
     struct pd_err err;
     int64_t started_ms, ended_ms;
+    /* Of engines elsewhere, until release(): all requests it took, of which the last one counts for
+     * the lane; and what was drawn and is not used, as behind the end of a race. */
+    const struct pd_attempt *attempts;
+    uint32_t n_attempts, n_overrun;
     void *impl; /* the generator's */
     void *user; /* the caller's */
 };
@@ -103,6 +117,7 @@ struct pd_lane {
 struct pd_generator {
     const struct pd_generator_ops *ops;
     const char *name;
+    const char *engine, *dialect; /* for the record; NULL: the built-in one */
 };
 
 struct pd_generator_ops {
@@ -142,6 +157,7 @@ struct pd_generator_ops {
     void (*cancel)(struct pd_generator *g, struct pd_lane *lane); /* it still ends through wait() */
     uint32_t (*progress)(struct pd_generator *g, const struct pd_lane *lane); /* tokens so far */
     void (*release)(struct pd_generator *g, struct pd_lane *lane);
+    void (*free)(struct pd_generator *g); /* all contexts and lanes are gone before */
 };
 
 #endif

@@ -24,7 +24,7 @@ static const char *writer(const struct search *s)
 
 static int each_prefill(struct search *s, struct pd_lane *lane, struct pd_err *err)
 {
-    int rc = search_lane_ended(s, lane, "prefill", writer(s), err);
+    int rc = search_lane_ended(s, search_gen(s), lane, "prefill", writer(s), err);
 
     search_ops(s)->release(search_gen(s), lane);
     return rc < 0 ? rc : 0;
@@ -297,7 +297,7 @@ static int each_sprout(struct search *s, struct pd_lane *lane, struct pd_err *er
     bool user_cancel = lane->end == PD_END_CANCEL && !s->timed_out;
     int rc;
 
-    rc = search_lane_record(s, lane, "generate", writer(s), err);
+    rc = search_lane_record(s, search_gen(s), lane, "generate", writer(s), err);
     if (rc < 0 || user_cancel) /* not recorded: a resumed job draws the very same tokens again */
         goto out;
     if (lane->end == PD_END_ERROR) {
@@ -628,7 +628,7 @@ static void prepare(struct search *s, struct sprout *sp, const struct node *p,
 static int each_again(struct search *s, struct pd_lane *lane, struct pd_err *err)
 {
     const struct sprout *sp = lane->user;
-    int rc = search_lane_ended(s, lane, sp ? "generate" : "prefill", writer(s), err);
+    int rc = search_lane_ended(s, search_gen(s), lane, sp ? "generate" : "prefill", writer(s), err);
 
     if (rc == 0 && sp && lane->end != PD_END_CANCEL &&
         (lane->n_tokens != sp->node->n_tokens ||

@@ -8,7 +8,7 @@
 
 static int each_read(struct search *s, struct pd_lane *lane, struct pd_err *err)
 {
-    return search_lane_ended(s, lane, "read", s->job->model, err);
+    return search_lane_ended(s, search_gen(s), lane, "read", s->job->model, err);
 }
 
 /* The stored reading of node n: 1. 0: there is none. */

@@ -7,7 +7,7 @@
 
 static int each_read(struct search *s, struct pd_lane *lane, struct pd_err *err)
 {
-    return search_lane_ended(s, lane, "score", s->job->scorer, err);
+    return search_lane_ended(s, s->scorer.gen, lane, "score", s->job->scorer, err);
 }
 
 static int scorer_lanes(struct search *s, struct pd_lane *const *lanes, size_t n,

@@ -169,35 +169,75 @@ int search_call_record(struct search *s, struct pd_call_rec *rec, struct pd_err 
         if (rc < 0)
             return rc;
     }
+    s->calls[s->n_calls - 1].request = s->calls[s->n_calls - 1].response = (struct pd_str){0};
     return (int)(s->n_calls - 1);
 }
 
-int search_lane_record(struct search *s, const struct pd_lane *lane, const char *op,
-                       const char *model, struct pd_err *err)
+/* A lane's requests: failed ones have rows of their own, the last one is the lane's. */
+static void take_attempt(struct search *s, const struct pd_attempt *a, struct pd_call_rec *r)
 {
-    struct pd_call_rec r = {.engine = "local",
-                            .dialect = "gguf",
+    r->attempt = a->number;
+    r->http = a->http;
+    r->request = a->request;
+    r->response = a->response;
+    r->started_ms = a->started_ms;
+    r->first_ms = a->first_ms;
+    r->ended_ms = a->ended_ms;
+    r->prompt_tokens = a->n_prompt;
+    r->cached_tokens = a->n_cached;
+    r->generated_tokens = a->n_generated;
+    r->error = a->error ? pd_arena_dup(s->arena, pd_str_of(a->error)) : NULL;
+    r->outcome = a->error ? "error" : "ok";
+}
+
+int search_lane_record(struct search *s, const struct pd_generator *gen, const struct pd_lane *lane,
+                       const char *op, const char *model, struct pd_err *err)
+{
+    struct pd_call_rec r = {.engine = gen->engine ? gen->engine : "local",
+                            .dialect = gen->dialect ? gen->dialect : "gguf",
                             .op = op,
                             .model = model,
-                            .outcome = lane->end == PD_END_ERROR    ? "error"
-                                       : lane->end == PD_END_CANCEL ? "cancel"
-                                                                    : "ok",
+                            .outcome = "ok",
                             .prompt_tokens = lane->n_prompt,
                             .cached_tokens = lane->n_cached,
                             .generated_tokens = lane->op == PD_LANE_GENERATE ? lane->n_tokens : 0,
                             .started_ms = lane->started_ms,
-                            .ended_ms = lane->ended_ms,
-                            .error = NULL};
+                            .ended_ms = lane->ended_ms};
+    struct pd_call_rec extra = r;
+    int rc = 0, index;
 
-    if (lane->end == PD_END_ERROR)
+    for (uint32_t i = 0; i + 1 < lane->n_attempts && rc >= 0; i++) {
+        take_attempt(s, &lane->attempts[i], &extra);
+        rc = search_call_record(s, &extra, err);
+    }
+    if (lane->n_attempts)
+        take_attempt(s, &lane->attempts[lane->n_attempts - 1], &r);
+    if (lane->end == PD_END_ERROR) {
+        r.outcome = "error";
         r.error = pd_arena_dup(s->arena, pd_str_of(lane->err.text));
-    return search_call_record(s, &r, err);
+    } else {
+        r.outcome = lane->end == PD_END_CANCEL ? "cancel" : "ok";
+        r.error = NULL;
+    }
+    index = rc < 0 ? rc : search_call_record(s, &r, err);
+    if (index >= 0 && lane->n_overrun) {
+        extra = (struct pd_call_rec){.engine = r.engine,
+                                     .dialect = r.dialect,
+                                     .op = "overrun",
+                                     .model = model,
+                                     .outcome = "ok",
+                                     .generated_tokens = lane->n_overrun,
+                                     .started_ms = r.started_ms,
+                                     .ended_ms = r.ended_ms};
+        rc = search_call_record(s, &extra, err);
+    }
+    return rc < 0 ? rc : index;
 }
 
-int search_lane_ended(struct search *s, const struct pd_lane *lane, const char *op,
-                      const char *model, struct pd_err *err)
+int search_lane_ended(struct search *s, const struct pd_generator *gen, const struct pd_lane *lane,
+                      const char *op, const char *model, struct pd_err *err)
 {
-    int rc = search_lane_record(s, lane, op, model, err);
+    int rc = search_lane_record(s, gen, lane, op, model, err);
 
     if (rc >= 0 && lane->end == PD_END_ERROR)
         rc = pd_fail(err, lane->err.code, "%s", lane->err.text);

@@ -111,12 +111,12 @@ int search_check(struct search *s, struct pd_err *err); /* 0 while the job may g
 int search_event(struct search *s, const char *type, const char *json, struct pd_err *err);
 int search_call_record(struct search *s, struct pd_call_rec *rec,
                        struct pd_err *err); /* index of the call */
-int search_lane_record(struct search *s, const struct pd_lane *lane, const char *op,
-                       const char *model,
-                       struct pd_err *err); /* the same for a lane that has ended */
+/* The same for a lane of gen that has ended. */
+int search_lane_record(struct search *s, const struct pd_generator *gen, const struct pd_lane *lane,
+                       const char *op, const char *model, struct pd_err *err);
 /* The same, and a lane that failed is an error: 0. */
-int search_lane_ended(struct search *s, const struct pd_lane *lane, const char *op,
-                      const char *model, struct pd_err *err);
+int search_lane_ended(struct search *s, const struct pd_generator *gen, const struct pd_lane *lane,
+                      const char *op, const char *model, struct pd_err *err);
 #define SEARCH_OUT_OF_TIME "the budget of seconds is spent"
 /* Submits lanes and waits for all; calls each(s, lane) as they end, and, when somebody listens,
  * live(s, lane) now and then for those that have not (NULL: nothing is to be heard of these). On

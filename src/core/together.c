@@ -91,7 +91,7 @@ static size_t n_pending(const struct search *s, const struct pd_gctx *c)
 
 static int each_prefill(struct search *s, struct pd_lane *lane, struct pd_err *err)
 {
-    int rc = search_lane_ended(s, lane, "prefill", s->job->model, err);
+    int rc = search_lane_ended(s, s->job->gen, lane, "prefill", s->job->model, err);
 
     s->job->gen->ops->release(s->job->gen, lane);
     return rc;

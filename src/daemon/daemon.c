@@ -272,7 +272,7 @@ static int start(struct daemon *d, struct pd_err *err)
                                      .admit = api_admit,
                                      .handle = api_handle,
                                      .finished = api_finished};
-    const struct app_config app = settings_app(d->settings);
+    struct app_config app = settings_app(d->settings);
     struct doorway *w = d->doorway;
     int rc = pd_queue_init(&w->posts, MAX_POSTS);
 
@@ -292,6 +292,7 @@ static int start(struct daemon *d, struct pd_err *err)
         if (e)
             return pd_fail_errno(err, e, "cannot start a thread");
     }
+    app.named_engines = true; /* a request is not to say whom this program calls, with which key */
     rc = app_open(&app, &d->app, err);
     if (rc < 0)
         return rc;

@@ -25,7 +25,7 @@ static void reads(struct pd_str text, size_t n, int want_rc, const char *want)
     int rc = 0;
 
     seen = PD_BUF_INIT(65536);
-    net_sse_init(&s, 64, note, NULL);
+    net_sse_init(&s, 67, note, NULL);
     for (size_t at = 0; at < text.len && rc == 0; at += n)
         rc = net_sse_add(&s, pd_str_sub(text, at, at + n));
     assert_int_equal(rc, want_rc);
@@ -49,7 +49,9 @@ static void test_events(void **unused)
         {PD_STR("event: t\ndata: a\n\ndata: b\n\n"), "[|t|a][||b]"},
         {PD_STR(": ping\n\n:\nretry: 5\nnew: field\nalone\n\n"), ""},
         {PD_STR("data: not ended"), ""},
-        {PD_STR("event: no data\n\ndata\n\n"), ""},
+        {PD_STR("event: no data\n\ndata\n\n"), "[||]"},
+        {PD_STR("data: x\ndata\ndata:\n\n"), "[||x\n\n]"},
+        {PD_STR("\xef\xbb\xbf" "data: \xf0\x9f\xa4\x96\n\n"), "[||\xf0\x9f\xa4\x96]"},
     };
 
     (void)unused;
@@ -62,15 +64,15 @@ static void test_ends(void **unused)
 {
     (void)unused;
     reads(PD_STR("data: a\n\ndata: stop\n\ndata: b\n\n"), 100, 7, "[||a][||stop]");
-    reads(PD_STR("id: 0123456789012345678901234567890\ndata: a\n\n"), 100, 0,
-          "[0123456789012345678901234567890||a]");
-    reads(PD_STR("id: 01234567890123456789012345678901\n"), 100, PD_ELIMIT, "");
+    reads(PD_STR("id: 012345678901234567890123456789012345678901234567890123456789012\ndata: a\n\n"), 100, 0,
+          "[012345678901234567890123456789012345678901234567890123456789012||a]");
+    reads(PD_STR("id:0123456789012345678901234567890123456789012345678901234567890123\n"), 100, PD_ELIMIT, "");
     reads(PD_STR("event: 0123456789012345678901234567890123456789012345678901234567890123\n"), 100,
           PD_ELIMIT, "");
     reads(PD_STR("data: 0123456789\ndata: 0123456789\ndata: 0123456789\ndata: 0123456789\n"
                  "data: 0123456789\ndata: 0123456789\ndata: 0123456789\n"),
           100, PD_ELIMIT, "");
-    reads(PD_STR("0123456789012345678901234567890123456789012345678901234567890123456789"), 100,
+    reads(PD_STR("01234567890123456789012345678901234567890123456789012345678901234567890"), 100,
           PD_ELIMIT, "");
 }
 
@@ -81,7 +83,7 @@ static void test_restart(void **unused)
 
     (void)unused;
     seen = PD_BUF_INIT(65536);
-    net_sse_init(&s, 64, note, NULL);
+    net_sse_init(&s, 67, note, NULL);
     assert_int_equal(net_sse_add(&s, PD_STR("id: 1\ndata: a\n\nid: 2\nevent: t\ndata: b\nda\r")),
                      0);
     net_sse_restart(&s);

@@ -1,0 +1,77 @@
+/* vLLM: POST /v1/completions with token ids in and out. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "remote/remote_int.h"
+
+static int probe(struct remote_engine *e, struct pd_err *err)
+{
+    return remote_list_models(e, err);
+}
+
+static void put_ask(const struct remote_engine *e, const struct ask *a, struct pd_jw *w)
+{
+    const struct pd_sampling *s = a->sampling;
+
+    put_text(w, "model", e->model);
+    put_ids(w, "prompt", a->ids, a->n_ids);
+    put_int(w, "max_tokens", a->max_tokens);
+    put_int(w, "n", 1);
+    put_int(w, "seed", (int64_t)(a->key >> 11)); /* 53 bits: whole in any JSON */
+    put_number(w, "temperature", s->temperature);
+    put_number(w, "top_p", s->top_p);
+    put_int(w, "top_k", s->top_k);
+    put_number(w, "min_p", s->min_p);
+    put_number(w, "repetition_penalty", 1);
+    put_number(w, "presence_penalty", 0);
+    put_number(w, "frequency_penalty", 0);
+    put_bias(w, s);
+    put_stops(w, "stop", a->stops);
+    put_bool(w, "include_stop_str_in_output", true);
+    put_bool(w, "skip_special_tokens", false);
+    put_bool(w, "spaces_between_special_tokens", false);
+    put_bool(w, "add_special_tokens", false);
+    put_int(w, "logprobs", a->n_top);
+    put_bool(w, "return_token_ids", true);
+    put_bool(w, "return_tokens_as_token_ids", a->n_top > 0);
+    put_bool(w, "stream", !a->n_top);
+    if (!a->n_top) {
+        pd_jw_key(w, "stream_options");
+        pd_jw_object(w);
+        put_bool(w, "include_usage", true);
+        pd_jw_end_object(w);
+    }
+}
+
+/* {"token_id:17": -0.4, …} */
+static int take_top(const struct remote_engine *e, const struct pd_json *v, const int32_t *labels,
+                    uint32_t n_labels, float *out, struct pd_err *err)
+{
+    const struct pd_json *choice = pd_json_at(pd_json_get(v, "choices"), 0);
+    const struct pd_json *top =
+        pd_json_at(pd_json_get(pd_json_get(choice, "logprobs"), "top_logprobs"), 0);
+
+    for (uint32_t k = 0; k < n_labels; k++) {
+        char key[32];
+        double p;
+
+        snprintf(key, sizeof key, "token_id:%d", (int)labels[k]);
+        if (!pd_json_number(pd_json_get(top, key), &p))
+            return top_lacks(e, pd_json_size(top), labels[k], err);
+        out[k] = (float)p;
+    }
+    return 0;
+}
+
+const struct dialect dialect_vllm = {
+    .name = "vllm",
+    .n_top_max = 20, /* what it is started with, unless told otherwise */
+    .generate_path = "/v1/completions",
+    .chat_path = "/tokenize",
+    .tokenize_path = "/tokenize",
+    .detokenize_path = "/detokenize",
+    .probe = probe,
+    .put_ask = put_ask,
+    .take = answer_choice,
+    .take_top = take_top,
+};
