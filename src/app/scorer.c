@@ -107,7 +107,7 @@ int app_scorer_parse(const char *scorer, struct pd_arena *arena,
         rc = pd_fail(err, PD_ENOMEM, "out of memory");
     if (rc == 0 && v->params)
         pd_params_default(v->params, params);
-    if (rc == 0 && options.len)
+    if (rc == 0 && (options.len || (said && v->no_model)))
         rc = set_options(v, options, params, err);
     if (rc == 0 && v->check)
         rc = v->check(params, err);
