@@ -51,8 +51,8 @@ static const char *const sqls[STORE_N_STMTS] = {
     /* Blobs that may be free are put into a table of the connection's, then looked for once more.
      */
     [STORE_STMT_JOB_BLOBS] = BLOBS_OF("=?1"),
-    [STORE_STMT_RUN_BLOBS] = BLOBS_OF(" IN (SELECT id FROM job WHERE run_id=?1)")
-    " UNION SELECT recipe_id FROM run WHERE id=?1",
+    [STORE_STMT_RUN_BLOBS] = BLOBS_OF(
+        " IN (SELECT id FROM job WHERE run_id=?1)") " UNION SELECT recipe_id FROM run WHERE id=?1",
     [STORE_STMT_GC_BLOBS] = "INSERT INTO asked SELECT id FROM blob WHERE id BETWEEN ? AND ?",
     [STORE_STMT_BLOB_FREE] =
         "DELETE FROM blob WHERE id IN (SELECT id FROM asked)"

@@ -207,7 +207,8 @@ void chart_line(struct chart *c, const struct chart_xy *at, size_t n, struct cha
         return;
     pd_buf_addz(c->out, "<polyline points=\"");
     for (size_t i = 0; i < n; i++)
-        pd_buf_printf(c->out, "%s%.1f,%.1f", i ? " " : "", chart_px(c, at[i].x), chart_py(c, at[i].y));
+        pd_buf_printf(c->out, "%s%.1f,%.1f", i ? " " : "", chart_px(c, at[i].x),
+                      chart_py(c, at[i].y));
     pd_buf_printf(c->out, "\" fill=\"none\" stroke=\"%s\" stroke-width=\"1.8\"%s%s%s/>\n",
                   colour(s), dash[0] ? " stroke-dasharray=\"" : "", dash, dash[0] ? "\"" : "");
 }

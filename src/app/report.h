@@ -98,11 +98,12 @@ struct report_difficulty {
     uint64_t n_problems;
     struct {
         uint64_t n, n_right;
-    } *variants; /* as run.variants */
+    } * variants; /* as run.variants */
 };
 
 /* Variants with as many samples, chosen on half of the problems and told of the other half, and the
- * other way round: one for each bin of difficulty, and one for all. Equally good ones: the cheapest.
+ * other way round: one for each bin of difficulty, and one for all. Equally good ones: the
+ * cheapest.
  */
 struct report_choice {
     uint64_t samples, n_variants; /* to choose from */
@@ -147,7 +148,7 @@ struct report_run {
     struct report_bin bins[REPORT_BINS];
     size_t n_bins;
     struct report_reward rewards[REPORT_REWARDS];
-    size_t n_rewards; /* bins that have lines */
+    size_t n_rewards;  /* bins that have lines */
     double brier, ece; /* mean squared error, and expected calibration error over the bins */
     struct report_difficulty difficulty[REPORT_DIFFICULTIES];
     size_t n_difficulties;
@@ -189,7 +190,8 @@ void report_text(const struct report *r, bool ascii, struct pd_buf *out);
 int report_svg(const struct report *r, const char *view, struct pd_buf *out, struct pd_err *err);
 void report_html(const struct report *r, struct pd_buf *out); /* self-contained */
 /* report.html, table.csv and the pictures that there are, into a folder that is made. */
-/* A picture as PNG, by rsvg-convert: of twice its size, in pixels. PD_ENOENT: it is not installed. */
+/* A picture as PNG, by rsvg-convert: of twice its size, in pixels. PD_ENOENT: it is not installed.
+ */
 int report_png(struct pd_str svg, struct pd_buf *out, struct pd_err *err);
 int report_write(const struct report *r, const char *dir, struct pd_err *err);
 

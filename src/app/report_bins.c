@@ -48,8 +48,8 @@ void report_reliability(struct making *m)
 
 struct by_difficulty {
     struct making *m;
-    size_t *bin_of;  /* problem; SIZE_MAX: it has no lines */
-    uint64_t *n[2];  /* [bins][variants] of each half of the problems: jobs */
+    size_t *bin_of; /* problem; SIZE_MAX: it has no lines */
+    uint64_t *n[2]; /* [bins][variants] of each half of the problems: jobs */
     uint64_t *right[2];
     double *tokens[2];
 };
@@ -122,7 +122,8 @@ static size_t best_of(const struct by_difficulty *d, uint64_t samples, int half,
                 right += (double)d->right[half][cell(d, b, v)];
                 tokens += d->tokens[half][cell(d, b, v)];
             }
-        if (n > 0 && (right / n > best_rate || (right / n >= best_rate && tokens / n < best_tokens))) {
+        if (n > 0 &&
+            (right / n > best_rate || (right / n >= best_rate && tokens / n < best_tokens))) {
             best = v;
             best_rate = right / n;
             best_tokens = tokens / n;
@@ -197,8 +198,8 @@ int report_difficulty(struct making *m)
             return pd_fail(m->err, PD_ENOMEM, "out of memory for the report");
     }
     for (size_t b = 0; b < REPORT_DIFFICULTIES; b++) {
-        m->run->difficulty[b].variants = pd_arena_array(
-            m->arena, m->run->n_variants + 1, sizeof *m->run->difficulty[b].variants);
+        m->run->difficulty[b].variants = pd_arena_array(m->arena, m->run->n_variants + 1,
+                                                        sizeof *m->run->difficulty[b].variants);
         if (!m->run->difficulty[b].variants)
             return pd_fail(m->err, PD_ENOMEM, "out of memory for the report");
     }

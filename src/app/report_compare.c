@@ -200,8 +200,7 @@ int report_svg_abstention(const struct report *r, struct pd_buf *out, struct pd_
     c.x_max = c.y_min = 1;
     for (size_t v = 0; v < run->n_variants; v++)
         if (run->variants[v].n_answered && !run->variants[v].added) {
-            struct pd_interval i =
-                pd_wilson(run->variants[v].n_right, run->variants[v].n_answered);
+            struct pd_interval i = pd_wilson(run->variants[v].n_right, run->variants[v].n_answered);
 
             c.y_min = i.low < c.y_min ? i.low : c.y_min;
         }

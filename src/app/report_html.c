@@ -32,7 +32,8 @@ static void table(const struct report_run *r, struct pd_buf *out)
 {
     pd_buf_addz(out,
                 "<h2>Comparison</h2>\n<div class=\"scroll\"><table><thead><tr><th>variant</th>"
-                "<th>scorer</th><th>n</th><th>answered</th><th>accuracy</th><th>95 % interval</th><th>tokens</th>"
+                "<th>scorer</th><th>n</th><th>answered</th><th>accuracy</th><th>95 % "
+                "interval</th><th>tokens</th>"
                 "<th>seconds</th><th>majority, equal cost</th><th>difference</th><th>p (Holm)</th>"
                 "</tr></thead><tbody>\n");
     for (size_t i = 0; i < r->n_variants; i++) {
@@ -185,13 +186,14 @@ static void choices(const struct report_run *r, struct pd_buf *out)
         pd_buf_printf(out,
                       "<tr><td>%llu</td><td>%llu</td><td>%.3f</td><td>%.0f</td><td>%.3f</td>"
                       "<td>%.0f</td></tr>\n",
-                      (unsigned long long)c->samples, (unsigned long long)c->n_variants, c->accuracy,
-                      c->tokens, c->one_accuracy, c->one_tokens);
+                      (unsigned long long)c->samples, (unsigned long long)c->n_variants,
+                      c->accuracy, c->tokens, c->one_accuracy, c->one_tokens);
     }
-    pd_buf_addz(out, "</tbody></table></div>\n<p class=\"note\">The variant of each fifth of the "
-                     "problems, and one for all of them, chosen on half of the problems and told of "
-                     "the other half, and the other way round. How hard a problem is, is taken from "
-                     "its plain lines, whose tokens are not counted here.</p>\n");
+    pd_buf_addz(out,
+                "</tbody></table></div>\n<p class=\"note\">The variant of each fifth of the "
+                "problems, and one for all of them, chosen on half of the problems and told of "
+                "the other half, and the other way round. How hard a problem is, is taken from "
+                "its plain lines, whose tokens are not counted here.</p>\n");
 }
 
 static void figure(const struct report *rep, size_t i, const char *view, const char *caption,

@@ -7,10 +7,10 @@
 #include "app/chart.h"
 #include "app/report.h"
 
-#define ROW_PX     16.0
-#define LANE_PX    12.0
-#define ROWS_MAX   2000 /* a picture that is longer is not looked at */
-#define LEGEND_PX  190.0
+#define ROW_PX    16.0
+#define LANE_PX   12.0
+#define ROWS_MAX  2000 /* a picture that is longer is not looked at */
+#define LEGEND_PX 190.0
 
 /* ---- the tree -------------------------------------------------------------------------------- */
 
@@ -86,7 +86,8 @@ static void draw_edge(struct chart *c, const struct pd_trace *t, const struct pl
     const struct pd_node_rec *n = &t->nodes[i];
     const struct pd_score_rec *s = pd_trace_score(t, n->id);
     bool pruned = strcmp(n->status, "pruned") == 0 || strcmp(n->status, "failed") == 0;
-    double y = c->top + (p[i].row + 0.5) * ROW_PX, up = c->top + (p[p[i].parent].row + 0.5) * ROW_PX;
+    double y = c->top + (p[i].row + 0.5) * ROW_PX,
+           up = c->top + (p[p[i].parent].row + 0.5) * ROW_PX;
     double from = chart_px(c, p[i].from), to = chart_px(c, p[i].to);
     char colour[8] = "#999999";
     double value = s ? (s->n_steps ? s->steps[s->n_steps - 1] : s->value) : 0;
@@ -98,12 +99,14 @@ static void draw_edge(struct chart *c, const struct pd_trace *t, const struct pl
     if (p[i].answers)
         chart_rule(c, from, y + 4, to, y + 4, 1.2, "", "#000000");
     if (strcmp(n->status, "finished") == 0)
-        pd_buf_printf(c->out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.6\" fill=\"%s\" "
-                              "stroke=\"#000000\" stroke-width=\"%s\"/>\n",
+        pd_buf_printf(c->out,
+                      "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.6\" fill=\"%s\" "
+                      "stroke=\"#000000\" stroke-width=\"%s\"/>\n",
                       to, y, colour, p[i].answers ? "2" : "0.8");
     else if (pruned)
-        pd_buf_printf(c->out, "<path d=\"M%.1f %.1fl5 5m0 -5l-5 5\" stroke=\"#555555\" "
-                              "fill=\"none\"/>\n",
+        pd_buf_printf(c->out,
+                      "<path d=\"M%.1f %.1fl5 5m0 -5l-5 5\" stroke=\"#555555\" "
+                      "fill=\"none\"/>\n",
                       to - 2, y - 2.5);
 }
 
@@ -114,7 +117,8 @@ static void tree_key(struct chart *c)
 
     for (int i = 0; i <= 10; i++) {
         chart_shade(i / 10.0, colour);
-        pd_buf_printf(c->out, "<rect x=\"%.1f\" y=\"%.1f\" width=\"10\" height=\"10\" fill=\"%s\"/>\n",
+        pd_buf_printf(c->out,
+                      "<rect x=\"%.1f\" y=\"%.1f\" width=\"10\" height=\"10\" fill=\"%s\"/>\n",
                       x + 10 * i, y, colour);
     }
     chart_text(c, x, y + 26, "start", "0");
@@ -124,8 +128,9 @@ static void tree_key(struct chart *c)
     chart_text(c, x + 38, y + 48, "start", "not scored");
     chart_rule(c, x, y + 62, x + 30, y + 62, 3, "2 2", "#999999");
     chart_text(c, x + 38, y + 66, "start", "\xc3\x97 given up");
-    pd_buf_printf(c->out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.6\" fill=\"#ffffff\" "
-                          "stroke=\"#000000\" stroke-width=\"0.8\"/>\n",
+    pd_buf_printf(c->out,
+                  "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.6\" fill=\"#ffffff\" "
+                  "stroke=\"#000000\" stroke-width=\"0.8\"/>\n",
                   x + 15, y + 80);
     chart_text(c, x + 38, y + 84, "start", "finished");
     chart_rule(c, x, y + 98, x + 30, y + 98, 1.2, "", "#000000");

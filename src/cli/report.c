@@ -119,8 +119,8 @@ int cli_report(struct cli *cli, int argc, char **argv, struct pd_err *err)
 {
     struct report_options o = {0};
     struct cli_option table[] = {
-        {"format", 0, CLI_CHOICE, &o.format, "text|json|csv|svg|png|html", "form of the report (text)",
-         0, 0, false, false},
+        {"format", 0, CLI_CHOICE, &o.format, "text|json|csv|svg|png|html",
+         "form of the report (text)", 0, 0, false, false},
         {"view", 0, CLI_CHOICE, &o.view, REPORT_VIEW_CHOICES, "svg, png: which picture (scaling)",
          0, 0, false, false},
         {"job", 0, CLI_TEXT, &o.job, "ID", "tree, timeline: of this job (a large one that fits)", 0,
