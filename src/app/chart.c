@@ -147,6 +147,8 @@ static void even_ticks(struct chart *c)
     double raw = (c->x_max - c->x_min) / 6, p = pow(10, floor(log10(raw)));
     double step = raw / p < 1.5 ? p : raw / p < 3.5 ? 2 * p : raw / p < 7.5 ? 5 * p : 10 * p;
 
+    if (c->x_whole && step < 1)
+        step = 1;
     for (double v = ceil(c->x_min / step) * step; v <= c->x_max * 1.0001; v += step)
         x_tick(c, v, true);
 }

@@ -11,6 +11,7 @@ struct chart {
     double left, top, right, base; /* of the plot, in the picture */
     double x_min, x_max, y_min, y_max;
     bool x_log;
+    bool x_whole; /* no ticks between whole numbers */
     double shift; /* of what is drawn at x, to the right: sets series at the same x side by side */
     size_t n_keys;
 };

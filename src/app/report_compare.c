@@ -129,7 +129,7 @@ static bool speaks_for_entry(const struct report_run *run, size_t v)
 int report_svg_difficulty(const struct report *r, struct pd_buf *out, struct pd_err *err)
 {
     const struct report_run *run = &r->runs[0];
-    unsigned no = 0;
+    unsigned no = 0, n_series = 0;
     struct chart c;
     char text[160];
 
@@ -138,6 +138,7 @@ int report_svg_difficulty(const struct report *r, struct pd_buf *out, struct pd_
     snprintf(text, sizeof text, "%.60s: easy and hard problems", run->name);
     chart_open(&c, out, 760, 430, 212, text);
     c.base -= 16; /* for what the bins are */
+    c.x_whole = true;
     c.x_min = 0.5;
     for (size_t b = 0; b < run->n_difficulties; b++)
         if (run->difficulty[b].n_problems)
@@ -146,14 +147,16 @@ int report_svg_difficulty(const struct report *r, struct pd_buf *out, struct pd_
     c.y_max = 1;
     chart_axes(&c, "problems, from easy to hard, by the share of plain lines that are right",
                "accuracy", true);
-    for (size_t v = 0; v < run->n_variants && no < SERIES_MAX; v++) {
+    for (size_t v = 0; v < run->n_variants && n_series < SERIES_MAX; v++)
+        n_series += speaks_for_entry(run, v);
+    for (size_t v = 0; v < run->n_variants && no < n_series; v++) {
         struct chart_xy line[REPORT_DIFFICULTIES];
         struct chart_style s = {.colour = no, .marker = no};
         size_t n = 0;
 
         if (!speaks_for_entry(run, v))
             continue;
-        c.shift = 7.0 * (no - (SERIES_MAX - 1) / 2.0);
+        c.shift = 7.0 * (no - (n_series - 1) / 2.0);
         for (size_t b = 0; b < run->n_difficulties; b++) {
             uint64_t jobs = run->difficulty[b].variants[v].n,
                      right = run->difficulty[b].variants[v].n_right;
@@ -174,12 +177,20 @@ int report_svg_difficulty(const struct report *r, struct pd_buf *out, struct pd_
         if (run->difficulty[b].n_problems) {
             const struct report_difficulty *d = &run->difficulty[b];
 
-            snprintf(text, sizeof text, "%llu with %.0f to %.0f %%",
+            snprintf(text, sizeof text, "%llu: %.0f to %.0f %%",
                      (unsigned long long)d->n_problems, 100 * d->low, 100 * d->high);
             chart_text(&c, chart_px(&c, (double)b + 1), c.base + 34, "middle", text);
         }
     chart_close(&c);
     return 0;
+}
+
+/* The value by which the variant's name differs from others of its entry: "16 k=4" of "x@16 k=4". */
+static const char *what_varies(const struct report_variant *v)
+{
+    const char *rest = v->name + strlen(v->entry), *equals = strchr(rest, '=');
+
+    return *rest == '@' ? rest + 1 : equals ? equals + 1 : rest;
 }
 
 /* How often a variant answers, and how often it is right when it does. */
@@ -231,10 +242,7 @@ int report_svg_abstention(const struct report *r, struct pd_buf *out, struct pd_
             line[n++] = (struct chart_xy){(double)it->n_answered / (double)it->n,
                                           (double)it->n_right / (double)it->n_answered};
             chart_whisker(&c, line[n - 1].x, i.low, i.high, s);
-            if (it->samples) {
-                snprintf(text, sizeof text, "%llu", (unsigned long long)it->samples);
-                chart_note(&c, line[n - 1].x, i.high, text);
-            }
+            chart_note(&c, line[n - 1].x, i.high, what_varies(it));
         }
     }
     chart_close(&c);

@@ -227,6 +227,7 @@ static int steps(const struct report *r, struct pd_buf *out, struct pd_err *err)
     chart_open(&c, out, 760, 380, 212, title);
     c.x_min = 0.7;
     c.x_max = (double)(depths > 1 ? depths : 2) + 0.3;
+    c.x_whole = true;
     c.y_min = 0;
     c.y_max = 1;
     chart_axes(&c, "step", "reward", false);
