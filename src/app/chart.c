@@ -12,9 +12,24 @@ static const char *const colours[] = {"#0072b2", "#d55e00", "#009e73", "#aa4499"
 static const char *const dashes[] = {"", "7 3", "2 3", "9 3 2 3", "4 2"};
 #define N_OF(a) (sizeof(a) / sizeof((a)[0]))
 
+const char *chart_colour(unsigned colour)
+{
+    return colour == CHART_GREY ? "#666666" : colours[colour % N_OF(colours)];
+}
+
 static const char *colour(struct chart_style s)
 {
-    return s.colour == CHART_GREY ? "#666666" : colours[s.colour % N_OF(colours)];
+    return chart_colour(s.colour);
+}
+
+void chart_shade(double v, char out[8])
+{
+    static const double light[] = {253, 231, 160}, dark[] = {32, 40, 120};
+
+    v = v < 0 ? 0 : v > 1 ? 1 : v;
+    snprintf(out, 8, "#%02x%02x%02x", (unsigned)lround(light[0] + v * (dark[0] - light[0])) & 255,
+             (unsigned)lround(light[1] + v * (dark[1] - light[1])) & 255,
+             (unsigned)lround(light[2] + v * (dark[2] - light[2])) & 255);
 }
 
 void chart_escape(struct pd_buf *out, const char *text)
@@ -43,7 +58,7 @@ void chart_round_rates(double *min, double *max)
     }
 }
 
-static double px(const struct chart *c, double x)
+double chart_px(const struct chart *c, double x)
 {
     double t = c->x_log ? (log(x) - log(c->x_min)) / (log(c->x_max) - log(c->x_min))
                         : (x - c->x_min) / (c->x_max - c->x_min);
@@ -51,7 +66,7 @@ static double px(const struct chart *c, double x)
     return c->left + t * (c->right - c->left) + c->shift;
 }
 
-static double py(const struct chart *c, double y)
+double chart_py(const struct chart *c, double y)
 {
     return c->base - (y - c->y_min) / (c->y_max - c->y_min) * (c->base - c->top);
 }
@@ -87,7 +102,7 @@ void chart_open(struct chart *c, struct pd_buf *out, double width, double height
 static void x_tick(struct chart *c, double v, bool labelled)
 {
     char text[32];
-    double x = px(c, v);
+    double x = chart_px(c, v);
 
     if (labelled)
         pd_buf_printf(
@@ -132,8 +147,35 @@ static void even_ticks(struct chart *c)
     double raw = (c->x_max - c->x_min) / 6, p = pow(10, floor(log10(raw)));
     double step = raw / p < 1.5 ? p : raw / p < 3.5 ? 2 * p : raw / p < 7.5 ? 5 * p : 10 * p;
 
+    if (c->x_whole && step < 1)
+        step = 1;
     for (double v = ceil(c->x_min / step) * step; v <= c->x_max * 1.0001; v += step)
         x_tick(c, v, true);
+}
+
+void chart_x_axis(struct chart *c, const char *x_label)
+{
+    if (c->x_log)
+        log_ticks(c);
+    else
+        even_ticks(c);
+    chart_rule(c, c->left, c->base, c->right, c->base, 1, "", "#333333");
+    text_at(c, (c->left + c->right) / 2, c->height - 14, "middle", "", x_label);
+}
+
+void chart_text(struct chart *c, double px, double py, const char *anchor, const char *text)
+{
+    text_at(c, px, py, anchor, "", text);
+}
+
+void chart_rule(struct chart *c, double from_px, double from_py, double to_px, double to_py,
+                double width, const char *dash, const char *colour_of)
+{
+    pd_buf_printf(c->out,
+                  "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"%s\" "
+                  "stroke-width=\"%.1f\"%s%s%s/>\n",
+                  from_px, from_py, to_px, to_py, colour_of, width,
+                  dash[0] ? " stroke-dasharray=\"" : "", dash, dash[0] ? "\"" : "");
 }
 
 void chart_axes(struct chart *c, const char *x_label, const char *y_label, bool y_percent)
@@ -142,7 +184,7 @@ void chart_axes(struct chart *c, const char *x_label, const char *y_label, bool 
     char more[96], text[32];
 
     for (int i = (int)ceil(c->y_min / step - 1e-9); i * step <= c->y_max + 1e-9; i++) {
-        double y = py(c, i * step);
+        double y = chart_py(c, i * step);
 
         pd_buf_printf(
             c->out, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"#e4e4e4\"/>\n",
@@ -153,13 +195,8 @@ void chart_axes(struct chart *c, const char *x_label, const char *y_label, bool 
             snprintf(text, sizeof text, "%.2g", i * step);
         text_at(c, c->left - 7, y + 4, "end", "", text);
     }
-    if (c->x_log)
-        log_ticks(c);
-    else
-        even_ticks(c);
-    pd_buf_printf(c->out, "<path d=\"M%.1f %.1fV%.1fH%.1f\" fill=\"none\" stroke=\"#333333\"/>\n",
-                  c->left, c->top, c->base, c->right);
-    text_at(c, (c->left + c->right) / 2, c->height - 14, "middle", "", x_label);
+    chart_x_axis(c, x_label);
+    chart_rule(c, c->left, c->top, c->left, c->base, 1, "", "#333333");
     snprintf(more, sizeof more, " transform=\"rotate(-90 16 %.1f)\"", (c->top + c->base) / 2);
     text_at(c, 16, (c->top + c->base) / 2, "middle", more, y_label);
 }
@@ -172,7 +209,8 @@ void chart_line(struct chart *c, const struct chart_xy *at, size_t n, struct cha
         return;
     pd_buf_addz(c->out, "<polyline points=\"");
     for (size_t i = 0; i < n; i++)
-        pd_buf_printf(c->out, "%s%.1f,%.1f", i ? " " : "", px(c, at[i].x), py(c, at[i].y));
+        pd_buf_printf(c->out, "%s%.1f,%.1f", i ? " " : "", chart_px(c, at[i].x),
+                      chart_py(c, at[i].y));
     pd_buf_printf(c->out, "\" fill=\"none\" stroke=\"%s\" stroke-width=\"1.8\"%s%s%s/>\n",
                   colour(s), dash[0] ? " stroke-dasharray=\"" : "", dash, dash[0] ? "\"" : "");
 }
@@ -184,15 +222,15 @@ void chart_band(struct chart *c, const struct chart_xy *low, const struct chart_
         return;
     pd_buf_addz(c->out, "<polygon points=\"");
     for (size_t i = 0; i < n; i++)
-        pd_buf_printf(c->out, "%.1f,%.1f ", px(c, low[i].x), py(c, low[i].y));
+        pd_buf_printf(c->out, "%.1f,%.1f ", chart_px(c, low[i].x), chart_py(c, low[i].y));
     for (size_t i = n; i-- > 0;)
-        pd_buf_printf(c->out, "%.1f,%.1f ", px(c, high[i].x), py(c, high[i].y));
+        pd_buf_printf(c->out, "%.1f,%.1f ", chart_px(c, high[i].x), chart_py(c, high[i].y));
     pd_buf_printf(c->out, "\" fill=\"%s\" fill-opacity=\"%.2f\"/>\n", colour(s), s.opacity);
 }
 
 void chart_whisker(struct chart *c, double x, double low, double high, struct chart_style s)
 {
-    double at = px(c, x), from = py(c, low), to = py(c, high);
+    double at = chart_px(c, x), from = chart_py(c, low), to = chart_py(c, high);
 
     pd_buf_printf(c->out,
                   "<path d=\"M%.1f %.1fV%.1fM%.1f %.1fh6M%.1f %.1fh6\" fill=\"none\" stroke=\"%s\" "
@@ -225,12 +263,12 @@ static void marker(struct chart *c, double x, double y, struct chart_style s)
 
 void chart_marker(struct chart *c, double x, double y, struct chart_style s)
 {
-    marker(c, px(c, x), py(c, y), s);
+    marker(c, chart_px(c, x), chart_py(c, y), s);
 }
 
 void chart_note(struct chart *c, double x, double y, const char *text)
 {
-    text_at(c, px(c, x), py(c, y) - 6, "middle",
+    text_at(c, chart_px(c, x), chart_py(c, y) - 6, "middle",
             " font-size=\"10\" fill=\"#555555\" stroke=\"#ffffff\" stroke-width=\"3\" "
             "paint-order=\"stroke\"",
             text);

@@ -11,6 +11,7 @@ struct chart {
     double left, top, right, base; /* of the plot, in the picture */
     double x_min, x_max, y_min, y_max;
     bool x_log;
+    bool x_whole; /* no ticks between whole numbers */
     double shift; /* of what is drawn at x, to the right: sets series at the same x side by side */
     size_t n_keys;
 };
@@ -39,6 +40,17 @@ void chart_marker(struct chart *c, double x, double y, struct chart_style s);
 void chart_note(struct chart *c, double x, double y, const char *text); /* small, above a point */
 /* One line of the key; line and marker as given. */
 void chart_key(struct chart *c, const char *label, bool line, bool marker, struct chart_style s);
+/* In pixels of the picture, for what has no axis of numbers. */
+void chart_text(struct chart *c, double px, double py, const char *anchor, const char *text);
+void chart_rule(struct chart *c, double from_px, double from_py, double to_px, double to_py,
+                double width, const char *dash, const char *colour);
+double chart_px(const struct chart *c, double x);
+double chart_py(const struct chart *c, double y);
+/* Only the x axis, of a picture that has rows instead of y. */
+void chart_x_axis(struct chart *c, const char *x_label);
+const char *chart_colour(unsigned colour);
+/* 0 to 1 as light to dark, which is ordered in grey too; as "#rrggbb". */
+void chart_shade(double v, char out[8]);
 void chart_close(struct chart *c);
 
 void chart_escape(struct pd_buf *out, const char *text); /* for XML */

@@ -19,11 +19,16 @@ src_app_libapp_a_SOURCES = \
 	src/app/recipe.h \
 	src/app/report.c \
 	src/app/report.h \
+	src/app/report_bins.c \
+	src/app/report_compare.c \
 	src/app/report_cost.c \
 	src/app/report_data.c \
 	src/app/report_html.c \
+	src/app/report_int.h \
+	src/app/report_png.c \
 	src/app/report_svg.c \
 	src/app/report_text.c \
+	src/app/report_trace.c \
 	src/app/result.c \
 	src/app/run.c \
 	src/app/run.h \

@@ -50,10 +50,14 @@ static bool option_text(const struct pd_json *v, struct pd_buf *out)
         pd_buf_addz(out, pd_json_string(v));
     else if (pd_json_bool(v, &b))
         pd_buf_addz(out, b ? "true" : "false");
-    else if (pd_json_number(v, &d))
-        pd_buf_printf(out, "%.17g", d);
-    else
+    else if (pd_json_number(v, &d)) {
+        struct pd_jw w;
+
+        pd_jw_init(&w, out); /* the shortest text that is this number: it is part of names */
+        pd_jw_double(&w, d);
+    } else {
         return false;
+    }
     return true;
 }
 

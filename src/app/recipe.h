@@ -13,9 +13,20 @@
 /* What a report shows, in this order; bit i of recipe.views. */
 #define RECIPE_VIEWS                                                                               \
     {                                                                                              \
-        "scaling", "table", "steps", "length", NULL                                                \
+        "scaling", "table", "steps", "length", "reliability", "difficulty", "abstention", "tree",  \
+            "timeline", NULL                                                                       \
     }
-enum { RECIPE_SCALING = 1, RECIPE_TABLE = 2, RECIPE_STEPS = 4, RECIPE_LENGTH = 8 };
+enum {
+    RECIPE_SCALING = 1,
+    RECIPE_TABLE = 2,
+    RECIPE_STEPS = 4,
+    RECIPE_LENGTH = 8,
+    RECIPE_RELIABILITY = 16,
+    RECIPE_DIFFICULTY = 32,
+    RECIPE_ABSTENTION = 64,
+    RECIPE_TREE = 128,
+    RECIPE_TIMELINE = 256,
+};
 
 struct recipe_problem {
     const char *id, *question, *expect;

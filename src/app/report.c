@@ -1,5 +1,5 @@
 /* The figures of a report; see report.h. */
-#include "app/report.h"
+#include "app/report_int.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -12,37 +12,6 @@
 #define ARENA_BYTES ((size_t)8 << 30)
 #define RESAMPLINGS 10000
 #define KEY_MAX     4096
-
-/* One plain line of thought. */
-struct line {
-    const char *key; /* "": no vote */
-    size_t like;     /* the first of its pool with the same key */
-    uint32_t n_tokens;
-    bool right;
-    const double *steps; /* rewards; NULL: not scored */
-    uint32_t n_steps;
-};
-
-/* The plain lines of one problem and repeat, in the order of their branches. */
-struct pool {
-    struct line *lines;
-    size_t n;
-    size_t *votes; /* room for counting: [n] of zeros */
-};
-
-struct making {
-    struct store *s;
-    struct pd_arena *arena; /* the report's */
-    struct pd_arena scratch;
-    const struct report_config *config;
-    struct recipe *recipe;
-    struct report_run *run;
-    struct store_run_jobs *jobs;
-    const char **problems; /* sorted, each once */
-    size_t n_problems;
-    struct pool *pools; /* [n_problems][repeats] */
-    struct pd_err *err;
-};
 
 static int no_memory(struct pd_err *err)
 {
@@ -79,7 +48,7 @@ static int find_problems(struct making *m)
 }
 
 /* Where a job stands in tables over problems and repeats. */
-static size_t place(const struct making *m, const struct store_run_job *j)
+size_t report_place(const struct making *m, const struct store_run_job *j)
 {
     const char **at =
         bsearch(&j->problem_key, m->problems, m->n_problems, sizeof *m->problems, compare_texts);
@@ -87,7 +56,7 @@ static size_t place(const struct making *m, const struct store_run_job *j)
     return (size_t)(at - m->problems) * m->recipe->repeats + j->repeat;
 }
 
-static bool is_of(const struct store_run_job *j, const char *variant)
+bool report_is_of(const struct store_run_job *j, const char *variant)
 {
     return strcmp(j->variant, variant) == 0 && strcmp(j->status, "done") == 0 && j->correct >= 0;
 }
@@ -109,9 +78,10 @@ static int make_variant(struct making *m, const struct recipe_variant *v, struct
         const struct store_run_job *j = &m->jobs->jobs[i];
 
         o->n_failed += strcmp(j->variant, v->name) == 0 && strcmp(j->status, "failed") == 0;
-        if (!is_of(j, v->name))
+        if (!report_is_of(j, v->name))
             continue;
         o->n++;
+        o->n_answered += j->answer != NULL;
         o->n_right += j->correct == 1;
         o->tokens += (double)j->generated;
         o->prefilled += (double)j->prefilled;
@@ -162,7 +132,7 @@ static int read_line(struct making *m, const struct pd_trace *t, uint32_t node,
     char *text = app_trace_line(t, node);
     struct pd_str answer = pd_answer_extract(pd_str_of(text ? text : ""));
 
-    *out = (struct line){.key = "", .n_tokens = t->nodes[node].n_tokens};
+    *out = (struct line){.key = "", .n_tokens = t->nodes[node].n_tokens, .value = (double)NAN};
     if (strcmp(t->nodes[node].status, "finished") == 0 && answer.len &&
         pd_answer_key(answer, &key) == 0) {
         out->key = pd_arena_dup(&m->scratch, pd_buf_str(&key));
@@ -173,6 +143,7 @@ static int read_line(struct making *m, const struct pd_trace *t, uint32_t node,
             out->steps = pd_arena_memdup(&m->scratch, t->scores[i].steps,
                                          t->scores[i].n_steps * sizeof *t->scores[i].steps);
             out->n_steps = out->steps ? t->scores[i].n_steps : 0;
+            out->value = t->scores[i].value;
         }
     pd_buf_done(&key);
     free(text);
@@ -271,9 +242,9 @@ static int compare_at_equal_cost(struct making *m, struct report_variant *o)
         bool first;
         size_t at;
 
-        if (!is_of(j, o->name) || j->repeat >= m->recipe->repeats)
+        if (!report_is_of(j, o->name) || j->repeat >= m->recipe->repeats)
             continue;
-        at = place(m, j);
+        at = report_place(m, j);
         p = &m->pools[at];
         if (!p->n)
             continue;
@@ -571,8 +542,8 @@ static int read_lines(struct making *m)
     for (size_t i = 0; i < m->jobs->n && rc == 0; i++) {
         const struct store_run_job *j = &m->jobs->jobs[i];
 
-        if (is_of(j, v->name) && j->repeat < m->recipe->repeats)
-            rc = read_pool(m, j, &m->pools[place(m, j)]);
+        if (report_is_of(j, v->name) && j->repeat < m->recipe->repeats)
+            rc = read_pool(m, j, &m->pools[report_place(m, j)]);
     }
     for (size_t i = 0; i < m->run->n_variants && rc == 0; i++)
         rc = compare_at_equal_cost(m, &m->run->variants[i]);
@@ -581,6 +552,9 @@ static int read_lines(struct making *m)
     correct_for_all(m->run);
     make_curves(m);
     rc = fill_bins(m);
+    if (rc == 0)
+        rc = report_difficulty(m);
+    report_reliability(m);
     for (size_t i = 0; i < m->n_problems * m->recipe->repeats; i++)
         for (size_t l = 0; l < m->pools[i].n; l++)
             scored |= m->pools[i].lines[l].n_steps > 0;
@@ -593,6 +567,23 @@ static int read_lines(struct making *m)
             rc = fill_fan(m, false, &m->run->wrong);
     }
     return rc;
+}
+
+/* The job that was asked for; else the largest tree that can be taken in at a glance. */
+static int find_example(struct making *m)
+{
+    const struct store_run_job *best = NULL;
+
+    if (m->config->job)
+        return store_trace_load(m->s, m->config->job, &m->run->example, m->err);
+    for (size_t i = 0; i < m->jobs->n; i++) {
+        const struct store_run_job *j = &m->jobs->jobs[i];
+
+        if (strcmp(j->status, "done") == 0 && j->n_nodes <= REPORT_TREE_NODES &&
+            (!best || j->n_nodes > best->n_nodes))
+            best = j;
+    }
+    return best ? store_trace_load(m->s, best->id, &m->run->example, m->err) : 0;
 }
 
 static bool lock_says_reproducible(const char *lock)
@@ -637,6 +628,8 @@ static int make_run(struct making *m, const struct store_run *row)
         rc = make_variant(m, &m->recipe->variants[i], &run->variants[i]);
     if (rc == 0)
         rc = read_lines(m);
+    if (rc == 0)
+        rc = find_example(m);
     return rc < 0 ? rc : report_cost(m->s, m->config, run, m->err);
 }
 
@@ -661,7 +654,7 @@ int report_make(struct store *s, const char *const *ids, size_t n, const struct 
         rc = store_run_list(s, ids[i], &rows, err);
         if (rc == 0)
             rc = make_run(&m, &rows->runs[0]);
-        r->n_runs += rc == 0;
+        r->n_runs++;
         store_run_list_free(rows);
         store_run_jobs_free(m.jobs);
         recipe_free(m.recipe);
@@ -679,6 +672,8 @@ void report_free(struct report *r)
 {
     if (!r)
         return;
+    for (size_t i = 0; i < r->n_runs; i++)
+        store_trace_free(r->runs[i].example);
     pd_arena_done(&r->arena);
     free(r);
 }

@@ -12,6 +12,11 @@
 #define REPORT_DEPTH_MAX 64
 #define REPORT_BINS      8
 
+#define REPORT_REWARDS      10
+#define REPORT_DIFFICULTIES 5
+#define REPORT_CHOICES      16
+#define REPORT_TREE_NODES   80 /* of a job that is drawn without having been asked for */
+
 /* What curves are drawn over, a problem. */
 #define REPORT_X_CHOICES "tokens|flop|bytes|eflop|seconds|ideal|joules"
 enum report_x {
@@ -27,6 +32,7 @@ enum report_x {
 struct report_config {
     enum report_x x;
     double intensity;    /* of eFLOPs, operations a byte */
+    const char *job;     /* to draw as tree and timeline; NULL: one is found */
     struct pd_str bench; /* lines of `ponder bench --json`, of any of the models; len 0: none */
 };
 #define REPORT_CONFIG_DEFAULT                                                                      \
@@ -46,6 +52,7 @@ struct report_variant {
     uint64_t samples;
     bool added; /* the baseline that the recipe did not ask for */
     uint64_t n, n_right, n_failed;
+    uint64_t n_answered; /* of n: not those that abstained, or came to no answer */
     double accuracy;
     struct pd_interval interval; /* Wilson */
     double tokens;               /* generated a job, mean */
@@ -77,6 +84,32 @@ struct report_bin {           /* finished lines by their length */
     double low, high, tokens; /* mean */
     uint64_t n, n_right;
     struct pd_interval interval;
+};
+
+struct report_reward {        /* finished lines by what the scorer said of them */
+    double low, high, reward; /* mean */
+    uint64_t n, n_right;
+    struct pd_interval interval;
+};
+
+/* Problems by the share of their plain lines that are right, the easiest first. */
+struct report_difficulty {
+    double low, high; /* of that share, in the bin */
+    uint64_t n_problems;
+    struct {
+        uint64_t n, n_right;
+    } * variants; /* as run.variants */
+};
+
+/* Variants with as many samples, chosen on half of the problems and told of the other half, and the
+ * other way round: one for each bin of difficulty, and one for all. Equally good ones: the
+ * cheapest.
+ */
+struct report_choice {
+    uint64_t samples, n_variants; /* to choose from */
+    uint64_t n;                   /* jobs */
+    double accuracy, tokens;
+    double one_accuracy, one_tokens;
 };
 
 /* What another rule would have made of so many of the same lines: nothing is decoded for it. */
@@ -114,6 +147,14 @@ struct report_run {
     struct report_fan right, wrong;
     struct report_bin bins[REPORT_BINS];
     size_t n_bins;
+    struct report_reward rewards[REPORT_REWARDS];
+    size_t n_rewards;  /* bins that have lines */
+    double brier, ece; /* mean squared error, and expected calibration error over the bins */
+    struct report_difficulty difficulty[REPORT_DIFFICULTIES];
+    size_t n_difficulties;
+    struct report_choice choices[REPORT_CHOICES];
+    size_t n_choices;
+    struct pd_trace *example; /* the job that is drawn as tree and timeline; NULL: none */
 };
 
 struct report {
@@ -143,10 +184,23 @@ void report_json(const struct report *r, struct pd_buf *out);
 void report_csv(const struct report *r, struct pd_buf *out);
 /* ascii: no braille, no box drawing. */
 void report_text(const struct report *r, bool ascii, struct pd_buf *out);
-/* One picture; view: scaling, steps or length. PD_EINVAL: there is nothing to draw. */
+/* One picture of the first run (scaling: of all). PD_EINVAL: there is nothing to draw. */
+#define REPORT_VIEW_CHOICES                                                                        \
+    "scaling|table|steps|length|reliability|difficulty|abstention|tree|timeline"
 int report_svg(const struct report *r, const char *view, struct pd_buf *out, struct pd_err *err);
 void report_html(const struct report *r, struct pd_buf *out); /* self-contained */
 /* report.html, table.csv and the pictures that there are, into a folder that is made. */
+/* A picture as PNG, by rsvg-convert: of twice its size, in pixels. PD_ENOENT: it is not installed.
+ */
+int report_png(struct pd_str svg, struct pd_buf *out, struct pd_err *err);
 int report_write(const struct report *r, const char *dir, struct pd_err *err);
+
+/* Parts of report_svg: report_compare.c, report_trace.c. */
+int report_svg_table(const struct report *r, struct pd_buf *out, struct pd_err *err);
+int report_svg_reliability(const struct report *r, struct pd_buf *out, struct pd_err *err);
+int report_svg_difficulty(const struct report *r, struct pd_buf *out, struct pd_err *err);
+int report_svg_abstention(const struct report *r, struct pd_buf *out, struct pd_err *err);
+int report_svg_tree(const struct pd_trace *t, struct pd_buf *out, struct pd_err *err);
+int report_svg_timeline(const struct pd_trace *t, struct pd_buf *out, struct pd_err *err);
 
 #endif

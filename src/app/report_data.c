@@ -59,6 +59,7 @@ static void put_variant(struct pd_jw *w, const struct report_variant *v)
     put_bool(w, "added", v->added);
     put_uint(w, "n", v->n);
     put_uint(w, "right", v->n_right);
+    put_uint(w, "answered", v->n_answered);
     put_uint(w, "failed", v->n_failed);
     put_double(w, "accuracy", v->accuracy);
     put_interval(w, "interval", v->interval);
@@ -169,8 +170,65 @@ static void put_lines(struct pd_jw *w, const struct report_run *r)
         pd_jw_end_object(w);
     }
     pd_jw_end_array(w);
+    pd_jw_key(w, "rewards");
+    pd_jw_array(w);
+    for (size_t i = 0; i < r->n_rewards; i++) {
+        pd_jw_object(w);
+        put_double(w, "low", r->rewards[i].low);
+        put_double(w, "high", r->rewards[i].high);
+        put_double(w, "reward", r->rewards[i].reward);
+        put_uint(w, "n", r->rewards[i].n);
+        put_uint(w, "right", r->rewards[i].n_right);
+        put_interval(w, "interval", r->rewards[i].interval);
+        pd_jw_end_object(w);
+    }
+    pd_jw_end_array(w);
+    put_double(w, "brier", r->brier);
+    put_double(w, "calibration_error", r->n_rewards ? r->ece : (double)NAN);
     put_fan(w, "rewards_right", &r->right);
     put_fan(w, "rewards_wrong", &r->wrong);
+}
+
+static void put_difficulty(struct pd_jw *w, const struct report_run *r)
+{
+    pd_jw_key(w, "difficulty");
+    pd_jw_array(w);
+    for (size_t b = 0; b < r->n_difficulties; b++) {
+        const struct report_difficulty *d = &r->difficulty[b];
+
+        pd_jw_object(w);
+        put_uint(w, "problems", d->n_problems);
+        put_double(w, "low", d->low);
+        put_double(w, "high", d->high);
+        pd_jw_key(w, "variants");
+        pd_jw_array(w);
+        for (size_t v = 0; v < r->n_variants; v++) {
+            pd_jw_object(w);
+            put_text(w, "variant", r->variants[v].name);
+            put_uint(w, "n", d->variants[v].n);
+            put_uint(w, "right", d->variants[v].n_right);
+            pd_jw_end_object(w);
+        }
+        pd_jw_end_array(w);
+        pd_jw_end_object(w);
+    }
+    pd_jw_end_array(w);
+    pd_jw_key(w, "choices");
+    pd_jw_array(w);
+    for (size_t i = 0; i < r->n_choices; i++) {
+        const struct report_choice *c = &r->choices[i];
+
+        pd_jw_object(w);
+        put_uint(w, "samples", c->samples);
+        put_uint(w, "variants", c->n_variants);
+        put_uint(w, "n", c->n);
+        put_double(w, "accuracy", c->accuracy);
+        put_double(w, "tokens", c->tokens);
+        put_double(w, "one_for_all_accuracy", c->one_accuracy);
+        put_double(w, "one_for_all_tokens", c->one_tokens);
+        pd_jw_end_object(w);
+    }
+    pd_jw_end_array(w);
 }
 
 void report_json(const struct report *r, struct pd_buf *out)
@@ -206,6 +264,7 @@ void report_json(const struct report *r, struct pd_buf *out)
         pd_jw_object(&w);
         put_lines(&w, run);
         pd_jw_end_object(&w);
+        put_difficulty(&w, run);
         pd_jw_end_object(&w);
     }
     pd_jw_end_array(&w);
@@ -243,7 +302,7 @@ void report_csv(const struct report *r, struct pd_buf *out)
     pd_buf_addz(out, "run,variant,strategy,scorer,samples,n,right,failed,accuracy,low,high,tokens,"
                      "prefilled,scored,nodes,seconds,majority,majority_lines,difference,"
                      "difference_low,difference_high,p,p_holm,sequential,flop,bytes,eflop,"
-                     "ideal_seconds,joules\n");
+                     "ideal_seconds,joules,answered\n");
     for (size_t i = 0; i < r->n_runs; i++)
         for (size_t k = 0; k < r->runs[i].n_variants; k++) {
             const struct report_variant *v = &r->runs[i].variants[k];
@@ -269,6 +328,6 @@ void report_csv(const struct report *r, struct pd_buf *out)
             csv_known(out, v->cost.eflop);
             csv_known(out, v->cost.ideal_s);
             csv_known(out, v->cost.joules);
-            pd_buf_addc(out, '\n');
+            pd_buf_printf(out, ",%llu\n", (unsigned long long)v->n_answered);
         }
 }

@@ -32,7 +32,8 @@ static void table(const struct report_run *r, struct pd_buf *out)
 {
     pd_buf_addz(out,
                 "<h2>Comparison</h2>\n<div class=\"scroll\"><table><thead><tr><th>variant</th>"
-                "<th>scorer</th><th>n</th><th>accuracy</th><th>95 % interval</th><th>tokens</th>"
+                "<th>scorer</th><th>n</th><th>answered</th><th>accuracy</th><th>95 % "
+                "interval</th><th>tokens</th>"
                 "<th>seconds</th><th>majority, equal cost</th><th>difference</th><th>p (Holm)</th>"
                 "</tr></thead><tbody>\n");
     for (size_t i = 0; i < r->n_variants; i++) {
@@ -41,7 +42,8 @@ static void table(const struct report_run *r, struct pd_buf *out)
         pd_buf_addz(out, "<tr>");
         cell(out, v->name);
         cell(out, v->scorer ? v->scorer : "");
-        pd_buf_printf(out, "<td>%llu</td>", (unsigned long long)v->n);
+        pd_buf_printf(out, "<td>%llu</td><td>%llu</td>", (unsigned long long)v->n,
+                      (unsigned long long)v->n_answered);
         if (v->n)
             pd_buf_printf(out, "<td>%.3f</td><td>%.3f to %.3f</td><td>%.0f</td><td>%.2f</td>",
                           v->accuracy, v->interval.low, v->interval.high, v->tokens, v->seconds);
@@ -162,6 +164,38 @@ static void rules(const struct report_run *r, struct pd_buf *out)
                 "one reward of those of the steps. Bold: better than everything cheaper.</p>\n");
 }
 
+/* Whether some job answered nothing. */
+static bool abstains(const struct report_run *r)
+{
+    for (size_t i = 0; i < r->n_variants; i++)
+        if (r->variants[i].n_answered < r->variants[i].n)
+            return true;
+    return false;
+}
+
+static void choices(const struct report_run *r, struct pd_buf *out)
+{
+    if (r->n_choices == 0)
+        return;
+    pd_buf_addz(out, "<h2>A strategy for each difficulty</h2>\n<div class=\"scroll\"><table><thead>"
+                     "<tr><th>samples</th><th>variants</th><th>chosen by difficulty</th>"
+                     "<th>tokens</th><th>one for all</th><th>tokens</th></tr></thead><tbody>\n");
+    for (size_t i = 0; i < r->n_choices; i++) {
+        const struct report_choice *c = &r->choices[i];
+
+        pd_buf_printf(out,
+                      "<tr><td>%llu</td><td>%llu</td><td>%.3f</td><td>%.0f</td><td>%.3f</td>"
+                      "<td>%.0f</td></tr>\n",
+                      (unsigned long long)c->samples, (unsigned long long)c->n_variants,
+                      c->accuracy, c->tokens, c->one_accuracy, c->one_tokens);
+    }
+    pd_buf_addz(out,
+                "</tbody></table></div>\n<p class=\"note\">The variant of each fifth of the "
+                "problems, and one for all of them, chosen on half of the problems and told of "
+                "the other half, and the other way round. How hard a problem is, is taken from "
+                "its plain lines, whose tokens are not counted here.</p>\n");
+}
+
 static void figure(const struct report *rep, size_t i, const char *view, const char *caption,
                    struct pd_buf *out)
 {
@@ -218,6 +252,27 @@ static void run(const struct report *rep, size_t i, struct pd_buf *out)
                out);
     if (r->views & RECIPE_LENGTH)
         figure(rep, i, "length", "Finished lines by their length, as many in each group.", out);
+    if (r->views & RECIPE_RELIABILITY)
+        figure(rep, i, "reliability",
+               "How many of the lines with such a reward are right: on the diagonal, rewards would "
+               "be probabilities.",
+               out);
+    if (r->views & RECIPE_DIFFICULTY) {
+        figure(rep, i, "difficulty",
+               "Accuracy on fifths of the problems, by how many of their plain lines are right.",
+               out);
+        choices(r, out);
+    }
+    if (r->views & RECIPE_ABSTENTION && abstains(r))
+        figure(rep, i, "abstention",
+               "How often a variant answers, and how often it is right when it does; beside the "
+               "points the number of samples.",
+               out);
+    if (r->views & RECIPE_TREE)
+        figure(rep, i, "tree", "One search, as far as it went.", out);
+    if (r->views & RECIPE_TIMELINE)
+        figure(rep, i, "timeline", "Its calls of the models; those above each other ran at a time.",
+               out);
 }
 
 void report_html(const struct report *r, struct pd_buf *out)
@@ -244,7 +299,7 @@ static int write_one(const char *dir, const char *name, const struct pd_buf *b, 
 
 int report_write(const struct report *r, const char *dir, struct pd_err *err)
 {
-    static const char *const views[] = {"scaling", "steps", "length"};
+    static const char *const views[] = RECIPE_VIEWS;
     struct pd_buf b = PD_BUF_INIT(REPORT_MAX_BYTES);
     int rc = pd_mkdirs(dir, 0777, err);
 
@@ -255,8 +310,11 @@ int report_write(const struct report *r, const char *dir, struct pd_err *err)
     report_csv(r, &b);
     if (rc == 0)
         rc = write_one(dir, "table.csv", &b, err);
-    for (size_t i = 0; i < sizeof views / sizeof *views && rc == 0; i++) {
+    for (size_t i = 0; views[i] && rc == 0; i++) {
         char name[32];
+
+        if (r->n_runs && !(r->runs[0].views >> i & 1))
+            continue;
 
         pd_buf_clear(&b);
         snprintf(name, sizeof name, "%s.svg", views[i]);

@@ -227,6 +227,7 @@ static int steps(const struct report *r, struct pd_buf *out, struct pd_err *err)
     chart_open(&c, out, 760, 380, 212, title);
     c.x_min = 0.7;
     c.x_max = (double)(depths > 1 ? depths : 2) + 0.3;
+    c.x_whole = true;
     c.y_min = 0;
     c.y_max = 1;
     chart_axes(&c, "step", "reward", false);
@@ -290,11 +291,32 @@ static int length(const struct report *r, struct pd_buf *out, struct pd_err *err
     return 0;
 }
 
+static int of_example(const struct report *r, bool tree, struct pd_buf *out, struct pd_err *err)
+{
+    const struct pd_trace *t = r->runs[0].example;
+
+    if (!t)
+        return pd_fail(err, PD_EINVAL, "no job of the run can be drawn (--job names one)");
+    return tree ? report_svg_tree(t, out, err) : report_svg_timeline(t, out, err);
+}
+
 int report_svg(const struct report *r, const char *view, struct pd_buf *out, struct pd_err *err)
 {
-    if (strcmp(view, "scaling") == 0)
-        return scaling(r, out, err);
-    if (strcmp(view, "steps") == 0)
-        return steps(r, out, err);
-    return length(r, out, err);
+    static const struct {
+        const char *view;
+        int (*draw)(const struct report *r, struct pd_buf *out, struct pd_err *err);
+    } views[] = {
+        {"scaling", scaling},
+        {"table", report_svg_table},
+        {"steps", steps},
+        {"length", length},
+        {"reliability", report_svg_reliability},
+        {"difficulty", report_svg_difficulty},
+        {"abstention", report_svg_abstention},
+    };
+
+    for (size_t i = 0; i < sizeof views / sizeof *views; i++)
+        if (strcmp(view, views[i].view) == 0)
+            return views[i].draw(r, out, err);
+    return of_example(r, strcmp(view, "tree") == 0, out, err);
 }

@@ -159,6 +159,60 @@ static void table(const struct report_run *r, struct pd_buf *out)
     }
 }
 
+/* Only when some job did. */
+static void abstained(const struct report_run *r, struct pd_buf *out)
+{
+    bool any = false;
+
+    for (size_t i = 0; i < r->n_variants; i++) {
+        const struct report_variant *v = &r->variants[i];
+
+        if (v->n_answered == v->n || v->n == 0)
+            continue;
+        if (!any)
+            pd_buf_printf(out, "\n%-30s %9s %22s\n", "not always an answer", "answered",
+                          "right of the answers");
+        any = true;
+        pd_buf_printf(out, "%-30s %9.3f", v->name, (double)v->n_answered / (double)v->n);
+        if (v->n_answered)
+            pd_buf_printf(out, " %22.3f", (double)v->n_right / (double)v->n_answered);
+        pd_buf_addc(out, '\n');
+    }
+}
+
+/* Accuracy on fifths of the problems, and what choosing by them would gain. */
+static void choices(const struct report_run *r, struct pd_buf *out)
+{
+    if (r->n_choices == 0)
+        return;
+    pd_buf_printf(out, "\n%-30s", "accuracy, easy to hard");
+    for (size_t b = 0; b < r->n_difficulties; b++)
+        if (r->difficulty[b].n_problems)
+            pd_buf_printf(out, " %4.0f-%3.0f%%", 100 * r->difficulty[b].low,
+                          100 * r->difficulty[b].high);
+    pd_buf_addc(out, '\n');
+    for (size_t v = 0; v < r->n_variants; v++) {
+        if (r->variants[v].added || !r->variants[v].n)
+            continue;
+        pd_buf_printf(out, "%-30s", r->variants[v].name);
+        for (size_t b = 0; b < r->n_difficulties; b++)
+            if (r->difficulty[b].variants[v].n)
+                pd_buf_printf(out, " %9.3f",
+                              (double)r->difficulty[b].variants[v].n_right /
+                                  (double)r->difficulty[b].variants[v].n);
+            else if (r->difficulty[b].n_problems)
+                pd_buf_printf(out, " %9s", "-");
+        pd_buf_addc(out, '\n');
+    }
+    for (size_t i = 0; i < r->n_choices; i++)
+        pd_buf_printf(out,
+                      "of %llu variants with %llu samples: %.3f for %.0f tokens when chosen by "
+                      "difficulty, %.3f for %.0f when one for all\n",
+                      (unsigned long long)r->choices[i].n_variants,
+                      (unsigned long long)r->choices[i].samples, r->choices[i].accuracy,
+                      r->choices[i].tokens, r->choices[i].one_accuracy, r->choices[i].one_tokens);
+}
+
 static void costs(const struct report_run *r, struct pd_buf *out)
 {
     pd_buf_printf(out, "\n%-30s %9s %9s %9s %9s %9s %9s %9s\n", "cost a job", "in a row", "FLOP",
@@ -235,6 +289,8 @@ void report_text(const struct report *rep, bool ascii, struct pd_buf *out)
             pd_buf_printf(out, "pass@k is about exp(%.3f k^%.3f), within %.3f\n", r->fit.a,
                           r->fit.b, r->fit.rms);
         rules(r, out);
+        abstained(r, out);
+        choices(r, out);
         costs(r, out);
         chart(rep, r, ascii, out);
     }

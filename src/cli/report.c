@@ -1,6 +1,7 @@
 #include "cli/cli.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "app/report.h"
 #include "app/run.h"
@@ -10,7 +11,7 @@
 #define REPORT_MAX_BYTES ((size_t)64 << 20)
 
 struct report_options {
-    const char *format, *view, *output, *data_dir, *x, *bench;
+    const char *format, *view, *job, *output, *data_dir, *x, *bench;
     uint64_t intensity;
     bool ascii;
 };
@@ -20,6 +21,20 @@ static const struct cli_usage usage_text = {
     "Shows what runs came to, from the trace database: a run by its id, a prefix of it, or its "
     "folder.",
 };
+
+static int render_png(const struct report *r, const struct report_options *o, struct pd_buf *out,
+                      struct pd_err *err)
+{
+    struct pd_buf svg = PD_BUF_INIT(REPORT_MAX_BYTES);
+    int rc = report_svg(r, o->view ? o->view : "scaling", &svg, err);
+
+    if (rc == 0 && pd_buf_rc(&svg) < 0)
+        rc = cli_no_memory(err);
+    if (rc == 0)
+        rc = report_png(pd_buf_str(&svg), out, err);
+    pd_buf_done(&svg);
+    return rc;
+}
 
 static int render(const struct report *r, const struct report_options *o, struct pd_buf *out,
                   struct pd_err *err)
@@ -34,6 +49,8 @@ static int render(const struct report *r, const struct report_options *o, struct
         report_html(r, out);
     else if (strcmp(format, "svg") == 0)
         return report_svg(r, o->view ? o->view : "scaling", out, err);
+    else if (strcmp(format, "png") == 0)
+        return render_png(r, o, out, err);
     else
         report_text(r, o->ascii || (!o->output && !cli_speaks_utf8()), out);
     return 0;
@@ -58,6 +75,7 @@ static int configure(const struct report_options *o, struct report_config *c, st
     if (rc == 0 && o->bench)
         rc = pd_read_file(o->bench, bench, err);
     c->bench = pd_buf_str(bench);
+    c->job = o->job;
     return rc;
 }
 
@@ -101,9 +119,11 @@ int cli_report(struct cli *cli, int argc, char **argv, struct pd_err *err)
 {
     struct report_options o = {0};
     struct cli_option table[] = {
-        {"format", 0, CLI_CHOICE, &o.format, "text|json|csv|svg|html", "form of the report (text)",
+        {"format", 0, CLI_CHOICE, &o.format, "text|json|csv|svg|png|html",
+         "form of the report (text)", 0, 0, false, false},
+        {"view", 0, CLI_CHOICE, &o.view, REPORT_VIEW_CHOICES, "svg, png: which picture (scaling)",
          0, 0, false, false},
-        {"view", 0, CLI_CHOICE, &o.view, "scaling|steps|length", "svg: which picture (scaling)", 0,
+        {"job", 0, CLI_TEXT, &o.job, "ID", "tree, timeline: of this job (a large one that fits)", 0,
          0, false, false},
         {"output", 'o', CLI_TEXT, &o.output, "FILE", "write it there", 0, 0, false, false},
         {"x", 0, CLI_CHOICE, &o.x, REPORT_X_CHOICES, "what curves are drawn over (tokens)", 0, 0,
@@ -122,6 +142,8 @@ int cli_report(struct cli *cli, int argc, char **argv, struct pd_err *err)
         return n < 0 ? n : CLI_EXIT_OK;
     if (cli->json)
         o.format = "json";
+    if (o.format && strcmp(o.format, "png") == 0 && !o.output && isatty(STDOUT_FILENO))
+        return pd_fail(err, PD_EINVAL, "a PNG is nothing for a terminal: -o FILE");
     if (n < 1 || n > RUNS_MAX)
         return pd_fail(err, PD_EINVAL, "report needs 1 to %d runs (see ponder runs ls)", RUNS_MAX);
     return make(&o, argv + 1, (size_t)n, err);

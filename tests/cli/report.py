@@ -32,15 +32,15 @@ def wilson(k, n, z=statistics.NormalDist().inv_cdf(0.975)):
 
 
 def lines_of(job, problem):
-    """(answer or None, right, tokens, rewards) of the lines of a job of independent ones."""
-    for text, finish, tokens, steps in db.execute(
-            "SELECT t.data, n.finish, n.n_tokens, s.steps FROM node n JOIN blob t ON t.id = n.text_id"
+    """(answer or None, right, tokens, rewards, their sum) of the lines of a job of independent ones."""
+    for text, finish, tokens, steps, value in db.execute(
+            "SELECT t.data, n.finish, n.n_tokens, s.steps, s.value FROM node n JOIN blob t ON t.id = n.text_id"
             " LEFT JOIN score s ON s.job_id = n.job_id AND s.node_id = n.id"
             " WHERE n.job_id = ? AND n.depth = 1 ORDER BY n.id", (job,)):
         text = text.decode() if isinstance(text, bytes) else text
         found = BOXED.findall(text) if finish == "eos" else []
         answer = int(found[-1]) if found else None
-        yield answer, answer == truth[problem], tokens, json.loads(steps) if steps else []
+        yield answer, answer == truth[problem], tokens, json.loads(steps) if steps else [], value
 
 
 def vote(lines):
@@ -128,6 +128,7 @@ for run in report["runs"]:
         name, n, k = v["variant"], len(mine), sum(right.values())
         check(name + " n", v["n"], n)
         check(name + " right", v["right"], k)
+        check(name + " answered", v["answered"], sum(j[4] is not None for j in mine))
         check(name + " accuracy", v["accuracy"], k / n)
         check(name + " low", v["interval"][0], max(wilson(k, n)[0], 0))
         check(name + " high", v["interval"][1], min(wilson(k, n)[1], 1))
@@ -214,6 +215,55 @@ for run in report["runs"]:
         check("length n", x["n"], len(inside))
         check("length right", x["right"], sum(e[1] for e in inside))
         check("length tokens", x["tokens"], statistics.mean(e[2] for e in inside))
+    scored = [(x[4], x[1]) for x in ended if x[4] is not None]
+    check("Brier", run["lines"]["brier"], statistics.mean((value - right) ** 2 for value, right in scored))
+    off = 0
+    for b in run["lines"]["rewards"]:
+        inside = [x for x in scored if b["low"] <= x[0] < b["high"] or x[0] == b["high"] == 1]
+        check("reward n", b["n"], len(inside))
+        check("reward right", b["right"], sum(x[1] for x in inside))
+        check("reward", b["reward"], statistics.mean(x[0] for x in inside))
+        off += abs(sum(x[0] for x in inside) - sum(x[1] for x in inside)) / len(scored)
+    check("rewards in bins", sum(b["n"] for b in run["lines"]["rewards"]), len(scored))
+    check("calibration error", run["lines"]["calibration_error"], off)
+    # Fifths of the problems by their plain lines, and the best variant of each by the other half of the problems.
+    share = {p: statistics.mean(x[1] for key, pool in pools.items() if key[0] == p for x in pool)
+             for p, _ in pools}
+    ordered = sorted(share.values())
+    edges = [ordered[math.floor(at)] + (at % 1) * (ordered[math.ceil(at)] - ordered[math.floor(at)])
+             for at in ((len(ordered) - 1) * q / 5 for q in (4, 3, 2, 1))]
+    bin_of = {p: sum(x < e - 1e-12 for e in edges) for p, x in share.items()}
+    parity = {p: i % 2 for i, p in enumerate(sorted(share))}
+    for i, b in enumerate(run["difficulty"]):
+        check("problems of a bin", b["problems"], sum(x == i for x in bin_of.values()))
+        for v in b["variants"]:
+            inside = [j for j in jobs if j[1] == v["variant"] and bin_of[j[2]] == i]
+            check("bin n", v["n"], len(inside))
+            check("bin right", v["right"], sum(j[4] is not None and int(j[4]) == truth[j[2]] for j in inside))
+
+    def outcome(variant, half, in_bin=None):
+        of = [j for j in jobs if j[1] == variant and parity[j[2]] == half and in_bin in (None, bin_of[j[2]])]
+        return [(j[4] is not None and int(j[4]) == truth[j[2]], cost[j[0]]) for j in of]
+
+    for c in run["choices"]:
+        among = [v["variant"] for v in run["variants"] if v["samples"] == c["samples"] and not v["added"]]
+        check("choice of", c["variants"], len(among))
+        chosen, same = [], []
+        for half in (0, 1):
+            def best(in_bin):
+                of = [(v, outcome(v, half, in_bin)) for v in among]
+                of = [(-statistics.mean(x[0] for x in o), statistics.mean(x[1] for x in o), i, v)
+                      for i, (v, o) in enumerate(of) if o]
+                return min(of)[3] if of else None
+            for in_bin in range(5):
+                chosen += outcome(best(in_bin) or best(None), 1 - half, in_bin)
+                same += outcome(best(None), 1 - half, in_bin)
+        check("chosen", c["accuracy"], statistics.mean(x[0] for x in chosen))
+        check("chosen tokens", c["tokens"], statistics.mean(x[1] for x in chosen))
+        check("one for all", c["one_for_all_accuracy"], statistics.mean(x[0] for x in same))
+        check("one for all tokens", c["one_for_all_tokens"], statistics.mean(x[1] for x in same))
+    if "choices" in run and not run["choices"]:
+        print("no choices")
     for key, right in (("rewards_right", True), ("rewards_wrong", False)):
         for step in run["lines"][key]:
             values = sorted(e[3][step["step"] - 1] for e in ended if e[1] == right and len(e[3]) >= step["step"])

@@ -20,7 +20,8 @@ sed -i 's/small<&/small/' "$tmp/r.json"
 run run "$tmp/r.json" --out "$tmp/a" && grep -q '^variant .* accuracy ' "$tmp/out"
 point 'a run ends with its table' $?
 status=0
-for file in report.html table.csv scaling.svg steps.svg length.svg; do
+views='scaling table steps length reliability difficulty abstention tree timeline'
+for file in report.html table.csv $(for f in $views; do echo "$f.svg"; done); do
     [ -s "$tmp/a/report/$file" ] || { status=1; echo "# missing: $file"; }
 done
 point 'its folder has the report' $status
@@ -49,7 +50,7 @@ python3 "$src/tests/cli/report.py" "$tmp/data/ponder.db" "$tmp/wrong.json" "$src
 grep -q 'greedy right: 99, recomputed' "$tmp/out"; point 'which a wrong one does not pass' $?
 
 run report "$id" --format csv && [ "$(wc -l <"$tmp/out")" -eq 7 ] && cmp -s "$tmp/out" "$tmp/a/report/table.csv" &&
-    awk -F, 'NF != 29 { exit 1 }' "$tmp/out"
+    awk -F, 'NF != 30 { exit 1 }' "$tmp/out"
 point 'csv' $?
 run report "$id" --ascii && grep -q '^  a greedy$' "$tmp/out" && ! LC_ALL=C grep -q '[^ -~]' "$tmp/out"
 point 'text in ASCII' $?
@@ -63,7 +64,7 @@ point 'over what is not known' $?
 run report "$id" "$id" --format svg -o "$tmp/two.svg" && [ ! -s "$tmp/out" ] && grep -q 'small: greedy' "$tmp/two.svg"
 point 'two runs in one picture' $?
 status=0
-for f in scaling steps length; do
+for f in $views; do
     run report "$id" --format svg --view $f && cmp -s "$tmp/out" "$tmp/a/report/$f.svg" || status=1
     python3 -c 'import sys, xml.etree.ElementTree as t
 s = "{http://www.w3.org/2000/svg}"
@@ -75,6 +76,39 @@ for e in r.iter():
         assert 0 <= float(e.get(at, 0)) <= most, (e.tag, e.attrib)' "$tmp/a/report/$f.svg" 2>"$tmp/err" || status=1
 done
 point 'pictures are well-formed, and within their frames' $status
+job=$(python3 -c 'import sqlite3, sys
+print(sqlite3.connect(sys.argv[1]).execute("SELECT id FROM job WHERE variant = ?", ("bon@2",)).fetchone()[0])' "$tmp/data/ponder.db")
+run report "$id" --format svg --view tree --job "$job" && grep -q '>Search of bon@2 on dev-' "$tmp/out" &&
+    [ "$(grep -c '<circle' "$tmp/out")" -eq 3 ]
+point 'the tree of one job' $?
+run report "$id" --format svg --view tree --job job_none; [ $? -eq 3 ] && grep -q 'job_none' "$tmp/err"
+point 'exit 3: no such job' $?
+if command -v rsvg-convert >/dev/null; then
+    status=0
+    for f in $views; do
+        run report "$id" --format png --view $f && python3 -c 'import struct, sys, xml.etree.ElementTree as t, zlib
+png = open(sys.argv[1], "rb").read()
+svg = t.parse(sys.argv[2]).getroot()
+assert png[:8] == b"\x89PNG\r\n\x1a\n"
+width, height, bits, colour = struct.unpack(">IIBB", png[16:26])
+assert (width, height) == (2 * float(svg.get("width")), 2 * float(svg.get("height")))
+at, data = 8, b""
+while at < len(png):
+    n, kind = struct.unpack(">I4s", png[at:at + 8])
+    data += png[at + 8:at + 8 + n] if kind == b"IDAT" else b""
+    at += 12 + n
+assert len(set(zlib.decompress(data))) > 20  # something is drawn' "$tmp/out" "$tmp/a/report/$f.svg" || status=1
+    done
+    point 'PNG, twice as large' $status
+    (PATH=/nonexistent; run report "$id" --format png)
+    [ $? -eq 3 ] && grep -q 'apt install librsvg2-bin' "$tmp/err"
+    point 'without the program that draws it' $?
+else
+    for name in 'PNG, twice as large' 'without the program that draws it'; do
+        n=$((n + 1))
+        echo "ok $n - $name # SKIP no rsvg-convert"
+    done
+fi
 html=$tmp/a/report/report.html
 [ "$(wc -c <"$html")" -lt 1048576 ] && ! grep -o 'https\{0,1\}://[^"< ]*' "$html" | grep -qv '^http://www.w3.org/2000/svg' &&
     ! grep -qi '<script\|<link rel="style\|@import\|src=' "$html"
