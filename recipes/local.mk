@@ -22,6 +22,7 @@ dist_recipes_DATA = \
 # Reference outputs and training code: in the tarball only.
 EXTRA_DIST += \
 	recipes/baseline.py \
+	recipes/calibrate.py \
 	recipes/digests \
 	recipes/renew.sh \
 	recipes/strategies.py \

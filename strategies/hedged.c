@@ -4,7 +4,7 @@
  * writes a checklist for the question, then names the best of the numbered answers (§4.2), where it
  * cannot be understood the greedy line answers; vote: the majority. Deviation: samples in other
  * languages as evidence (X-MBR) are not drawn. */
-#include "core/search.h"
+#include "strategies/ask.h"
 
 struct hedged_params {
     int samples, select;
@@ -12,57 +12,22 @@ struct hedged_params {
 
 enum { SELECT_CHOPS, SELECT_VOTE };
 
-/* What the model says to a question of ours, greedily; nothing, when the question is too long. */
-static int ask(struct search *s, struct pd_buf *question, struct pd_str *out, struct pd_err *err)
-{
-    double temperature = search_temperature(s);
-    struct node *n;
-    int rc = pd_buf_rc(question) < 0 ? pd_fail(err, PD_ENOMEM, "out of memory for a prompt")
-                                     : search_prompt(s, pd_buf_str(question), true, &n, err);
-
-    pd_buf_done(question);
-    if (rc < 0 || search_failed(n))
-        return rc;
-    search_set_temperature(s, 0);
-    rc = search_extend(s, &n, 1, UNTIL_END, &n, err);
-    search_set_temperature(s, temperature);
-    if (rc == 0)
-        *out = pd_str_trim(search_line(s, n));
-    return rc;
-}
-
-/* The first number from 1 to n in what the judge said; 0: none. */
-static int named(struct pd_str text, int n)
-{
-    for (size_t i = 0; i < text.len; i++) {
-        int64_t v;
-        size_t k = i;
-
-        while (k < text.len && text.ptr[k] >= '0' && text.ptr[k] <= '9')
-            k++;
-        if (k > i && pd_parse_i64(pd_str_sub(text, i, k), &v) && v >= 1 && v <= n)
-            return (int)v;
-        i = k > i ? k - 1 : i;
-    }
-    return 0;
-}
-
 static int chops(struct search *s, struct node *const *line, int n, struct node **out,
                  struct pd_err *err)
 {
-    struct pd_buf b = PD_BUF_INIT(1u << 24);
-    struct pd_str said = PD_STR("");
+    struct pd_buf b = PD_BUF_INIT(ASK_MAX_BYTES);
+    struct pd_str said;
     struct pd_jw *w;
-    int rc, best;
+    int rc, *named = search_alloc(s, (size_t)n * sizeof *named);
 
     pd_buf_adds(&b, search_question(s));
     pd_buf_addz(&b,
                 "\n\nDo not answer this. Write a short checklist of what a good answer to it must "
                 "fulfil.");
-    rc = ask(s, &b, &said, err);
+    rc = ask(s, &b, 1, &said, NULL, err);
     if (rc < 0)
         return rc;
-    b = (struct pd_buf)PD_BUF_INIT(1u << 24);
+    b = (struct pd_buf)PD_BUF_INIT(ASK_MAX_BYTES);
     pd_buf_adds(&b, search_question(s));
     pd_buf_addz(&b, "\n\nA good answer fulfils this checklist:\n");
     pd_buf_adds(&b, said);
@@ -71,16 +36,16 @@ static int chops(struct search *s, struct node *const *line, int n, struct node 
         pd_buf_adds(&b, pd_str_trim(search_line(s, line[i])));
     }
     pd_buf_addz(&b, "\n\nWhich answer is the best one? Say its number only.");
-    said = PD_STR("");
-    rc = ask(s, &b, &said, err);
+    rc = ask(s, &b, 1, &said, NULL, err);
     if (rc < 0)
         return rc;
-    best = named(said, n);
-    *out = line[best ? best - 1 : 0];
+    if (ask_numbers(said, n, false, named) == 0)
+        named[0] = 0; /* none: the hedge */
+    *out = line[named[0] ? named[0] - 1 : 0];
     w = search_decide(s, "chosen");
     search_put_nodes(w, "of", line, n);
     pd_jw_key(w, "number");
-    pd_jw_int(w, best);
+    pd_jw_int(w, named[0]);
     return search_decided(s, err);
 }
 

@@ -9,6 +9,7 @@ STRATEGY_SRCS = \
 	strategies/beam.c \
 	strategies/best_of_n.c \
 	strategies/budget_force.c \
+	strategies/compute_optimal.c \
 	strategies/deepconf.c \
 	strategies/dvts.c \
 	strategies/early_stopping_consistency.c \
@@ -22,6 +23,7 @@ STRATEGY_SRCS = \
 	strategies/parallel_tempering.c \
 	strategies/particle_filter.c \
 	strategies/particle_gibbs.c \
+	strategies/pipeline.c \
 	strategies/resample_limit.c \
 	strategies/revise.c \
 	strategies/self_consistency.c \
@@ -31,9 +33,15 @@ STRATEGY_SRCS = \
 	strategies/trim.c
 
 strategies_libstrategies_a_SOURCES = $(STRATEGY_SRCS) \
+	strategies/ask.c \
+	strategies/ask.h \
 	strategies/beam.h \
 	strategies/choose.c \
 	strategies/choose.h \
+	strategies/layers.c \
+	strategies/layers.h \
+	strategies/nested.c \
+	strategies/nested.h \
 	strategies/resample.c \
 	strategies/resample.h \
 	strategies/smc.c \

@@ -76,7 +76,9 @@ UNIT_TESTS = \
 	tests/unit/test_strategies_hogwild \
 	tests/unit/test_strategies_limit \
 	tests/unit/test_strategies_mcts \
+	tests/unit/test_strategies_optimal \
 	tests/unit/test_strategies_particles \
+	tests/unit/test_strategies_pipeline \
 	tests/unit/test_strategies_smc \
 	tests/unit/test_strategies_steps \
 	tests/unit/test_strategies_stopping \

@@ -809,12 +809,28 @@ static int check_count(int n, struct pd_err *err)
                : pd_fail(err, PD_EINVAL, "cannot make %d nodes at once (1 to 4096)", n);
 }
 
+/* The lines that were lent stand for the first of n: how many. */
+static int take_lent(struct search *s, struct node *const *nodes, int n, enum search_until until,
+                     struct node **out)
+{
+    int k = 0;
+
+    if (until != UNTIL_END || s->temperature < s->job->common.temperature ||
+        s->temperature > s->job->common.temperature)
+        return 0;
+    for (; k < n && s->n_lent && nodes[k] == s->nodes[0]; k++, s->n_lent--)
+        out[k] = *s->lent++;
+    return k;
+}
+
 int search_extend(struct search *s, struct node *const *nodes, int n, enum search_until until,
                   struct node **out, struct pd_err *err)
 {
-    int rc = check_count(n, err);
+    int rc = check_count(n, err), k = rc < 0 ? 0 : take_lent(s, nodes, n, until, out);
 
-    return rc < 0 ? rc : grow(s, nodes, n, &(struct grow_how){.until = until}, out, err);
+    return rc < 0 || k == n
+               ? rc
+               : grow(s, nodes + k, n - k, &(struct grow_how){.until = until}, out + k, err);
 }
 
 int search_sample(struct search *s, struct node *parent, int n, enum search_until until,

@@ -13,6 +13,7 @@ src_core_libcore_a_SOURCES = \
 	src/core/grow.c \
 	src/core/job.c \
 	src/core/job.h \
+	src/core/nested.c \
 	src/core/node.c \
 	src/core/param.c \
 	src/core/param.h \

@@ -64,6 +64,11 @@ struct pd_str search_question(const struct search *s)
     return pd_str_of(s->job->question);
 }
 
+uint64_t search_spent(const struct search *s)
+{
+    return s->spent;
+}
+
 double search_temperature(const struct search *s)
 {
     return s->temperature;

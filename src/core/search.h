@@ -116,6 +116,20 @@ int search_answer(struct search *s, struct node *node, struct pd_err *err);
 int search_end(struct search *s, struct node *node, int rc, struct pd_err *err);
 /* Would rather say nothing: no answer, and no ending rule that finds one. */
 int search_abstain(struct search *s, struct pd_err *err);
+/* Runs another strategy on the job's question, in this tree: what it draws are new lines from the
+ * root. *out is its answer, or the majority of what it finished; NULL: it has none, or abstains.
+ * When its own tokens are spent it ends; PD_EBUDGET is that the job's are, and *out is there too.
+ */
+struct search_nested {
+    const struct pd_strategy *strategy;
+    const void *params;        /* parsed */
+    uint64_t tokens;           /* it may draw so many; 0: what the job has left */
+    struct node *const *lines; /* whole lines from the root, at the job's temperature, which stand
+                                  for its first ones (of a strategy that draws such): not drawn */
+    int n_lines;
+};
+int search_nest(struct search *s, const struct search_nested *how, struct node **out,
+                struct pd_err *err);
 /* Uniform in [0,1) for decisions of the search itself. */
 double search_random(struct search *s);
 /* A decision for the trace, with the numbers it was made from: search_decide opens it, members are
@@ -151,9 +165,10 @@ const char *search_key(const struct node *n);
 double search_value(const struct node *n, enum search_aggregate how);
 /* The same of n >= 1 step rewards. */
 double pd_aggregate(const double *rewards, size_t n, enum search_aggregate how);
-uint32_t search_id(const struct node *n);     /* in order of creation */
-uint32_t search_steps(const struct node *n);  /* nodes from the prompt, without it */
-uint32_t search_tokens(const struct node *n); /* generated on its line */
+uint64_t search_spent(const struct search *s); /* tokens generated so far */
+uint32_t search_id(const struct node *n);      /* in order of creation */
+uint32_t search_steps(const struct node *n);   /* nodes from the prompt, without it */
+uint32_t search_tokens(const struct node *n);  /* generated on its line */
 struct node *search_parent(const struct node *n);
 struct pd_str search_text(const struct node *n);                   /* its own */
 struct pd_str search_line(struct search *s, const struct node *n); /* of its whole line */

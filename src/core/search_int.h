@@ -73,8 +73,10 @@ struct search {
     size_t cap_nodes;
     struct node *answer;
     bool answered, abstained;
-    enum search_role role; /* who writes, while grow() runs */
-    double temperature;    /* of what is sampled from now on */
+    enum search_role role;    /* who writes, while grow() runs */
+    struct node *const *lent; /* whole lines that stand for the next that are asked for */
+    int n_lent;
+    double temperature; /* of what is sampled from now on */
     struct pd_confidence confidence;
     uint64_t spent;      /* generated tokens of recorded nodes: what the budget counts */
     uint64_t decisions;  /* search_random's counter */

@@ -26,14 +26,20 @@ struct outcome {
 static struct app_job *new_job_with(struct app *a, const char *strategy, uint64_t seed,
                                     uint64_t tokens, int samples, const char *option)
 {
-    const char *options[] = {"max_tokens=160", "draft_always=true", option};
+    /* where the defaults are nothing to go by */
+    bool table = strcmp(strategy, "compute_optimal") == 0;
+    const char *options[] = {
+        "max_tokens=160",
+        table ? "table=.5;1@1,self_consistency(samples=6),1,1;2@1,beam(samples=4,expand=2),1,1"
+              : "temperature=.8",
+        "draft_always=true", option};
     struct app_request r = {
         .question = "Zoe has 9 stamps. She gives away a third of them. Then she loses 2. How many "
                     "stamps does Zoe have now?",
         .strategy = strategy,
         .seed = seed,
         .options = options,
-        .n_options = option ? 3 : 1,
+        .n_options = option ? 4 : 2,
         .budget_samples = (uint64_t)samples}; /* where a strategy has samples */
     struct pd_err err = {0};
     struct app_job *j = NULL;

@@ -13,7 +13,7 @@ struct trial {
     struct pd_result result;
     struct pd_err err;
     int rc;
-    char options[1024], params[4096], scorer_params[512];
+    char options[1024], params[8192], scorer_params[512];
     char digest[65]; /* of the last run; "" when it failed */
 };
 

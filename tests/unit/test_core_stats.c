@@ -155,6 +155,14 @@ static void saturation_points(void **state)
     near(pd_saturation_point(.8, 0, .001), 0, 0);
     near(pd_saturation_point(.8, 1, .001), 1, 0);
     near(pd_saturation_point(.8, .2, .5), 0, 0);
+    /* Gain(N*) <= eps < Gain(N* - 1), where the next one adds Gain(N) = F_max p (1-p)^N. */
+    for (double p = .02; p < 1; p += .03)
+        for (double eps = .5; eps > 1e-6; eps /= 3) {
+            double n = pd_saturation_point(.8, p, eps);
+
+            assert_true(.8 * p * pow(1 - p, n) <= eps * (1 + 1e-9));
+            assert_true(n <= 0 || .8 * p * pow(1 - p, n - 1) > eps * (1 - 1e-9));
+        }
 }
 
 int main(void)

@@ -1,6 +1,7 @@
 /* single, self_consistency, best_of_n on scripted lines with known rewards. A
  * line's reward is made of its steps': a step beginning with 'z' is worth 0, 'h' one half, 'o' 1.
  */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -116,6 +117,62 @@ static void one_sample_is_single(void **state)
             trial_done(&single);
             trial_done(&t);
         }
+}
+
+/* Answers 1 to 3 with chances p, independent: how often the vote of n is 1. All ways that n lines
+ * can answer are run; the same by counts, where of k leaders that tie each was voted for first as
+ * often. */
+static double accuracy_by_runs(int n, const double *p)
+{
+    static const char *const answers[] = {"answer: 1", "answer: 2", "answer: 3"};
+    const char *lines[9] = {0};
+    char options[32];
+    double sum = 0;
+    int ways = 1;
+
+    snprintf(options, sizeof options, "samples=%d", n);
+    for (int i = 0; i < n; i++)
+        ways *= 3;
+    for (int w = 0; w < ways; w++) {
+        double chance = 1;
+
+        for (int i = 0, v = w; i < n; i++, v /= 3) {
+            lines[i] = answers[v % 3];
+            chance *= p[v % 3];
+        }
+        run("self_consistency", options, lines);
+        sum += strcmp(t.result.key, "1") == 0 ? chance : 0;
+        trial_done(&t);
+    }
+    return sum;
+}
+
+static double accuracy_by_counts(int n, const double *p)
+{
+    double sum = 0, factorial[9] = {1};
+
+    for (int i = 1; i <= n; i++)
+        factorial[i] = factorial[i - 1] * i;
+    for (int a = 0; a <= n; a++)
+        for (int b = 0; a + b <= n; b++) {
+            int c = n - a - b, ties = 1 + (b == a) + (c == a);
+
+            if (a >= b && a >= c)
+                sum += factorial[n] / factorial[a] / factorial[b] / factorial[c] * pow(p[0], a) *
+                       pow(p[1], b) * pow(p[2], c) / ties;
+        }
+    return sum;
+}
+
+static void accuracy_of_independent_answers_is_that_of_multinomials(void **state)
+{
+    static const double laws[][3] = {{.5, .3, .2}, {.4, .45, .15}, {1 / 3., 1 / 3., 1 / 3.}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof laws / sizeof *laws; i++)
+        for (int n = 1; n <= 6; n++)
+            assert_true(fabs(accuracy_by_runs(n, laws[i]) - accuracy_by_counts(n, laws[i])) <
+                        1e-12);
 }
 
 /* ---- best_of_n ----------------------------------------------------------------------------------
@@ -266,6 +323,7 @@ int main(void)
         cmocka_unit_test(the_order_of_lanes_does_not_matter),
         cmocka_unit_test(truncated_lanes_do_not_vote),
         cmocka_unit_test(one_sample_is_single),
+        cmocka_unit_test(accuracy_of_independent_answers_is_that_of_multinomials),
         cmocka_unit_test(equal_weights_are_a_majority),
         cmocka_unit_test(one_certain_lane_decides_as_without_a_vote),
         cmocka_unit_test(votes_add_up_their_weights),

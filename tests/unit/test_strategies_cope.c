@@ -104,7 +104,7 @@ static bool has_param(const struct pd_strategy *s, const char *name)
 /* Small: n lines, in pairs where lines are expanded. */
 static void start(const struct pd_strategy *s, int n, const char *more)
 {
-    char options[200] = "max_tokens=90 max_steps=6 ";
+    char options[400] = "max_tokens=90 max_steps=6 ";
     static const struct {
         const char *name;
         int most;
@@ -120,6 +120,13 @@ static void start(const struct pd_strategy *s, int n, const char *more)
         }
     if (has_param(s, "fallback")) /* or it would rather say nothing */
         strcat(options, "fallback=best ");
+    if (has_param(s, "layers"))
+        strcat(options, "layers=generator(samples=3)+generator(beam(samples=2,expand=2),tokens=400)"
+                        ";critic;ranker(top_k=2);verifier;unit_test_generator;unit_test_evaluator;"
+                        "fuser ");
+    if (has_param(s, "table"))
+        strcat(options, "n0=2 table=.5;1@1,self_consistency(samples=2),1,1;"
+                        "2@1,beam(samples=2,expand=2),1,1 ");
     snprintf(options + strlen(options), sizeof options - strlen(options), "%s", more);
     trial_init(&t, s, options);
 }

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "base/rng.h"
 #include "tests/support/trial.h"
 
 static struct trial t;
@@ -64,6 +65,82 @@ static void the_limit_of_the_fixtures(void **state)
     }
 }
 
+/* The value of drawing up to k times by the belief in each type after every rejection, and by games
+ * that are played: both are what the closed form says. */
+static double value_by_beliefs(const double *p, const double *r, double c, double s, double wrong,
+                               double cost, int k)
+{
+    double belief[2] = {p[0], p[1]}, alive = 1, sum = 0;
+
+    for (int i = 0; i < k; i++) {
+        double gain = 0, rejected = 0;
+
+        for (int type = 0; type < 2; type++) {
+            double beta = (1 - c) * r[type] + s * (1 - r[type]);
+
+            gain += belief[type] * (c * r[type] + wrong * (1 - r[type]) * (1 - s) - cost);
+            rejected += belief[type] * beta;
+            belief[type] *= beta;
+        }
+        sum += alive * gain;
+        alive *= rejected;
+        for (int type = 0; type < 2 && rejected > 0; type++)
+            belief[type] /= rejected;
+    }
+    return sum;
+}
+
+static void values_are_those_of_beliefs_and_of_games(void **state)
+{
+    static const double p[] = {.58, .42}, r[] = {.87, .13};
+    static const char *const bad[] = {"bad answer: 1", NULL};
+    const double c = .9, s = .75, wrong = -.7, cost = .02;
+    const int games = 200000;
+    double sum[9] = {0}, squares[9] = {0};
+    uint64_t n = 0;
+
+    (void)state;
+    for (int g = 0; g < games; g++) {
+        int type = pd_rng_uniform(5, n++, 0) >= p[0];
+        bool over = false;
+        double got = 0;
+
+        for (int k = 1; k <= 8; k++) {
+            if (!over) {
+                bool right = pd_rng_uniform(5, n++, 0) < r[type];
+
+                over = pd_rng_uniform(5, n++, 0) < (right ? c : 1 - s);
+                got += (over ? right ? 1 : wrong : 0) - cost;
+            }
+            sum[k] += got;
+            squares[k] += got * got;
+        }
+    }
+    for (int most = 1; most <= 8; most++) {
+        char options[160];
+        const char *at;
+        double value, mean;
+        int k = -1;
+
+        snprintf(options, sizeof options,
+                 "samples=%d easy=.58 r_easy=.87 r_hard=.13 complete=.9 sound=.75 wrong_value=-.7 "
+                 "cost=.02",
+                 most);
+        run(options, bad);
+        sscanf(t.result.trace.events[0].data, "{\"kind\":\"limit\",\"k\":%d", &k);
+        at = strstr(t.result.trace.events[0].data, "\"value\":[");
+        assert_in_range(k, 1, most);
+        assert_non_null(at);
+        value = strtod(at + strlen("\"value\":["), NULL);
+        mean = sum[k] / games;
+        assert_true(fabs(value - value_by_beliefs(p, r, c, s, wrong, cost, k)) < 1e-12);
+        assert_true(fabs(value - mean) < 4 * sqrt((squares[k] / games - mean * mean) / games));
+        for (int other = 0; other <= most; other++)
+            assert_true(value_by_beliefs(p, r, c, s, wrong, cost, other) < value + 1e-12);
+        trial_done(&t);
+    }
+}
+
 static void a_verifier_that_never_errs_is_asked_for_ever(void **state)
 {
     static const char *const bad[] = {"bad answer: 1", NULL};
@@ -112,6 +189,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_limit_of_the_fixtures),
+        cmocka_unit_test(values_are_those_of_beliefs_and_of_games),
         cmocka_unit_test(a_verifier_that_never_errs_is_asked_for_ever),
         cmocka_unit_test(silence_when_nothing_pays_or_nothing_is_accepted),
         cmocka_unit_test(the_first_accepted_line_ends_it),
