@@ -114,6 +114,14 @@ struct app_decode {
 };
 extern const struct pd_param app_decode_params[];
 
+/* Control vectors, an option of every strategy: they change what is written, so that the job's
+ * options and its digest have them, by the file's hash. */
+struct app_steering {
+    char steer[1024]; /* the file; of a stored job "sha256:" and its hash */
+    double steer_gamma;
+};
+extern const struct pd_param app_steering_params[];
+
 /* Everything that determines a result; strings borrowed until app_job_free. */
 struct app_request {
     const char *question, *system, *problem_key, *expect;
@@ -149,6 +157,24 @@ struct app_request {
 /* A copy in depth; NULL: out of memory. */
 struct app_request *app_request_copy(const struct app_request *r);
 void app_request_free(struct app_request *copy); /* NULL is fine */
+
+/* Fits a control vector to pairs of a short and a long answer (docs/strategies/README.md) and writes it. */
+struct app_steer_fit {
+    const char *model, *pairs, *out; /* pairs: JSON Lines of {"question", "short", "long"} */
+    uint32_t layer;                  /* 1 … of the model */
+    double kl_max;                   /* nats that the steered law may be away, on average */
+    unsigned n_check, max_tokens;    /* questions to try it on, and tokens of their answers */
+    unsigned n_threads;
+};
+struct app_steer_report {
+    size_t n_pairs, n_checked;
+    double norm;                         /* of the vector */
+    double gamma, kl;                    /* the strongest within kl_max, and how far it is away */
+    double plain_tokens, steered_tokens; /* mean lengths of the answers */
+    bool flipped;                        /* the vector is the mean of long minus short */
+};
+/* PD_EINVAL: no sign makes answers shorter, and what else is wrong with the pairs. */
+int app_steer_fit(const struct app_steer_fit *in, struct app_steer_report *out, struct pd_err *err);
 
 struct app; /* the open database; an engine with its loaded models as soon as a job needs one */
 struct app_config {

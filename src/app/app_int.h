@@ -55,6 +55,16 @@ int app_scorer_parse(const char *scorer, struct pd_arena *arena,
                      const struct pd_verifier **out_verifier, const void **out_params,
                      struct pd_err *err);
 
+/* Whether there is anything to add: a file, and a strength that is not 0. */
+bool app_steers(const struct app_steering *s);
+/* Of its file, or what a stored job says. PD_ENOENT, PD_EIO. */
+int app_steering_sha256(const struct app_steering *s, char hex[PD_SHA256_HEX], struct pd_err *err);
+/* Into an open object: the members that make app_steering of them again, by the hash. */
+void app_steering_json(const struct app_steering *s, const char *sha256, struct pd_jw *w);
+/* The vectors of a file, which must have this hash, for a model. */
+int app_steering_load(const char *path, const char *sha256, double gamma, const struct eng_model *m,
+                      struct eng_steer **out, struct pd_err *err);
+
 /* Into an open object: the members that app_chat_parse reads. */
 void app_chat_json(const struct pd_chat *c, struct pd_jw *w);
 /* A schema as it is kept: in one line. */

@@ -20,6 +20,7 @@ struct local {
     int32_t *bounds;         /* [n_bounds]: NULL before they are asked for */
     size_t n_bounds;
     struct eng_ctx *draft_session; /* empty: keeps the draft model's working space between lanes */
+    struct eng_steer *steer;       /* NULL: none */
     const struct pd_form *form;    /* of the grammar; a job has one at most */
     struct eng_grammar *grammar;
     struct pd_queue mailbox;
@@ -161,6 +162,11 @@ static int ctx_move(struct pd_generator *g, struct pd_gctx *to, struct pd_gctx *
 {
     (void)g;
     return eng_ctx_move(ctx_of(to), ctx_of(from), 0, n, err);
+}
+
+static int ctx_written(struct pd_generator *g, struct pd_gctx *c, struct pd_err *err)
+{
+    return eng_ctx_steer(ctx_of(c), self(g)->steer, eng_ctx_n_tokens(ctx_of(c)), err);
 }
 
 static size_t ctx_n_tokens(struct pd_generator *g, const struct pd_gctx *c)
@@ -385,6 +391,7 @@ static void gen_free(struct pd_generator *g)
 {
     eng_ctx_free(self(g)->draft_session);
     eng_grammar_unref(self(g)->grammar);
+    eng_steer_unref(self(g)->steer);
     eng_model_unref(self(g)->draft);
     eng_model_unref(self(g)->model);
     pd_queue_done(&self(g)->mailbox);
@@ -407,6 +414,7 @@ static const struct pd_generator_ops ops = {
     .ctx_rollback = ctx_rollback,
     .ctx_view = ctx_view,
     .ctx_move = ctx_move,
+    .ctx_written = ctx_written,
     .ctx_n_tokens = ctx_n_tokens,
     .ctx_n_cached = ctx_n_cached,
     .submit = submit,
@@ -457,4 +465,10 @@ int app_generator_speculate(struct pd_generator *g, const struct app_decode *how
     l->decode = *how;
     l->draft = draft ? eng_model_ref(draft) : NULL;
     return 0;
+}
+
+void app_generator_steer(struct pd_generator *g, struct eng_steer *s)
+{
+    eng_steer_unref(self(g)->steer);
+    self(g)->steer = s;
 }

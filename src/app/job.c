@@ -39,6 +39,8 @@ struct app_job {
     struct app *app;
     struct pd_job core;
     struct app_decode decode;
+    struct app_steering steering;
+    const char *steer_path, *steer_sha256; /* NULL: it steers nothing */
     struct pd_sink sink;
     struct pd_arena arena; /* every string of core */
     struct pd_trace *stored;
@@ -200,10 +202,29 @@ static int set_option(struct app_job *j, const char *kv, void *params, struct pd
     if (rc == PD_ENOENT)
         rc = pd_params_set(app_decode_params, &j->decode, key, value, err);
     if (rc == PD_ENOENT)
+        rc = pd_params_set(app_steering_params, &j->steering, key, value, err);
+    if (rc == PD_ENOENT)
         rc = pd_fail(err, PD_EINVAL,
                      "strategy '%s' has no option '%.*s' ('ponder solve --strategies' lists them)",
                      st->name, (int)key.len, key.ptr);
     return rc;
+}
+
+static int set_steering(struct app_job *j, struct pd_err *err)
+{
+    char hex[PD_SHA256_HEX], *path;
+    int rc;
+
+    if (!app_steers(&j->steering))
+        return 0;
+    rc = app_steering_sha256(&j->steering, hex, err);
+    if (rc < 0)
+        return rc;
+    path = realpath(j->steering.steer, NULL); /* NULL: of a stored job, whose request has it */
+    j->steer_path = copy(j, path);
+    j->steer_sha256 = copy(j, hex);
+    free(path);
+    return j->steer_sha256 ? 0 : pd_fail(err, PD_ENOMEM, "out of memory");
 }
 
 static int parse_options(struct app_job *j, const struct app_request *r, struct pd_err *err)
@@ -231,6 +252,7 @@ static int parse_options(struct app_job *j, const struct app_request *r, struct 
     pd_params_default(st->params, params);
     pd_params_default(pd_common_params, &j->core.common);
     pd_params_default(app_decode_params, &j->decode);
+    pd_params_default(app_steering_params, &j->steering);
     for (size_t i = 0; i < r->n_options && rc == 0; i++)
         rc = set_option(j, r->options[i], params, err);
     if (rc == 0 && r->budget_samples) {
@@ -246,6 +268,8 @@ static int parse_options(struct app_job *j, const struct app_request *r, struct 
                         : 0;
         rc = rc == PD_ENOENT ? 0 : rc; /* a strategy without samples draws one */
     }
+    if (rc == 0)
+        rc = set_steering(j, err);
     if (rc < 0)
         return rc;
     j->core.params = params;
@@ -253,6 +277,8 @@ static int parse_options(struct app_job *j, const struct app_request *r, struct 
     pd_jw_object(&w);
     pd_params_json(st->params, params, &w);
     pd_params_json(pd_common_params, &j->core.common, &w);
+    if (j->steer_sha256)
+        app_steering_json(&j->steering, j->steer_sha256, &w);
     pd_jw_end_object(&w);
     j->core.options = pd_arena_dup(&j->arena, pd_buf_str(&json));
     rc = pd_buf_rc(&json) || !j->core.options ? pd_fail(err, PD_ENOMEM, "out of memory") : 0;
@@ -376,6 +402,7 @@ static int build_request(struct app_job *j, const struct app_request *r, struct 
         pd_params_json(app_decode_params, &j->decode, &w);
         pd_jw_end_object(&w);
     }
+    put_text(&w, "steer_file", j->steer_path);
     pd_jw_key(&w, "budget");
     pd_jw_raw(&w, pd_str_of(j->core.budget_json));
     put_text(&w, "version", PONDER_VERSION);
@@ -637,6 +664,14 @@ static int load_models(struct app_job *j, const char *const names[N_MODELS], str
                      j->core.model);
     if (rc == 0 && j->models[MODEL_BASE])
         rc = app_generator_speculate(j->core.gen, &j->decode, j->models[MODEL_DRAFT], err);
+    if (rc == 0 && j->core.gen && j->steer_sha256) {
+        struct eng_steer *steer;
+
+        rc = app_steering_load(j->steer_path, j->steer_sha256, j->steering.steer_gamma,
+                               j->models[MODEL_BASE], &steer, err);
+        if (rc == 0)
+            app_generator_steer(j->core.gen, steer);
+    }
     return rc;
 }
 
@@ -996,6 +1031,7 @@ int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct 
         j->chat_template =
             copy(j, pd_json_string(pd_json_get(pd_json_get(q, "chat_template"), "text")));
         j->kv_type = copy(j, pd_json_string(pd_json_get(q, "kv_type")));
+        j->steer_path = copy(j, pd_json_string(pd_json_get(q, "steer_file")));
         if (rc == 0)
             rc = app_stops_parse(q, &j->arena, &r.stops, &r.n_stops, err);
         if (rc == 0)

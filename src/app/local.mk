@@ -34,4 +34,5 @@ src_app_libapp_a_SOURCES = \
 	src/app/run.h \
 	src/app/scorer.c \
 	src/app/settings.c \
-	src/app/settings.h
+	src/app/settings.h \
+	src/app/steer.c

@@ -62,22 +62,24 @@ static bool option_text(const struct pd_json *v, struct pd_buf *out)
 }
 
 /* The tables that an option may be of; sampling: those of the generator alone. */
-static size_t tables_of(const struct pd_strategy *st, bool sampling, const struct pd_param *out[3])
+static size_t tables_of(const struct pd_strategy *st, bool sampling, const struct pd_param *out[4])
 {
     size_t n = 0;
 
     if (!sampling && st->params)
         out[n++] = st->params;
     out[n++] = pd_common_params;
-    if (!sampling)
+    if (!sampling) {
         out[n++] = app_decode_params;
+        out[n++] = app_steering_params;
+    }
     return n;
 }
 
 static int unknown_option(const struct recipe *r, const struct axis *a,
                           const struct pd_strategy *st, bool sampling, struct pd_err *err)
 {
-    const struct pd_param *tables[3];
+    const struct pd_param *tables[4];
     size_t n_tables = tables_of(st, sampling, tables);
     const char *names[128], *near;
     size_t n = 0;
@@ -96,7 +98,7 @@ static int unknown_option(const struct recipe *r, const struct axis *a,
 static int check_value(const struct recipe *r, const struct axis *a, const struct pd_json *v,
                        const struct pd_strategy *st, bool sampling, struct pd_err *err)
 {
-    const struct pd_param *tables[3];
+    const struct pd_param *tables[4];
     size_t n_tables = tables_of(st, sampling, tables);
     struct pd_buf text = PD_BUF_INIT(4096);
     struct pd_err why = {0};

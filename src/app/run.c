@@ -122,6 +122,14 @@ static int find_model(const char *name, char **out_path, struct pd_err *err)
     return rc;
 }
 
+static bool is_locked(const struct run *r, const char *role, const char *name)
+{
+    for (size_t i = 0; i < r->n_models; i++)
+        if (strcmp(r->models[i].role, role) == 0 && strcmp(r->models[i].name, name) == 0)
+            return true;
+    return false;
+}
+
 static int lock_model(struct run *r, const char *role, const char *name, struct pd_err *err)
 {
     struct locked_model *m = &r->models[r->n_models];
@@ -130,9 +138,8 @@ static int lock_model(struct run *r, const char *role, const char *name, struct 
     char *path = NULL;
     int rc;
 
-    for (size_t i = 0; i < r->n_models; i++)
-        if (strcmp(r->models[i].role, role) == 0 && strcmp(r->models[i].name, name) == 0)
-            return 0;
+    if (is_locked(r, role, name))
+        return 0;
     if (r->n_models == MODELS_MAX)
         return pd_fail(err, PD_ELIMIT, "more than %d models", MODELS_MAX);
     rc = find_model(name, &path, err);
@@ -155,6 +162,30 @@ static int lock_model(struct run *r, const char *role, const char *name, struct 
     }
     eng_model_unref(model); /* the app keeps it */
     free(path);
+    return rc;
+}
+
+/* The control vectors that a variant names. */
+static int lock_steering(struct run *r, const struct recipe_variant *v, struct pd_err *err)
+{
+    static const char key[] = "steer=";
+    struct app_steering steering;
+    int rc = 0;
+
+    for (size_t i = 0; i < v->n_options && rc == 0; i++) {
+        const char *file = v->options[i] + sizeof key - 1;
+        struct locked_model *m = &r->models[r->n_models];
+
+        if (strncmp(v->options[i], key, sizeof key - 1) != 0 || !*file ||
+            is_locked(r, "steer", file))
+            continue;
+        if (r->n_models == MODELS_MAX)
+            return pd_fail(err, PD_ELIMIT, "more than %d models", MODELS_MAX);
+        *m = (struct locked_model){.role = "steer", .name = file};
+        snprintf(steering.steer, sizeof steering.steer, "%s", file);
+        rc = app_steering_sha256(&steering, m->sha256, err);
+        r->n_models += rc == 0;
+    }
     return rc;
 }
 
@@ -197,6 +228,8 @@ static int lock_models(struct run *r, struct pd_err *err)
             rc = lock_model(r, "scorer", v->scorer, err);
         if (rc == 0 && drafts(v))
             rc = lock_model(r, "draft", v->draft ? v->draft : app_default_draft, err);
+        if (rc == 0)
+            rc = lock_steering(r, v, err);
     }
     if (rc == 0 && re->chat_template) {
         rc = app_find_template(re->chat_template, &text, err);

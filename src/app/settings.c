@@ -495,15 +495,17 @@ static int read_efforts(const struct reading *r, const struct pd_json *v, const 
     return rc;
 }
 
+enum { N_OPTION_TABLES = 4 };
+
 struct option_tables {
-    const struct pd_param *of[3];
+    const struct pd_param *of[N_OPTION_TABLES];
 };
 
 static struct pd_str next_option(const void *of, size_t i)
 {
     const struct option_tables *t = of;
 
-    for (size_t k = 0; k < 3; k++)
+    for (size_t k = 0; k < N_OPTION_TABLES; k++)
         for (const struct pd_param *p = t->of[k]; p && p->name; p++)
             if (i-- == 0)
                 return pd_str_of(p->name);
@@ -527,13 +529,15 @@ static bool option_text(const struct pd_json *v, char *out, size_t n)
 static int read_options(const struct reading *r, const struct pd_json *v, const char *prefix,
                         const struct pd_strategy *st, struct settings_list *out)
 {
-    const struct option_tables tables = {{st->params, pd_common_params, app_decode_params}};
-    void *scratch[3] = {pd_arena_alloc(&r->s->arena, st->params_size + 1),
-                        pd_arena_alloc(&r->s->arena, sizeof(struct pd_common)),
-                        pd_arena_alloc(&r->s->arena, sizeof(struct app_decode))};
+    const struct option_tables tables = {
+        {st->params, pd_common_params, app_decode_params, app_steering_params}};
+    void *scratch[N_OPTION_TABLES] = {pd_arena_alloc(&r->s->arena, st->params_size + 1),
+                                      pd_arena_alloc(&r->s->arena, sizeof(struct pd_common)),
+                                      pd_arena_alloc(&r->s->arena, sizeof(struct app_decode)),
+                                      pd_arena_alloc(&r->s->arena, sizeof(struct app_steering))};
     const char **items = pd_arena_array(&r->s->arena, pd_json_size(v) + 1, sizeof *items);
 
-    if (!items || !scratch[0] || !scratch[1] || !scratch[2])
+    if (!items || !scratch[0] || !scratch[1] || !scratch[2] || !scratch[3])
         return no_memory(r->err);
     if (!pd_json_is_object(v))
         return bad(r, v, "%.*s must be an object", (int)strlen(prefix) - 1, prefix);
@@ -545,7 +549,7 @@ static int read_options(const struct reading *r, const struct pd_json *v, const 
 
         if (!option_text(m, text, sizeof text))
             return bad(r, m, "%s%.64s must be a number, a text, true or false", prefix, key.ptr);
-        for (size_t k = 0; rc == PD_ENOENT && k < 3; k++)
+        for (size_t k = 0; rc == PD_ENOENT && k < N_OPTION_TABLES; k++)
             if (tables.of[k])
                 rc = pd_params_set(tables.of[k], scratch[k], key, pd_str_of(text), &why);
         if (rc == PD_ENOENT)

@@ -94,6 +94,7 @@ static void offer_options(const struct asked *a, const struct cli_option *all)
         offer_params(a, s->params);
     offer_params(a, pd_common_params);
     offer_params(a, app_decode_params);
+    offer_params(a, app_steering_params);
 }
 
 static void offer_daemon_jobs(const struct asked *a)

@@ -8,6 +8,8 @@
 
 struct model {
     const char *name, *kv_type, *head;
+    const char *pairs, *out, *kl_max;
+    uint64_t layer, check, max_tokens;
     bool link, template, estimate;
     uint64_t ctx, prompt_shared, threads, program_bytes;
     struct cli_numbers branches;
@@ -15,12 +17,13 @@ struct model {
 
 static const struct cli_usage usage_text = {
     "model ls | show MODEL | add FILE | verify [MODEL…] | alias NAME MODEL | rm MODEL | load MODEL "
-    "| "
-    "unload MODEL",
+    "| unload MODEL | steer MODEL --pairs FILE --layer L -o FILE",
     "Lists models, shows one or any GGUF file, or what memory it takes; checks and adds a file to "
     "your\nown, hashes them again, gives another name to one, removes one. load and unload move "
     "one "
-    "into the\nmemory of the daemon and out of it.",
+    "into the\nmemory of the daemon and out of it. steer makes a control vector for shorter "
+    "answers "
+    "(solve -o\nsteer=FILE) out of pairs of a short and a long one.",
 };
 
 static void put_text(struct pd_jw *w, const char *key, const char *text)
@@ -594,6 +597,72 @@ static int remove_one(const struct cli *cli, const char *name, struct pd_err *er
     return print_json(&b, err);
 }
 
+/* ---- a control vector ------------------------------------------------------------------------ */
+
+static int print_fit(const struct cli *cli, const struct model *o, const struct app_steer_report *r,
+                     struct pd_err *err)
+{
+    struct pd_buf b = PD_BUF_INIT(1u << 20);
+    struct pd_jw w;
+
+    if (!cli->json) {
+        line("file", o->out);
+        printf("vector   layer %llu, mean of %s over %zu pairs, length %.4g\n",
+               (unsigned long long)o->layer,
+               r->flipped ? "long minus short (the other sign made answers no shorter)"
+                          : "short minus long",
+               r->n_pairs, r->norm);
+        printf("gamma    %.4g, which moves the law of the next token by %.3g nats\n", r->gamma,
+               r->kl);
+        printf("tokens   %.1f an answer in place of %.1f, greedily, on %zu questions\n",
+               r->steered_tokens, r->plain_tokens, r->n_checked);
+        printf("use      ponder solve -o steer=");
+        cli_text(stdout, pd_str_of(o->out), -1);
+        printf(" -o steer_gamma=%.4g …\n", r->gamma);
+        return 0;
+    }
+    pd_jw_init(&w, &b);
+    pd_jw_object(&w);
+    put_text(&w, "file", o->out);
+    put_uint(&w, "layer", o->layer);
+    put_uint(&w, "pairs", r->n_pairs);
+    pd_jw_key(&w, "flipped");
+    pd_jw_bool(&w, r->flipped);
+    pd_jw_key(&w, "norm");
+    pd_jw_double(&w, r->norm);
+    pd_jw_key(&w, "gamma");
+    pd_jw_double(&w, r->gamma);
+    pd_jw_key(&w, "kl");
+    pd_jw_double(&w, r->kl);
+    put_uint(&w, "checked", r->n_checked);
+    pd_jw_key(&w, "plain_tokens");
+    pd_jw_double(&w, r->plain_tokens);
+    pd_jw_key(&w, "steered_tokens");
+    pd_jw_double(&w, r->steered_tokens);
+    pd_jw_end_object(&w);
+    return print_json(&b, err);
+}
+
+static int steer(const struct cli *cli, const struct model *o, const char *name, struct pd_err *err)
+{
+    struct app_steer_fit fit = {.model = name,
+                                .pairs = o->pairs,
+                                .out = o->out,
+                                .layer = (uint32_t)o->layer,
+                                .n_check = (unsigned)o->check,
+                                .max_tokens = (unsigned)o->max_tokens,
+                                .n_threads = (unsigned)o->threads};
+    struct app_steer_report r;
+    int rc;
+
+    if (!o->pairs || !o->layer || !o->out)
+        return pd_fail(err, PD_EINVAL, "model steer needs --pairs, --layer and --out");
+    if (!pd_parse_double(pd_str_of(o->kl_max), &fit.kl_max) || fit.kl_max <= 0)
+        return pd_fail(err, PD_EINVAL, "--kl-max=%s is not a number above 0", o->kl_max);
+    rc = app_steer_fit(&fit, &r, err);
+    return rc < 0 ? rc : print_fit(cli, o, &r, err);
+}
+
 /* An option's help begins with the verb that it is for; some are of the estimate only. */
 static int check_options(const struct cli_option *table, const char *verb, bool estimate,
                          struct pd_err *err)
@@ -635,7 +704,7 @@ static int move(const struct cli *cli, const char *verb, const char *name, struc
 
 int cli_model(struct cli *cli, int argc, char **argv, struct pd_err *err)
 {
-    struct model o = {.branches = {{1}, 1}};
+    struct model o = {.branches = {{1}, 1}, .kl_max = "0.1", .check = 16, .max_tokens = 512};
     struct cli_option table[] = {
         {"estimate", 0, CLI_FLAG, &o.estimate, NULL, "show: what memory it takes, loading nothing",
          0, 0, false, false},
@@ -649,6 +718,19 @@ int cli_model(struct cli *cli, int argc, char **argv, struct pd_err *err)
          "show --estimate: how the KV cache keeps numbers (f16)", 0, 0, false, false},
         {"threads", 0, CLI_NUMBER, &o.threads, "N", "show --estimate: compute threads (all CPUs)",
          0, 1024, false, false},
+        {"pairs", 0, CLI_TEXT, &o.pairs, "FILE",
+         "steer: JSON Lines of {\"question\", \"short\", \"long\"}; - is standard input", 0, 0,
+         false, false},
+        {"layer", 0, CLI_NUMBER, &o.layer, "L", "steer: the stream behind the first L blocks", 1,
+         UINT32_MAX, false, false},
+        {"out", 'o', CLI_TEXT, &o.out, "FILE", "steer: the control vector", 0, 0, false, false},
+        {"kl-max", 0, CLI_TEXT, &o.kl_max, "NATS",
+         "steer: most that the law of the next token may move, on average (0.1)", 0, 0, false,
+         false},
+        {"check", 0, CLI_NUMBER, &o.check, "N", "steer: questions to try it on (16)", 1, 256, false,
+         false},
+        {"max-tokens", 0, CLI_NUMBER, &o.max_tokens, "N",
+         "steer: of an answer when it is tried (512)", 1, UINT32_MAX, false, false},
         {"template", 0, CLI_FLAG, &o.template, NULL, "show: its chat template and nothing else", 0,
          0, false, false},
         {"name", 0, CLI_TEXT, &o.name, "NAME", "add: instead of the file's own name", 0, 0, false,
@@ -692,6 +774,8 @@ int cli_model(struct cli *cli, int argc, char **argv, struct pd_err *err)
         return verify(cli, argv + 2, (size_t)n - 1, err);
     if (n == 3 && strcmp(verb, "alias") == 0)
         return alias(cli, argv[2], argv[3], err);
+    if (n == 2 && strcmp(verb, "steer") == 0)
+        return steer(cli, &o, argv[2], err);
     if (n == 2 && strcmp(verb, "rm") == 0)
         return remove_one(cli, argv[2], err);
     if (n == 2 && moves)
@@ -699,5 +783,5 @@ int cli_model(struct cli *cli, int argc, char **argv, struct pd_err *err)
     return pd_fail(
         err, PD_EINVAL,
         "model needs ls, show MODEL, add FILE, verify [NAME…], alias NAME MODEL, rm NAME, "
-        "load NAME or unload NAME (see ponder model --help)");
+        "load NAME, unload NAME or steer MODEL (see ponder model --help)");
 }

@@ -65,6 +65,7 @@ static void list_strategies(bool json)
     } else {
         pd_params_help(pd_common_params, &out);
         pd_params_help(app_decode_params, &out);
+        pd_params_help(app_steering_params, &out);
         printf("every strategy:\n%s", pd_buf_str(&out).ptr);
     }
     pd_buf_done(&out);

@@ -148,6 +148,9 @@ struct pd_generator_ops {
     /* The first n tokens of `from` go behind those of `to`, which are evaluated, as they are. */
     int (*ctx_move)(struct pd_generator *g, struct pd_gctx *to, struct pd_gctx *from, size_t n,
                     struct pd_err *err);
+    /* A fresh context has its prompt, if any: what is put behind it from now on is what lines say.
+     * NULL: that makes no difference. */
+    int (*ctx_written)(struct pd_generator *g, struct pd_gctx *c, struct pd_err *err);
     size_t (*ctx_n_tokens)(struct pd_generator *g, const struct pd_gctx *c);
     size_t (*ctx_n_cached)(struct pd_generator *g, const struct pd_gctx *c);
     int (*submit)(struct pd_generator *g, struct pd_lane *const *lanes, size_t n,

@@ -54,7 +54,11 @@ int search_node_ctx(struct search *s, struct node *n, struct pd_err *err)
         if (rc == 0 && strcmp(n->parent->finish, "eos") == 0)
             rc = g->ops->ctx_rollback(g, *ctx, g->ops->ctx_n_tokens(g, *ctx) - 1, err);
     }
-    return rc < 0 ? rc : g->ops->ctx_append(g, *ctx, n->tokens, n->n_tokens, err);
+    if (rc == 0)
+        rc = g->ops->ctx_append(g, *ctx, n->tokens, n->n_tokens, err);
+    if (rc == 0 && n->prompt && g->ops->ctx_written)
+        rc = g->ops->ctx_written(g, *ctx, err);
+    return rc;
 }
 
 /* One child to be made: what grow() knows of it. */

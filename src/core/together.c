@@ -57,6 +57,8 @@ static int block_ctx(struct search *s, struct node *n, struct pd_err *err)
         return 0;
     if (n == n->block) {
         rc = g->ops->ctx_new(g, &n->block_ctx, err);
+        if (rc == 0 && g->ops->ctx_written)
+            rc = g->ops->ctx_written(g, n->block_ctx, err);
     } else {
         rc = block_ctx(s, n->parent, err);
         if (rc == 0) {

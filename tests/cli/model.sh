@@ -104,6 +104,51 @@ fails 2 'ctx is of --estimate' model show tiny-base --ctx 64
 fails 2 'model ls has no option --estimate' model ls --estimate
 fails 3 "no model 'nothere'" model show nothere --estimate
 
+# ---- control vectors (strategies.md 10.4)
+for q in 'Mia has 18 beads. She finds 4 more. How many beads does Mia have?' \
+    'Sam has 30 cups. He loses 12. How many cups does Sam have?' \
+    'Zoe has 7 pens. She buys 5 more. How many pens does Zoe have now?'; do
+    printf '{"question":"%s","short":"So it is 22.\\n\\n</think>\\nThe answer is \\\\boxed{22}.",' "$q"
+    printf '"long":"It is 20 + 2 = 22. It is 20 + 2 = 22.\\n\\nIt is 20 + 2 = 22.\\n\\n"}\n'
+done >"$tmp/pairs.jsonl"
+run model steer tiny-base --pairs "$tmp/pairs.jsonl" --layer 2 --kl-max 0.5 -o "$tmp/v.gguf" --json &&
+    grep -q '"layer":2,"pairs":3,.*"checked":3,' "$tmp/out" && cp "$tmp/v.gguf" "$tmp/again.gguf" &&
+    gamma=$(sed 's/.*"gamma":\([^,]*\),.*/\1/' "$tmp/out")
+point 'steer: a vector' $?
+python3 -c 'import json, sys; r = json.load(open(sys.argv[1])); sys.exit(not (
+    r["steered_tokens"] < r["plain_tokens"] and 0 < r["kl"] <= 0.5 and r["gamma"] > 0))' "$tmp/out"
+point 'steer: answers are shorter, and not too far away' $?
+run model steer tiny-base --pairs "$tmp/pairs.jsonl" --layer 2 --kl-max 0.5 -o "$tmp/v.gguf" &&
+    grep -q "^use      ponder solve -o steer=$tmp/v.gguf -o steer_gamma=" "$tmp/out" &&
+    cmp -s "$tmp/v.gguf" "$tmp/again.gguf"
+point 'steer: the same file again' $?
+digest() {
+    run solve --json --data-dir "$tmp/data" -s self_consistency -o samples=2 -p dev-0003 "$@" &&
+        sed 's/.*"digest":"\([^"]*\)".*/\1/' "$tmp/out"
+}
+plain=$(digest) && none=$(digest -o steer="$tmp/v.gguf" -o steer_gamma=0) && [ "$plain" = "$none" ]
+point 'solve -o steer_gamma=0 is no steering' $?
+with=$(digest -o steer="$tmp/v.gguf" -o steer_gamma="$gamma") && [ "$plain" != "$with" ]
+point 'solve -o steer is another job' $?
+run trace ls --data-dir "$tmp/data" --json --limit 1 && id=$(sed 's/.*"id":"\([^"]*\)".*/\1/' "$tmp/out") &&
+    run replay --data-dir "$tmp/data" --verify "$id" && grep -q "^identical: digest $with" "$tmp/out"
+point 'replay --verify of a steered job' $?
+moved=$(digest -o steer="$tmp/again.gguf" -o steer_gamma="$gamma") && [ "$with" = "$moved" ]
+point 'the digest has the vectors, not the name of their file' $?
+run model steer tiny-base --pairs "$tmp/pairs.jsonl" --layer 1 --kl-max 2 -o "$tmp/v.gguf"
+fails 3 'v.gguf. is not the file this job ran with' replay --data-dir "$tmp/data" --verify "$id"
+fails 3 'nothere.gguf' solve --no-trace -p dev-0001 -o steer="$tmp/nothere.gguf"
+fails 3 "architecture is 'llama', not controlvector" solve --no-trace -p dev-0001 -s single \
+    -o steer="$bundle/tiny-base-Q8_0.gguf"
+fails 2 'model steer needs --pairs, --layer and --out' model steer tiny-base --layer 1
+fails 2 'there is no layer 6 to read: the model has 1 to 5' \
+    model steer tiny-base --pairs "$tmp/pairs.jsonl" --layer 6 -o "$tmp/x.gguf"
+echo '{"question":"x","short":"y"}' >>"$tmp/pairs.jsonl"
+fails 3 'pairs.jsonl., line 4: a pair is' model steer tiny-base --pairs "$tmp/pairs.jsonl" --layer 1 -o "$tmp/x.gguf"
+fails 2 'kl-max=0 is not' model steer tiny-base --pairs "$tmp/pairs.jsonl" --layer 1 -o "$tmp/x.gguf" --kl-max 0
+[ ! -e "$tmp/x.gguf" ]
+point 'steer: what was refused left nothing behind' $?
+
 mkdir -p "$own"
 cp "$bundle/tiny-draft-Q8_0.gguf" "$own/broken.gguf"
 echo '{"ponder_model":1,"sha256":"no"}' >"$own/broken.json"
