@@ -97,6 +97,7 @@ SCRIPT_TESTS = \
 	tests/api/mcp.sh \
 	tests/api/openai.sh \
 	tests/api/openapi.sh \
+	tests/api/remote.sh \
 	tests/api/residency.sh \
 	tests/api/shared.sh \
 	tests/api/top.sh \

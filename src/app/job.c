@@ -592,6 +592,8 @@ static int load_model(struct app_job *j, int which, const char *name, const char
     bool templated = which != MODEL_SCORER && j->chat_template;
     int rc = app_remote_engine(j->app, name, &j->engines[which], err);
 
+    if (rc == 1 && j->app->elsewhere && !remote_is_probed(j->engines[which]))
+        return app_miss(j->app, name, err);
     if (rc == 1)
         return remote_generator_new(j->engines[which], called, templated ? render : NULL, j, out,
                                     err);

@@ -701,7 +701,9 @@ static void route(struct conn *c, const char *head)
         generates |= strncmp(path, paths[i], strlen(paths[i])) == 0;
     if (generates) /* the probe of llama-server, too */
         note_request(c, head);
-    if (!takes_key(c, head))
+    if (is(c, "silent"))
+        stall(c);
+    else if (!takes_key(c, head))
         reply(c, 401, NULL, "{\"error\":{\"message\":\"no such key\",\"code\":401}}");
     else if (c->fault.kind == FAKE_CLOSE)
         drop(c, false);

@@ -36,7 +36,7 @@ struct fake_fault {
 };
 
 struct fake_config {
-    const char *dialect;
+    const char *dialect;     /* or "silent": never says a word */
     const char *key;         /* that clients must have; NULL: none */
     unsigned token_us;       /* time to draw a token */
     unsigned length;         /* of every answer; 0: as it comes */
