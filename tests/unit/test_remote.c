@@ -443,7 +443,7 @@ static void test_requests(void **state)
 {
     static const char *const want[] = {
         "{\"model\":\"fake\",\"prompt\":[87,104,97,116,32,105,115,32,51,32,43,32,52,63],"
-        "\"max_tokens\":40,\"n\":1,\"seed\":5566755282872655,\"temperature\":0.8,\"top_p\":1,"
+        "\"max_tokens\":40,\"n\":1,\"seed\":-7046029254386353131,\"temperature\":0.8,\"top_p\":1,"
         "\"top_k\":0,\"min_p\":0,\"repetition_penalty\":1,\"presence_penalty\":0,"
         "\"frequency_penalty\":0,\"stop\":[\"\\n\\n\"],\"include_stop_str_in_output\":true,"
         "\"skip_special_tokens\":false,\"spaces_between_special_tokens\":false,"
