@@ -103,6 +103,7 @@ SCRIPT_TESTS = \
 	tests/api/mcp.sh \
 	tests/api/openai.sh \
 	tests/api/openapi.sh \
+	tests/api/remote.sh \
 	tests/api/residency.sh \
 	tests/api/shared.sh \
 	tests/api/top.sh \
@@ -113,6 +114,7 @@ SCRIPT_TESTS = \
 	tests/cli/locks.sh \
 	tests/cli/model.sh \
 	tests/cli/remote.sh \
+	tests/cli/remote_same.sh \
 	tests/cli/report.sh \
 	tests/cli/run.sh \
 	tests/cli/schema.sh \
@@ -184,7 +186,7 @@ else
 check_LIBRARIES += tests/fuzz/libreplay.a
 tests_fuzz_libreplay_a_SOURCES = tests/fuzz/replay.c
 LDADD += tests/fuzz/libreplay.a
-check_PROGRAMS += $(FUZZ_TESTS) tests/tools/fake_engine tests/tools/make_model \
+check_PROGRAMS += $(FUZZ_TESTS) tests/tools/bridge tests/tools/fake_engine tests/tools/make_model \
 	tests/tools/masks tests/tools/share tests/tools/speculate
 TESTS += $(FUZZ_TESTS)
 if HAVE_CMOCKA

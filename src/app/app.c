@@ -167,10 +167,15 @@ static bool evict(struct app *a)
 int app_load_model(struct app *a, const char *path, struct pd_err *err)
 {
     struct eng_model *model = app_loaded_model(a, path);
+    struct remote_engine *engine;
     struct app_model *grown;
     char *copy;
     int rc;
 
+    if (path[0] != '/') {
+        rc = app_remote_engine(a, path, &engine, err);
+        return rc == 1 ? remote_probe(engine, err) : rc;
+    }
     if (model) {
         eng_model_unref(model);
         return 0;
@@ -225,18 +230,19 @@ char *app_take_missing(struct app *a)
     return path;
 }
 
+int app_miss(struct app *a, const char *what, struct pd_err *err)
+{
+    free(a->missing);
+    a->missing = strdup(what);
+    return a->missing ? pd_fail(err, PD_EBUSY, "'%s' is not loaded", what)
+                      : pd_fail(err, PD_ENOMEM, "out of memory");
+}
+
 int app_model(struct app *a, const char *path, struct eng_model **out, struct pd_err *err)
 {
     int rc = 0;
 
-    while (rc == 0 && !(*out = app_loaded_model(a, path))) {
-        if (a->elsewhere) {
-            free(a->missing);
-            a->missing = strdup(path);
-            return a->missing ? pd_fail(err, PD_EBUSY, "'%s' is not loaded", path)
-                              : pd_fail(err, PD_ENOMEM, "out of memory");
-        }
-        rc = app_load_model(a, path, err);
-    }
+    while (rc == 0 && !(*out = app_loaded_model(a, path)))
+        rc = a->elsewhere ? app_miss(a, path, err) : app_load_model(a, path, err);
     return rc;
 }

@@ -26,6 +26,8 @@ char *app_runtime_path(const char *name);
 int app_find_model(const char *name, char **out_path, struct pd_err *err);
 /* The model of a scorer that has one: its text up to ":kind=". malloc'ed; NULL: out of memory. */
 char *app_scorer_model(const char *scorer);
+/* PD_EINVAL: an engine elsewhere serves it, as the configuration says. */
+int app_check_local(const char *name, struct pd_err *err);
 /* PD_EFORMAT: the settings want another sha256 of the model with this name. */
 int app_check_model(const char *name, const struct eng_model_info *info, struct pd_err *err);
 /* A chat template by its name ("chatml", "none", …), else the text of a Jinja file. PD_ENOENT lists
@@ -195,7 +197,7 @@ struct eng *app_engine(const struct app *a);  /* NULL: no job has needed one; an
 int app_probe_engine(const char *name, struct pd_jw *w, struct pd_err *err);
 /* Loaded models, by their files (app_find_model). Any thread, once the engine is there. What needs
  * more than the memory limit leaves drives out what was used longest ago, as far as nobody uses it.
- */
+ * A model of an engine elsewhere is loaded by its name: the engine is asked what it has. */
 int app_load_model(struct app *a, const char *path, struct pd_err *err);
 int app_unload_model(struct app *a, const char *path,
                      struct pd_err *err); /* PD_EBUSY: in use; not loaded: 0 */
@@ -204,8 +206,8 @@ bool app_is_loaded(struct app *a, const char *path, char sha256[PD_SHA256_HEX]);
 void app_loaded_json(struct app *a, struct pd_jw *w);
 /* A reference for the caller; NULL: not loaded. */
 struct eng_model *app_loaded_model(struct app *a, const char *path);
-/* While this is on, a job whose model is not loaded is PD_EBUSY, and app_take_missing is the path
- * to load before it is tried again; malloc'ed, NULL when that was not the reason. */
+/* While this is on, a job whose model is not loaded is PD_EBUSY, and app_take_missing is what to
+ * load (app_load_model) before it is tried again; malloc'ed, NULL when that was not the reason. */
 void app_load_elsewhere(struct app *a, bool on);
 char *app_take_missing(struct app *a);
 /* The sha256 that was recorded when the model was added. False: it was not. */

@@ -17,12 +17,12 @@ struct app {
     struct eng_config config;  /* of the engine, but for kv_type */
     _Atomic(struct eng *) eng; /* NULL: not needed so far; app_engine is anyone's */
     struct store *store;
-    pthread_mutex_t lock;     /* guards the next three; a leaf */
+    pthread_mutex_t lock;     /* guards the next four; a leaf */
     struct app_model *models; /* loaded, one reference each */
     size_t n_models;
+    uint64_t n_uses;
     struct remote_pool *remote; /* NULL: not needed so far */
     bool named_engines;
-    uint64_t n_uses;
     bool elsewhere; /* models are loaded by who calls, not by who needs them */
     char *missing;  /* the one that was needed */
 };
@@ -40,8 +40,9 @@ char *app_problem_truth(const struct pd_json *problem);
 
 /* Opens the engine the first time; PD_EINVAL when it is open with another kv_type (NULL: f16). */
 int app_start_engine(struct app *a, const char *kv_type, struct pd_err *err);
-/* A reference to the model of this file, which is loaded when it is not there; with
- * app_load_elsewhere: PD_EBUSY, and app_take_missing has the path. */
+/* With app_load_elsewhere: PD_EBUSY, and app_take_missing is what. */
+int app_miss(struct app *a, const char *what, struct pd_err *err);
+/* A reference to the model of this file, which is loaded when it is not there (app_miss). */
 int app_model(struct app *a, const char *path, struct eng_model **out, struct pd_err *err);
 
 /* The engine elsewhere that serves what has this name: 1. 0: it is none of those. */

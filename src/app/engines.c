@@ -1,5 +1,5 @@
 /* Models that engines elsewhere serve: by a name of the configuration, or described where a model is
- * named. On the thread that has the app. */
+ * named. Any thread. */
 #include "app/app_int.h"
 
 #include "app/settings.h"
@@ -9,8 +9,12 @@
 static int use(struct app *a, const struct remote_config *c, struct remote_engine **out,
                struct pd_err *err)
 {
-    int rc = a->remote ? 0 : remote_pool_new(&a->remote, err);
+    int rc = 0;
 
+    pthread_mutex_lock(&a->lock);
+    if (!a->remote)
+        rc = remote_pool_new(&a->remote, err);
+    pthread_mutex_unlock(&a->lock);
     return rc < 0 ? rc : remote_engine(a->remote, c, out, err);
 }
 

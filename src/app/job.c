@@ -629,6 +629,8 @@ static int load_model(struct app_job *j, int which, const char *name, const char
     bool templated = which != MODEL_SCORER && j->chat_template;
     int rc = app_remote_engine(j->app, name, &j->engines[which], err);
 
+    if (rc == 1 && j->app->elsewhere && !remote_is_probed(j->engines[which]))
+        return app_miss(j->app, name, err);
     if (rc == 1)
         return remote_generator_new(j->engines[which], called, templated ? render : NULL, j, out,
                                     err);
@@ -659,9 +661,10 @@ static int load_models(struct app_job *j, const char *const names[N_MODELS], str
     if (rc == 0 && j->core.gen && j->core.draft_gen)
         rc = j->models[MODEL_BASE] && j->models[MODEL_DRAFT] ? check_same_tokens(j, err)
                                                              : check_same_texts(j, err);
-    if (rc == 0 && j->decode.speculate != ENG_SPECULATE_OFF && !j->models[MODEL_BASE])
-        rc = pd_fail(err, PD_EINVAL, "speculate is for models of the local engine, not for '%s'",
-                     j->core.model);
+    if (rc == 0 && !j->models[MODEL_BASE] &&
+        (j->decode.speculate != ENG_SPECULATE_OFF || j->steer_sha256))
+        rc = pd_fail(err, PD_EINVAL, "%s is for models of the local engine, not for '%s'",
+                     j->steer_sha256 ? "steer" : "speculate", j->core.model);
     if (rc == 0 && j->models[MODEL_BASE])
         rc = app_generator_speculate(j->core.gen, &j->decode, j->models[MODEL_DRAFT], err);
     if (rc == 0 && j->core.gen && j->steer_sha256) {

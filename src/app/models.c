@@ -159,6 +159,22 @@ static const struct settings_model *configured(const struct settings *s, const c
     return m;
 }
 
+static int not_here(const struct settings_model *m, struct pd_err *err)
+{
+    return pd_fail(err, PD_EINVAL, "model '%s' is served by the engine '%s': it has no file here",
+                   m->name, m->engine);
+}
+
+int app_check_local(const char *name, struct pd_err *err)
+{
+    struct settings *s = settings_current();
+    const struct settings_model *m = s ? configured(s, &name) : NULL;
+    int rc = !s ? no_memory(err) : m && m->engine ? not_here(m, err) : 0;
+
+    settings_unref(s);
+    return rc;
+}
+
 int app_find_model(const char *name, char **out_path, struct pd_err *err)
 {
     struct settings *s = settings_current();
@@ -168,8 +184,7 @@ int app_find_model(const char *name, char **out_path, struct pd_err *err)
     if (!s)
         return no_memory(err);
     if (m && m->engine) {
-        rc = pd_fail(err, PD_EINVAL, "model '%s' is served by the engine '%s': it has no file here",
-                     name, m->engine);
+        rc = not_here(m, err);
     } else if (m) {
         rc = find_file(m->file, out_path, err);
         if (rc < 0)

@@ -108,15 +108,24 @@ struct running {
     struct queue *q;
 };
 
+/* Who is stuck at an engine elsewhere does not keep the models here from being loaded. */
+enum { LOADER_HERE, LOADER_ELSEWHERE, N_LOADERS };
+
+struct loader {
+    struct queue *q;
+    struct pd_queue inbox; /* struct load */
+    pthread_t thread;
+};
+
 struct queue {
     struct queue_config c;
     struct store *store;
     struct pd_queue inbox,
         over; /* over: the dispatcher's farewell, for who waits with a deadline */
     struct pd_link farewell;
-    struct pd_queue to_load; /* of the loader: struct load */
-    unsigned n_queues;       /* of these three, that are there */
-    pthread_t thread, loader;
+    struct loader loaders[N_LOADERS];
+    unsigned n_queues, n_loaders; /* queues that are there, with the loaders'; loaders that run */
+    pthread_t thread;
     int lock_fd;
     atomic_bool closing;
     atomic_size_t n_waiting, n_running; /* written by the dispatcher */
@@ -402,10 +411,11 @@ static int put_state(struct queue *q, const char *id, const char *status, const 
 
 static void *loader(void *arg)
 {
-    struct queue *q = arg;
+    struct loader *of = arg;
+    struct queue *q = of->q;
     struct pd_link *l;
 
-    while (pd_queue_pop_wait(&q->to_load, PD_NEVER_NS, &l) == 0) {
+    while (pd_queue_pop_wait(&of->inbox, PD_NEVER_NS, &l) == 0) {
         struct load *load = pd_container_of(l, struct load, link);
 
         struct pd_err err; /* also filled by a try that another one made good */
@@ -433,19 +443,37 @@ static void free_load(struct load *l)
 }
 
 /* What is being loaded is waited for; the rest nobody wants any more. */
-static void end_loader(struct queue *q)
+static void end_loaders(struct queue *q)
 {
-    for (struct pd_link *l = pd_queue_pop(&q->to_load); l; l = pd_queue_pop(&q->to_load)) {
-        struct load *load = pd_container_of(l, struct load, link);
+    while (q->n_loaders > 0) {
+        struct loader *of = &q->loaders[--q->n_loaders];
 
-        unlink_load(q, load);
-        free_load(load);
+        for (struct pd_link *l = pd_queue_pop(&of->inbox); l; l = pd_queue_pop(&of->inbox)) {
+            struct load *load = pd_container_of(l, struct load, link);
+
+            unlink_load(q, load);
+            free_load(load);
+        }
+        pd_queue_close(&of->inbox);
+        pthread_join(of->thread, NULL);
     }
-    pd_queue_close(&q->to_load);
-    pthread_join(q->loader, NULL);
 }
 
-/* Sees to it that the model of this file is on its way. */
+/* 0, or an errno. */
+static int start_loaders(struct queue *q)
+{
+    int rc = 0;
+
+    for (; rc == 0 && q->n_loaders < N_LOADERS; q->n_loaders += rc == 0) {
+        struct loader *of = &q->loaders[q->n_loaders];
+
+        of->q = q;
+        rc = pthread_create(&of->thread, NULL, loader, of);
+    }
+    return rc;
+}
+
+/* Sees to it that the model of this file, or of this name elsewhere, is on its way. */
 static int load(struct queue *q, const char *path, struct pd_err *err)
 {
     struct load *l = q->loads;
@@ -462,7 +490,8 @@ static int load(struct queue *q, const char *path, struct pd_err *err)
     l->loaded = (struct msg){.kind = MSG_LOADED, .load = l};
     l->next = q->loads;
     q->loads = l;
-    if (pd_queue_push(&q->to_load, &l->link) == 0)
+    if (pd_queue_push(&q->loaders[path[0] == '/' ? LOADER_HERE : LOADER_ELSEWHERE].inbox,
+                      &l->link) == 0)
         return 0;
     unlink_load(q, l);
     free_load(l);
@@ -996,7 +1025,7 @@ static void *dispatcher(void *arg)
         }
         settle(q);
     }
-    end_loader(q);
+    end_loaders(q);
     pd_queue_push(&q->over, &q->farewell);
     return NULL;
 }
@@ -1004,6 +1033,11 @@ static void *dispatcher(void *arg)
 /* ---- life ------------------------------------------------------------------------------------ */
 
 /* What waited or ran when the process before ended. */
+static struct pd_queue *queue_of(struct queue *q, unsigned i)
+{
+    return i == 0 ? &q->inbox : i == 1 ? &q->over : &q->loaders[i - 2].inbox;
+}
+
 static int recover(struct queue *q, struct pd_err *err)
 {
     struct store_place *places = NULL;
@@ -1048,7 +1082,7 @@ static void free_queue(struct queue *q)
         free(c);
     }
     while (q->n_queues > 0)
-        pd_queue_done((struct pd_queue *[]){&q->inbox, &q->over, &q->to_load}[--q->n_queues]);
+        pd_queue_done(queue_of(q, --q->n_queues));
     if (q->lock_fd >= 0)
         close(q->lock_fd);
     pthread_mutex_destroy(&q->look);
@@ -1057,13 +1091,11 @@ static void free_queue(struct queue *q)
 
 static int init_queues(struct queue *q, struct pd_err *err)
 {
-    const struct {
-        struct pd_queue *queue;
-        size_t max;
-    } all[] = {{&q->inbox, INBOX_MAX}, {&q->over, 1}, {&q->to_load, LOADS_MAX}};
+    static const size_t max[] = {INBOX_MAX, 1};
 
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++, q->n_queues++)
-        if (pd_queue_init(all[i].queue, all[i].max) < 0)
+    for (; q->n_queues < 2 + N_LOADERS; q->n_queues++)
+        if (pd_queue_init(queue_of(q, q->n_queues), q->n_queues < 2 ? max[q->n_queues] : LOADS_MAX) <
+            0)
             return pd_fail(err, PD_ENOMEM, "out of memory");
     return 0;
 }
@@ -1093,9 +1125,11 @@ int queue_open(const struct queue_config *c, struct queue **out, struct pd_err *
     if (rc == 0) {
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before); /* inherited, by the jobs' threads too */
-        rc = pthread_create(&q->loader, NULL, loader, q);
-        if (rc == 0 && (rc = pthread_create(&q->thread, NULL, dispatcher, q)) != 0)
-            end_loader(q);
+        rc = start_loaders(q);
+        if (rc == 0)
+            rc = pthread_create(&q->thread, NULL, dispatcher, q);
+        if (rc != 0)
+            end_loaders(q);
         pthread_sigmask(SIG_SETMASK, &before, NULL);
         if (rc != 0)
             rc = pd_fail_errno(err, rc, "cannot start the threads of the job queue");

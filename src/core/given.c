@@ -71,6 +71,11 @@ int search_block(struct search *s, struct node *parent, struct pd_str text, bool
             err, PD_EINVAL,
             "lines that are written together cannot have a form (a schema or a grammar): "
             "take another strategy");
+    if (s->job->mode != PD_JOB_RECORDED && !s->job->gen->ops->ctx_view)
+        return pd_fail(err, PD_EINVAL,
+                       "lines that see each other while they are written need the built-in engine; "
+                       "engine '%s' (dialect %s) cannot do that",
+                       s->job->gen->engine, s->job->gen->dialect);
     rc = search_node_give(s, parent, text, aside, out, err);
     if (rc == 0) {
         (*out)->block = *out;

@@ -42,6 +42,14 @@ static void put_engine(struct daemon *d, struct pd_jw *w)
     pd_jw_end_object(w);
 }
 
+/* Members of an open object. Where its key is nobody is told. */
+static void put_elsewhere(const struct remote_config *c, struct pd_jw *w)
+{
+    api_put_text(w, "name", c->name);
+    api_put_text(w, "type", c->dialect);
+    api_put_text(w, "url", c->url);
+}
+
 static void engines(struct daemon *d, struct http_request *r, const struct route_args *args)
 {
     struct pd_buf b = PD_BUF_INIT(REPLY_MAX);
@@ -54,24 +62,13 @@ static void engines(struct daemon *d, struct http_request *r, const struct route
     pd_jw_key(&w, "data");
     pd_jw_array(&w);
     put_engine(d, &w);
+    for (size_t i = 0; i < d->settings->n_engines; i++) {
+        pd_jw_object(&w);
+        put_elsewhere(&d->settings->engines[i], &w);
+        pd_jw_end_object(&w);
+    }
     pd_jw_end_array(&w);
     pd_jw_end_object(&w);
-    api_json(r, 200, &b);
-}
-
-/* The one engine there is cannot be out of reach. */
-static void probe(struct daemon *d, struct http_request *r, const struct route_args *args)
-{
-    struct pd_buf b = PD_BUF_INIT(REPLY_MAX);
-    struct pd_jw w;
-
-    if (strcmp(args->v[0], ENGINE) != 0) {
-        api_error(r, 404, "not_found_error", "no_route", NULL,
-                  "there is no engine '%.64s', only '" ENGINE "'", args->v[0]);
-        return;
-    }
-    pd_jw_init(&w, &b);
-    put_engine(d, &w);
     api_json(r, 200, &b);
 }
 
@@ -137,6 +134,40 @@ static void under_way(struct asking *a, bool accepted)
     http_set_header(a->r, "Retry-After", "1");
     api_error(a->r, 503, "unavailable_error", "engine_down", NULL, "too many requests wait");
     asking_free(a);
+}
+
+/* ---- probing -------------------------------------------------------------------------------- */
+
+/* On a worker thread. */
+static void ask_engine(struct daemon *d, void *arg)
+{
+    struct asking *a = arg;
+    struct settings *s = settings_current();
+    const struct remote_config *c = s ? settings_engine(s, a->name) : NULL;
+    struct pd_jw w;
+
+    pd_jw_init(&w, &a->reply);
+    if (strcmp(a->name, ENGINE) == 0) { /* which cannot be out of reach */
+        put_engine(d, &w);
+    } else if (!s) {
+        a->rc = pd_fail(&a->err, PD_ENOMEM, "out of memory");
+    } else if (!c) {
+        a->rc = pd_fail(&a->err, PD_ENOENT, "there is no engine '%.64s'", a->name);
+    } else {
+        pd_jw_object(&w);
+        put_elsewhere(c, &w);
+        a->rc = app_probe_engine(a->name, &w, &a->err);
+        pd_jw_end_object(&w);
+    }
+    settings_unref(s);
+}
+
+static void probe(struct daemon *d, struct http_request *r, const struct route_args *args)
+{
+    struct asking *a = asking_new(d, r, args->v[0]);
+
+    if (a)
+        under_way(a, daemon_work(d, ask_engine, answer, a));
 }
 
 /* ---- residency ------------------------------------------------------------------------------ */

@@ -975,6 +975,19 @@ static int prompts(struct request *q, const struct pd_json *body, struct pd_chat
     return rc;
 }
 
+/* Texts and tokens of answers are told by the tokenizer of a model that is here. */
+static int check_model(const struct request *q, struct request_error *e)
+{
+    int rc = app_check_local(q->app.model ? q->app.model : app_default_model, &e->err);
+
+    if (rc < 0) {
+        pd_err_context(&e->err, "POST /v1/jobs takes it, this route does not");
+        e->code = "unsupported_value";
+        snprintf(e->param, sizeof e->param, "model");
+    }
+    return rc;
+}
+
 static struct completion *completion_new(struct daemon *d, struct http_request *r,
                                          const struct request *q, bool chat, bool plain,
                                          const struct asked *a, size_t n_parts)
@@ -1082,6 +1095,8 @@ static void complete(struct daemon *d, struct http_request *r, struct pd_json *b
     }
     if (rc == 0)
         rc = set_defaults(q, body, chat, &a, &e);
+    if (rc == 0)
+        rc = check_model(q, &e);
     if (rc == 0 && !chat)
         rc = prompts(q, body, chats, &n, &e);
     if (rc == 0 && chat && pd_json_string(pd_json_get(body, "tool_choice")) &&

@@ -397,14 +397,19 @@ int remote_probe(struct remote_engine *e, struct pd_err *err)
     int rc = 0;
 
     pthread_mutex_lock(&e->probe_lock);
-    if (!e->probed) {
+    if (!remote_is_probed(e)) {
         rc = e->dialect->probe(e, err);
         if (rc == 0 && !e->dialect->chats)
             rc = remote_anchor(e, err);
-        e->probed = rc == 0;
+        atomic_store(&e->probed, rc == 0);
     }
     pthread_mutex_unlock(&e->probe_lock);
     return rc;
+}
+
+bool remote_is_probed(const struct remote_engine *e)
+{
+    return atomic_load(&e->probed);
 }
 
 const char *remote_engine_model(const struct remote_engine *e)

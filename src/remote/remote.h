@@ -58,6 +58,7 @@ int remote_engine(struct remote_pool *p, const struct remote_config *c, struct r
                   struct pd_err *err);
 /* Asks what it is and has, once: which model, how long a context. Blocks. */
 int remote_probe(struct remote_engine *e, struct pd_err *err);
+bool remote_is_probed(const struct remote_engine *e);
 /* What remote_probe found, as members of an open object. */
 void remote_engine_json(const struct remote_engine *e, struct pd_jw *w);
 const char *remote_engine_model(const struct remote_engine *e); /* after the probe */

@@ -3,6 +3,7 @@
 #define PD_REMOTE_REMOTE_INT_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "net/client.h"
 #include "net/sse.h"
@@ -29,7 +30,7 @@ struct remote_engine {
     const struct dialect *dialect;
     struct net_host *host;
     pthread_mutex_t probe_lock; /* one probe at a time; guards the members up to the next lock */
-    bool probed;
+    atomic_bool probed;         /* anyone's */
     char *model; /* its name for the model */
     uint32_t n_ctx;
     int32_t eos;    /* REMOTE_NO_TOKEN: not known; answers tell */

@@ -17,7 +17,7 @@ static void put_ask(const struct remote_engine *e, const struct ask *a, struct p
     put_ids(w, "prompt", a->ids, a->n_ids);
     put_int(w, "max_tokens", a->max_tokens);
     put_int(w, "n", 1);
-    put_int(w, "seed", (int64_t)(a->key >> 11)); /* 53 bits: whole in any JSON */
+    put_int(w, "seed", (int64_t)a->key); /* all of it: it reads integers of 64 bits */
     put_number(w, "temperature", s->temperature);
     put_number(w, "top_p", s->top_p);
     put_int(w, "top_k", s->top_k);

@@ -19,6 +19,7 @@
 
 #define BODY_MAX ((size_t)16 << 20)
 #define STACK    ((size_t)256 << 10)
+#define STOPS_MAX 32
 
 struct fake_engine {
     struct fake_config c;
@@ -64,6 +65,8 @@ struct draw {
     bool eos, over;
     float logprob;
     int32_t token;
+    const struct fake_model *model; /* which has drawn all of this already */
+    struct fake_drawn drawn;
 };
 
 static uint64_t mix(uint64_t x)
@@ -83,10 +86,28 @@ static void put_token_text(struct pd_buf *out, int32_t id)
         pd_buf_addc(out, (char)id);
 }
 
+static void next_drawn(struct draw *d, const struct fake_model *model)
+{
+    d->token = d->drawn.ids[d->n];
+    d->logprob = d->drawn.logprobs[d->n];
+    d->over = ++d->n == d->drawn.n;
+    d->eos = d->over && d->drawn.eos;
+    if (!d->eos)
+        model->detokenize(model->self, &d->token, 1, &d->text);
+    for (const struct pd_json *s = pd_json_first(d->stops); s && d->over; s = pd_json_next(s))
+        if (d->drawn.stopped &&
+            pd_str_find(pd_buf_str(&d->text), pd_str_of(pd_json_string(s))) >= 0)
+            d->stopped_by = pd_json_string(s);
+}
+
 static void draw_token(struct draw *d, unsigned length)
 {
     uint64_t r;
 
+    if (d->model) {
+        next_drawn(d, d->model);
+        return;
+    }
     d->state = mix(d->state + (uint64_t)d->token + 1);
     r = mix(d->state ^ d->seed);
     d->token = d->n + 1 == length         ? FAKE_EOS
@@ -206,6 +227,22 @@ static void put_list(struct pd_jw *w, const char *key, double v, bool whole)
     pd_jw_end_array(w);
 }
 
+static void put_top(struct pd_jw *w, const struct fake_drawn *drawn)
+{
+    char key[32];
+
+    pd_jw_key(w, "top_logprobs");
+    pd_jw_array(w);
+    pd_jw_object(w);
+    for (size_t i = 0; i < drawn->n_top; i++) {
+        snprintf(key, sizeof key, "token_id:%d", (int)drawn->top_ids[i]);
+        pd_jw_key(w, key);
+        pd_jw_double(w, (double)drawn->top_logprobs[i]);
+    }
+    pd_jw_end_object(w);
+    pd_jw_end_array(w);
+}
+
 static void put_vllm_choice(struct pd_jw *w, const struct draw *d, struct pd_str text)
 {
     pd_jw_object(w);
@@ -216,6 +253,8 @@ static void put_vllm_choice(struct pd_jw *w, const struct draw *d, struct pd_str
     pd_jw_key(w, "logprobs");
     pd_jw_object(w);
     put_list(w, "token_logprobs", (double)d->logprob, false);
+    if (d->drawn.n_top)
+        put_top(w, &d->drawn);
     pd_jw_end_object(w);
     pd_jw_key(w, "finish_reason");
     pd_jw_strz(w, !d->over ? NULL : d->eos || d->stopped_by ? "stop" : "length");
@@ -538,6 +577,27 @@ static int64_t number(const struct pd_json *v, const char *a, const char *b, int
     return none;
 }
 
+static void ask_model(struct conn *c, const struct pd_json *q, struct draw *d)
+{
+    const char *stops[STOPS_MAX + 1] = {NULL}, *seed = strstr(c->body.data, "\"seed\":");
+    size_t n = 0;
+
+    for (const struct pd_json *s = pd_json_first(d->stops); s && n < STOPS_MAX;
+         s = pd_json_next(s))
+        stops[n++] = pd_json_string(s);
+    d->model->draw(d->model->self,
+                   &(struct fake_ask){.ids = (const int32_t *)(const void *)d->ids.data,
+                                      .n_ids = d->n_prompt,
+                                      .max_tokens = (uint32_t)d->max,
+                                      .n_top = (uint32_t)number(q, "logprobs", "logprobs", 0),
+                                      /* a number of JSON has no 64 bits */
+                                      .seed = seed ? (uint64_t)strtoll(seed + 7, NULL, 10) : 0,
+                                      .request = q,
+                                      .stops = stops},
+                   &d->drawn);
+    d->over = d->drawn.n == 0;
+}
+
 static void generate(struct conn *c, const struct pd_json *q)
 {
     const struct pd_json *how = is(c, "sglang") ? pd_json_get(q, "sampling_params") : q;
@@ -567,9 +627,16 @@ static void generate(struct conn *c, const struct pd_json *q)
                                                                   "max_completion_tokens", 16));
     d.seed = (uint64_t)number(how, "seed", "seed", 1);
     d.stops = pd_json_get(how, "stop");
+    d.model = c->f->c.model;
+    if (d.model)
+        ask_model(c, q, &d);
     answer(c, &d, stream);
     pd_buf_done(&d.ids);
     pd_buf_done(&d.text);
+    free(d.drawn.ids);
+    free(d.drawn.logprobs);
+    free(d.drawn.top_ids);
+    free(d.drawn.top_logprobs);
 }
 
 /* ---- other routes ------------------------------------------------------------------------------- */
@@ -602,6 +669,27 @@ static void put_rendered(struct pd_buf *out, const struct pd_json *messages)
     pd_buf_addz(out, "<assistant>");
 }
 
+static void tokenize_by_model(struct conn *c, const struct fake_model *m, const struct pd_json *q)
+{
+    struct pd_buf out = PD_BUF_INIT(BODY_MAX);
+    int32_t *ids = NULL;
+    size_t n = 0;
+    struct pd_jw w;
+
+    m->tokenize(m->self, q, &ids, &n);
+    pd_jw_init(&w, &out);
+    pd_jw_object(&w);
+    pd_jw_key(&w, "tokens");
+    pd_jw_array(&w);
+    for (size_t i = 0; i < n; i++)
+        pd_jw_int(&w, ids[i]);
+    pd_jw_end_array(&w);
+    pd_jw_end_object(&w);
+    reply(c, 200, NULL, pd_buf_str(&out).ptr);
+    pd_buf_done(&out);
+    free(ids);
+}
+
 static void tokenize(struct conn *c, const struct pd_json *q)
 {
     const char *text = pd_json_string(pd_json_get(q, "content"));
@@ -609,6 +697,10 @@ static void tokenize(struct conn *c, const struct pd_json *q)
     bool special = true;
     struct pd_jw w;
 
+    if (c->f->c.model) {
+        tokenize_by_model(c, c->f->c.model, q);
+        return;
+    }
     text = text ? text : pd_json_string(pd_json_get(q, "prompt"));
     pd_json_bool(pd_json_get(q, "parse_special"), &special);
     if (!text) {
@@ -635,9 +727,14 @@ static void detokenize(struct conn *c, const struct pd_json *q)
     for (const struct pd_json *v = pd_json_first(pd_json_get(q, "tokens")); v;
          v = pd_json_next(v)) {
         int64_t id = 0;
+        int32_t token;
 
         pd_json_int(v, &id);
-        put_token_text(&text, (int32_t)id);
+        token = (int32_t)id;
+        if (c->f->c.model)
+            c->f->c.model->detokenize(c->f->c.model->self, &token, 1, &text);
+        else
+            put_token_text(&text, token);
     }
     pd_jw_init(&w, &out);
     pd_jw_object(&w);
@@ -688,6 +785,16 @@ static void note_request(struct conn *c, const char *head)
     pthread_mutex_unlock(&f->lock);
 }
 
+static void list_models(struct conn *c)
+{
+    char text[128];
+
+    snprintf(text, sizeof text,
+             "{\"object\":\"list\",\"data\":[{\"id\":\"fake\",\"max_model_len\":%zu}]}",
+             c->f->c.model ? c->f->c.model->n_ctx : 4096);
+    reply(c, 200, NULL, text);
+}
+
 static void route(struct conn *c, const char *head)
 {
     static const char *const paths[] = {"/v1/completions ", "/generate ", "/completion ",
@@ -701,7 +808,9 @@ static void route(struct conn *c, const char *head)
         generates |= strncmp(path, paths[i], strlen(paths[i])) == 0;
     if (generates) /* the probe of llama-server, too */
         note_request(c, head);
-    if (!takes_key(c, head))
+    if (is(c, "silent"))
+        stall(c);
+    else if (!takes_key(c, head))
         reply(c, 401, NULL, "{\"error\":{\"message\":\"no such key\",\"code\":401}}");
     else if (c->fault.kind == FAKE_CLOSE)
         drop(c, false);
@@ -710,8 +819,7 @@ static void route(struct conn *c, const char *head)
     else if (generates)
         generate(c, q);
     else if (strncmp(path, "/v1/models ", 11) == 0)
-        reply(c, 200, NULL,
-              "{\"object\":\"list\",\"data\":[{\"id\":\"fake\",\"max_model_len\":4096}]}");
+        list_models(c);
     else if (strncmp(path, "/props ", 7) == 0)
         reply(c, 200, NULL,
               "{\"default_generation_settings\":{\"n_ctx\":4096},\"eos_token\":\"<eos>\"}");

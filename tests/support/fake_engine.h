@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/json.h"
+
 enum { FAKE_EOS = 256, FAKE_BLANK_LINE, FAKE_N_TOKENS }; /* "<eos>", "\n\n" */
 
 enum fake_fault_kind {
@@ -35,12 +37,44 @@ struct fake_fault {
     const char *text, *header;
 };
 
+struct fake_ask { /* for a model */
+    const int32_t *ids;
+    size_t n_ids;
+    uint32_t max_tokens;
+    uint64_t seed;
+    uint32_t n_top; /* the likeliest next tokens to tell */
+    const struct pd_json *request; /* temperature, top_k, top_p, min_p */
+    const char *const *stops;      /* NULL-terminated */
+};
+
+struct fake_drawn { /* arrays are malloc'ed */
+    int32_t *ids;
+    float *logprobs;
+    size_t n;
+    bool eos; /* its last token ended it */
+    bool stopped;
+    int32_t *top_ids; /* [n_top], of the first token */
+    float *top_logprobs;
+    size_t n_top;
+};
+
+/* Behind dialect vllm, in the place of texts that follow from prompt and seed. Several threads. */
+struct fake_model {
+    void *self;
+    void (*draw)(void *self, const struct fake_ask *ask, struct fake_drawn *out);
+    /* Of a body of /tokenize: malloc'ed. */
+    void (*tokenize)(void *self, const struct pd_json *request, int32_t **ids, size_t *n);
+    void (*detokenize)(void *self, const int32_t *ids, size_t n, struct pd_buf *out);
+    size_t n_ctx;
+};
+
 struct fake_config {
-    const char *dialect;
+    const char *dialect;     /* or "silent": never says a word */
     const char *key;         /* that clients must have; NULL: none */
     unsigned token_us;       /* time to draw a token */
     unsigned length;         /* of every answer; 0: as it comes */
     uint16_t port;           /* 0: any */
+    const struct fake_model *model; /* NULL: none */
 };
 
 struct fake_engine;

@@ -261,6 +261,46 @@ static void test_stop(void **state)
     assert_true(n_stopped > 0 && n_ended > 0);
 }
 
+/* A step goes on behind all that was drawn before it: its request has the prompt and the tokens of
+ * the step before. Where a dialect has no token ids, that is refused. */
+static void test_second_step(void **state)
+{
+    static const char prompt[] = "[87,104,97,116,32,105,115,32,51,32,43,32,52,63";
+
+    (void)state;
+    for (size_t d = 0; d < sizeof all_dialects / sizeof *all_dialects; d++) {
+        struct bench *b = open_bench(&(struct fake_config){.dialect = all_dialects[d]}, "");
+        const bool chats = strcmp(all_dialects[d], "openai") == 0;
+        struct pd_lane *first = &b->lanes[0], second, *list = &second;
+        struct pd_buf want = PD_BUF_INIT(4096);
+        struct pd_err err;
+
+        submit(b, 0, 1, 2, chats ? NULL : "\n\n", 0);
+        wait_all(b, 1);
+        assert_true(first->n_tokens > 1);
+        second = (struct pd_lane){.op = PD_LANE_GENERATE,
+                                  .ctx = first->ctx,
+                                  .sampling = &sampling,
+                                  .key = 3,
+                                  .max_tokens = MAX_TOKENS};
+        pd_buf_addz(&want, prompt);
+        for (uint32_t i = 0; i < first->n_tokens; i++)
+            pd_buf_printf(&want, ",%d", (int)first->tokens[i]);
+        pd_buf_addc(&want, ']');
+        if (chats) {
+            assert_int_equal(b->g->ops->submit(b->g, &list, 1, &err), PD_EINVAL);
+            assert_non_null(strstr(err.text, "gone on with"));
+        } else {
+            assert_int_equal(b->g->ops->submit(b->g, &list, 1, &err), 0);
+            wait_all(b, 1);
+            assert_non_null(strstr(fake_engine_body(b->fake), want.data));
+            b->g->ops->release(b->g, &second);
+        }
+        pd_buf_done(&want);
+        close_bench(b);
+    }
+}
+
 /* Who arrives first does not matter: the same lanes end, cut at the same token. */
 static void test_race(void **state)
 {
@@ -403,7 +443,7 @@ static void test_requests(void **state)
 {
     static const char *const want[] = {
         "{\"model\":\"fake\",\"prompt\":[87,104,97,116,32,105,115,32,51,32,43,32,52,63],"
-        "\"max_tokens\":40,\"n\":1,\"seed\":5566755282872655,\"temperature\":0.8,\"top_p\":1,"
+        "\"max_tokens\":40,\"n\":1,\"seed\":-7046029254386353131,\"temperature\":0.8,\"top_p\":1,"
         "\"top_k\":0,\"min_p\":0,\"repetition_penalty\":1,\"presence_penalty\":0,"
         "\"frequency_penalty\":0,\"stop\":[\"\\n\\n\"],\"include_stop_str_in_output\":true,"
         "\"skip_special_tokens\":false,\"spaces_between_special_tokens\":false,"
@@ -503,7 +543,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_descriptions), cmocka_unit_test(test_requests),
-        cmocka_unit_test(test_stop),         cmocka_unit_test(test_read),
+        cmocka_unit_test(test_stop),         cmocka_unit_test(test_second_step),
+        cmocka_unit_test(test_read),
         cmocka_unit_test(test_features),     cmocka_unit_test(test_keys),
         cmocka_unit_test(test_inflight),     cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_race),         cmocka_unit_test(test_choices),
