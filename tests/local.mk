@@ -29,6 +29,7 @@ UNIT_TESTS = \
 	tests/unit/test_core_grade \
 	tests/unit/test_core_job \
 	tests/unit/test_core_listen \
+	tests/unit/test_core_math \
 	tests/unit/test_core_param \
 	tests/unit/test_core_replay \
 	tests/unit/test_core_search \
@@ -92,6 +93,7 @@ FUZZ_TESTS = \
 	tests/fuzz/fuzz_grammar \
 	tests/fuzz/fuzz_http \
 	tests/fuzz/fuzz_json \
+	tests/fuzz/fuzz_math \
 	tests/fuzz/fuzz_sse \
 	tests/fuzz/fuzz_template \
 	tests/fuzz/fuzz_tokenizer
@@ -147,7 +149,8 @@ EXTRA_DIST += $(SCRIPT_TESTS) $(FUZZ_TESTS:=.in)
 EXTRA_DIST += tests/gguf_builder.h tests/vocabulary.h tests/unit/engine_fixture.h \
 	tests/unit/storage_fixture.h \
 	tests/unit/stats_reference.h \
-	tests/unit/engine_tolerance.h
+	tests/unit/engine_tolerance.h \
+	tests/unit/math_pairs.txt
 EXTRA_DIST += tests/support/daemon.sh tests/support/tap.sh
 EXTRA_DIST += tests/api/client.py \
 	tests/api/disconnect.py \

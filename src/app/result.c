@@ -72,6 +72,15 @@ void app_result_json(struct pd_jw *w, const struct pd_job *job, const struct pd_
         pd_jw_key(w, "correct");
         pd_jw_bool(w, r->correct == 1);
     }
+    if (r->verdict) {
+        pd_jw_key(w, "grading");
+        pd_jw_object(w);
+        pd_jw_key(w, "verdict");
+        pd_jw_strz(w, r->verdict);
+        pd_jw_key(w, "reason");
+        pd_jw_strz(w, r->reason);
+        pd_jw_end_object(w);
+    }
     pd_jw_key(w, "digest");
     pd_jw_strz(w, r->digest[0] != '\0' ? r->digest : NULL);
     pd_jw_key(w, "trace");

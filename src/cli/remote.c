@@ -109,6 +109,8 @@ int cli_request_body(const struct app_request *r, int64_t priority, struct pd_bu
     text_member(&w, "kv_type", r->kv_type);
     text_member(&w, "chat_template", r->chat_template);
     text_member(&w, "expect", r->expect);
+    if (r->grade != PD_GRADE_EXACT)
+        text_member(&w, "grade", pd_grade_name(r->grade));
     pd_jw_key(&w, "budget");
     pd_jw_object(&w);
     count_member(&w, "tokens", r->budget.tokens);
@@ -299,6 +301,8 @@ static int read_result(struct shown *s, const char *id, struct pd_err *err)
                                    .sequential = (uint64_t)int_of(u, "sequential", 0),
                                    .scorer_passes = (uint64_t)int_of(u, "scorer_passes", 0)};
     s->r.elapsed_ns = int_of(q, "elapsed_ms", 0) * PD_NS_PER_MS;
+    s->r.verdict = text_of(pd_json_get(q, "grading"), "verdict");
+    s->r.reason = text_of(pd_json_get(q, "grading"), "reason");
     s->r.correct = pd_json_bool(pd_json_get(q, "correct"), &correct) ? correct : -1;
     if (digest)
         snprintf(s->r.digest, sizeof s->r.digest, "%s", digest);

@@ -115,6 +115,8 @@ void cli_show_result(const struct cli *cli, const struct pd_job *job, const stru
                r->correct == 1   ? "  (correct)"
                : r->correct == 0 ? "  (wrong)"
                                  : "");
+        if (r->verdict)
+            printf("grading  %s: %s\n", r->verdict, r->reason);
         printf("support  %u of %u lines agree\n", r->agree, r->of);
     }
     ledger(job, r, what->replayed);

@@ -10,7 +10,8 @@
 
 struct solve {
     const char *file, *problem, *model, *draft, *chat_template, *kv_type, *strategy, *scorer,
-        *wrap_up, *system, *schema, *grammar, *constrain_after, *show, *expect, *data_dir, *resume;
+        *wrap_up, *system, *schema, *grammar, *constrain_after, *show, *expect, *grade, *data_dir,
+        *resume;
     struct cli_list options;
     uint64_t budget_tokens, budget_nodes, budget_samples, seed, repeat, threads, prefill_chunk,
         memory_limit;
@@ -21,6 +22,7 @@ struct solve {
     struct pd_form form;
     struct pd_buf form_text;
     struct pd_buf text;
+    enum pd_grade how; /* grade by its name */
 };
 
 static const struct cli_usage usage_text = {
@@ -143,6 +145,7 @@ static struct app_request request_of(const struct solve *o)
 {
     return (struct app_request){
         .question = o->question,
+        .grade = o->how,
         .system = o->system,
         .problem_key = o->problem,
         .expect = o->expect ? o->expect : o->answer,
@@ -405,6 +408,8 @@ int cli_solve(struct cli *cli, int argc, char **argv, struct pd_err *err)
          "free text comes first, up to TEXT (</think>, if the model thinks)", 0, 0, true, false},
         {"expect", 0, CLI_TEXT, &o.expect, "ANSWER", "exit 1 when the answer differs", 0, 0, true,
          false},
+        {"grade", 0, CLI_CHOICE, &o.grade, PD_GRADES, "how it is compared (exact)", 0, 0, true,
+         false},
         {"no-trace", 0, CLI_FLAG, &o.no_trace, NULL, "record nothing", 0, 0, true, false},
         {"resume", 0, CLI_TEXT, &o.resume, "ID", "go on with a stored job", 0, 0, false, false},
         {"show", 0, CLI_CHOICE, &o.show, "tree|steps|answer", "how much to print", 0, 0, false,
@@ -448,6 +453,10 @@ int cli_solve(struct cli *cli, int argc, char **argv, struct pd_err *err)
         rc = find_question(&o, table, n > 0 ? argv[1] : NULL, err);
     if (rc == 0 && !o.resume)
         rc = find_form(&o, err);
+    if (rc == 0 && o.grade)
+        rc = pd_grade_find(o.grade, &o.how, err);
+    if (rc == 0 && o.expect)
+        rc = pd_grade_check(o.how, pd_str_of(o.expect), err);
     if (rc == 0)
         rc = cli->host && !o.no_daemon ? solve_remote(cli, &o, table, err) : solve(cli, &o, err);
 out:

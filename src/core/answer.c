@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "base/err.h"
+#include "core/math.h"
 
 /* Steps of the matcher: enough for any answer, bounded for hostile text. */
 #define MATCH_LIMIT 100000
@@ -134,7 +135,8 @@ static bool number_key(struct pd_str s, struct pd_buf *out)
 /* LaTeX decoration that carries no meaning. */
 static const char *const noise[] = {"\\left", "\\right", "\\,", "\\!", "\\;", "\\ ", "$", NULL};
 
-int pd_answer_key(struct pd_str answer, struct pd_buf *out)
+/* Of words, and of what the reader of mathematics does not take: the text, without decoration. */
+static int text_key(struct pd_str answer, struct pd_buf *out)
 {
     struct pd_buf t = PD_BUF_INIT(KEY_MAX);
     struct pd_str s = pd_str_trim(answer);
@@ -190,4 +192,11 @@ int pd_answer_key(struct pd_str answer, struct pd_buf *out)
     pd_buf_done(&f);
     pd_buf_done(&t);
     return rc;
+}
+
+int pd_answer_key(struct pd_str answer, struct pd_buf *out)
+{
+    int rc = pd_math_key(answer, out);
+
+    return rc == PD_ENOENT ? text_key(answer, out) : rc;
 }

@@ -7,12 +7,13 @@
 #include <pcre2.h>
 
 #include "core/answer.h"
+#include "core/math.h"
 
 #define MATCH_LIMIT 100000 /* steps of the matcher: bounded for hostile text */
 #define HEAP_KIB    1024
 #define KEY_MAX     4096
 
-static const char *const names[] = {"exact", "numeric", "regex", NULL};
+static const char *const names[] = {"exact", "numeric", "math_equal", "regex", NULL};
 
 int pd_grade_find(const char *name, enum pd_grade *out, struct pd_err *err)
 {
@@ -21,8 +22,8 @@ int pd_grade_find(const char *name, enum pd_grade *out, struct pd_err *err)
             *out = (enum pd_grade)i;
             return 0;
         }
-    return pd_fail(err, PD_EINVAL, "no grader '%.60s': this build has exact, numeric and regex",
-                   name);
+    return pd_fail(err, PD_EINVAL,
+                   "no grader '%.60s': there are exact, numeric, math_equal and regex", name);
 }
 
 const char *pd_grade_name(enum pd_grade g)
@@ -130,6 +131,12 @@ bool pd_grade(enum pd_grade g, struct pd_str answer, struct pd_str expect)
 {
     if (g == PD_GRADE_NUMERIC)
         return same_key(last_number(answer), last_number(expect));
+    if (g == PD_GRADE_MATH) {
+        struct pd_math_result r;
+
+        pd_math_compare(answer, expect, &r);
+        return r.verdict == PD_MATH_EQUAL;
+    }
     if (g == PD_GRADE_REGEX)
         return answer.len && matches(pd_str_trim(answer), expect);
     return same_key(answer, expect);

@@ -5,9 +5,11 @@
 #include "base/err.h"
 #include "base/str.h"
 
+#define PD_GRADES "exact|numeric|math_equal|regex" /* their names */
 enum pd_grade {
     PD_GRADE_EXACT,   /* the same canonical key, by which votes are grouped too */
     PD_GRADE_NUMERIC, /* the last numbers of both are equal: integers, decimals, fractions */
+    PD_GRADE_MATH,    /* they mean the same: math.h; what cannot be decided is not right */
     PD_GRADE_REGEX,   /* what is expected is a regular expression that all of the answer matches */
 };
 

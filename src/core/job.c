@@ -281,11 +281,34 @@ int pd_job_store(const struct pd_job *j, struct pd_err *err)
     return rc < 0 ? rc : j->sink->flush(j->sink->self, err);
 }
 
+/* Whether the answer is the expected one, and of math_equal why. */
+static int grade(struct search *s, struct pd_result *r, struct pd_err *err)
+{
+    struct pd_str expect = pd_str_of(s->job->expect), answer = pd_str_of(r->answer);
+    struct pd_buf key = PD_BUF_INIT(1 << 20);
+    struct pd_math_result why;
+
+    if (s->job->form) {
+        pd_form_key(s->job->form, expect, &key);
+        r->correct = r->key && pd_str_eq(pd_buf_str(&key), pd_str_of(r->key));
+        pd_buf_done(&key);
+    } else if (s->job->grade == PD_GRADE_MATH) {
+        pd_math_compare(answer, expect, &why);
+        r->correct = why.verdict == PD_MATH_EQUAL;
+        r->verdict = pd_math_verdict_name(why.verdict);
+        r->reason = pd_arena_dup(s->arena, pd_str_of(why.reason));
+        if (!r->reason)
+            return pd_fail(err, PD_ENOMEM, "out of memory for the result");
+    } else {
+        r->correct = r->answer && pd_grade(s->job->grade, answer, expect);
+    }
+    return 0;
+}
+
 static int finish(struct search *s, struct pd_result *r, int rc, struct pd_err *err)
 {
     struct pd_job_rec *rec = &r->trace.job;
     struct node *a = s->answer, *shown;
-    struct pd_buf key = PD_BUF_INIT(1 << 20);
     uint32_t line = a ? a->path_tokens + a->joined_tokens : 0;
     const char *stop_as;
     bool rests;
@@ -312,14 +335,8 @@ static int finish(struct search *s, struct pd_result *r, int rc, struct pd_err *
         rc2 = fill_steps(s, r, shown, err);
         rc = rc < 0 ? rc : rc2;
     }
-    if (s->job->expect && rc == 0 && s->job->form) {
-        pd_form_key(s->job->form, pd_str_of(s->job->expect), &key);
-        r->correct = r->key && pd_str_eq(pd_buf_str(&key), pd_str_of(r->key));
-    } else if (s->job->expect && rc == 0) {
-        r->correct =
-            r->answer && pd_grade(s->job->grade, pd_str_of(r->answer), pd_str_of(s->job->expect));
-    }
-    pd_buf_done(&key);
+    if (s->job->expect && rc == 0)
+        rc = grade(s, r, err);
     r->usage = s->usage;
     r->usage.discarded = s->usage.generated > line ? s->usage.generated - line : 0;
     for (uint32_t i = 0; i < s->n_nodes; i++)

@@ -8,6 +8,7 @@
 #include "base/record.h"
 #include "core/generator.h"
 #include "core/grade.h"
+#include "core/math.h"
 #include "core/strategy.h"
 #include "core/verifier.h"
 
@@ -154,6 +155,7 @@ struct pd_result {
     char digest[65];
     int64_t elapsed_ns;
     int correct;           /* 1, 0, -1: not graded */
+    const char *verdict, *reason; /* of math_equal; NULL: not graded by it */
     struct pd_trace trace; /* of this run, in memory */
 };
 

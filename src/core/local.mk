@@ -13,6 +13,16 @@ src_core_libcore_a_SOURCES = \
 	src/core/grow.c \
 	src/core/job.c \
 	src/core/job.h \
+	src/core/math.c \
+	src/core/math.h \
+	src/core/math_eval.c \
+	src/core/math_exact.c \
+	src/core/math_int.h \
+	src/core/math_lex.c \
+	src/core/math_lex_int.h \
+	src/core/math_read.c \
+	src/core/math_unit.c \
+	src/core/math_word.c \
 	src/core/nested.c \
 	src/core/node.c \
 	src/core/param.c \

@@ -259,11 +259,12 @@ static int extension(struct request *q, struct request_object body, struct reque
     static const char *const known[] = {"strategy",      "options", "scorer",   "draft",
                                         "budget",        "seed",    "priority", "kv_type",
                                         "stream_mode",   "return",  "job",      "expect",
-                                        "chat_template", "repeat",  NULL};
+                                        "chat_template", "repeat",  "grade",    NULL};
     struct request_object ext = {NULL, "ponder."};
     const struct pd_json *options = NULL;
     const char *strategy = NULL, *scorer = NULL, *draft = NULL, *kv_type = NULL, *expect = NULL,
-               *chat_template = NULL;
+               *chat_template = NULL, *grade = NULL;
+    struct pd_err why = {0};
     int64_t seed = 0, priority = 0, repeat = 0;
     int rc = object_member(body, "ponder", &ext.json, e);
 
@@ -287,6 +288,12 @@ static int extension(struct request *q, struct request_object body, struct reque
         rc = request_text(ext, "kv_type", &kv_type, e);
     if (rc == 0)
         rc = request_text(ext, "expect", &expect, e);
+    if (rc == 0)
+        rc = request_text(ext, "grade", &grade, e);
+    if (rc == 0 && grade && pd_grade_find(grade, &q->app.grade, &why) < 0)
+        rc = request_bad(e, "unsupported_value", ext.prefix, "grade", "%s", why.text);
+    if (rc == 0 && expect && pd_grade_check(q->app.grade, pd_str_of(expect), &why) < 0)
+        rc = request_bad(e, "unsupported_value", ext.prefix, "expect", "%s", why.text);
     if (rc == 0)
         rc = request_text(ext, "chat_template", &chat_template, e);
     if (rc == 0 && chat_template && strpbrk(chat_template, "/."))

@@ -118,8 +118,8 @@ static void says_what_is_wrong_and_where(void **state)
          "x.json:2:26: top_p: one value here; an array of them belongs to a strategy"},
         {HEAD "\"generator\":{\"step\":{\"delimiter\":\".\"}}}",
          "x.json:2:22: delimiter: steps end with an empty line, \"\\n\\n\", in this build"},
-        {HEAD "\"grade\":{\"type\":\"math_equal\"}}",
-         "x.json:2:10: no grader 'math_equal': this build has exact, numeric and regex"},
+        {HEAD "\"grade\":{\"type\":\"maths\"}}",
+         "x.json:2:10: no grader 'maths': there are exact, numeric, math_equal and regex"},
         {HEAD "\"budget\":{\"tokens\":5}}",
          "x.json:2:11: unknown key 'tokens' (there are: tokens_per_problem, seconds_per_problem, "
          "nodes_per_problem, wrap_up, wrap_reserve)"},

@@ -32,6 +32,9 @@ static void grades(void **state)
         {PD_GRADE_NUMERIC, "4.51", "4.5", false},
         {PD_GRADE_NUMERIC, "none", "4", false},
         {PD_GRADE_NUMERIC, "", "4", false},
+        {PD_GRADE_MATH, "\\frac{\\sqrt{2}}{2}", "1/\\sqrt{2}", true},
+        {PD_GRADE_MATH, "1.41", "\\sqrt{2}", false}, /* undecided is not right */
+        {PD_GRADE_MATH, "", "4", false},
         {PD_GRADE_REGEX, "a red car", "(a )?red (car|bus)", true},
         {PD_GRADE_REGEX, " red bus ", "(a )?red (car|bus)", true},
         {PD_GRADE_REGEX, "one red bus", "(a )?red (car|bus)", false},
@@ -61,9 +64,9 @@ static void says_what_cannot_be_graded(void **state)
     assert_non_null(strstr(err.text, "not a regular expression"));
     assert_int_equal(pd_grade_find("numeric", &g, &err), 0);
     assert_int_equal(g, PD_GRADE_NUMERIC);
-    assert_int_equal(pd_grade_find("math_equal", &g, &err), PD_EINVAL);
+    assert_int_equal(pd_grade_find("maths", &g, &err), PD_EINVAL);
     assert_string_equal(err.text,
-                        "no grader 'math_equal': this build has exact, numeric and regex");
+                        "no grader 'maths': there are exact, numeric, math_equal and regex");
 }
 
 int main(void)
