@@ -44,6 +44,7 @@ UNIT_TESTS = \
 	tests/unit/test_engine_gguf \
 	tests/unit/test_engine_ctx \
 	tests/unit/test_engine_grammar \
+	tests/unit/test_engine_head \
 	tests/unit/test_engine_jinja \
 	tests/unit/test_engine_kernels \
 	tests/unit/test_engine_memory \
@@ -85,12 +86,14 @@ UNIT_TESTS = \
 	tests/unit/test_strategies_stopping \
 	tests/unit/test_strategies_thinking \
 	tests/unit/test_verifier_oracle \
+	tests/unit/test_verifier_readouts \
 	tests/unit/test_verifier_reward
 PROP_TESTS = \
 	tests/prop/test_digest
 FUZZ_TESTS = \
 	tests/fuzz/fuzz_gguf \
 	tests/fuzz/fuzz_grammar \
+	tests/fuzz/fuzz_head \
 	tests/fuzz/fuzz_http \
 	tests/fuzz/fuzz_json \
 	tests/fuzz/fuzz_math \
@@ -151,7 +154,7 @@ EXTRA_DIST += tests/gguf_builder.h tests/vocabulary.h tests/unit/engine_fixture.
 	tests/unit/stats_reference.h \
 	tests/unit/engine_tolerance.h \
 	tests/unit/math_pairs.txt
-EXTRA_DIST += tests/support/daemon.sh tests/support/tap.sh
+EXTRA_DIST += tests/support/daemon.sh tests/support/head_file.h tests/support/tap.sh
 EXTRA_DIST += tests/api/client.py \
 	tests/api/disconnect.py \
 	tests/api/openai.py \
@@ -166,6 +169,8 @@ EXTRA_DIST += tests/api/client.py \
 	tests/recipes/problems.py \
 	tests/reference/forward.py \
 	tests/reference/bundled.json \
+	tests/reference/readouts.json \
+	tests/reference/readouts.py \
 	tests/reference/stats.py \
 	tests/reference/tiny-gemma.json \
 	tests/reference/tiny-gemma2.json \

@@ -2,11 +2,15 @@
 # is generated from that list, each file x.c defining `const struct pd_verifier verifier_x`.
 # Files that are not a verifier (the table itself, shared helpers, headers) go to the second list.
 VERIFIER_SRCS = \
+	verifiers/judge.c \
+	verifiers/mean_logprob.c \
 	verifiers/oracle.c \
-	verifiers/reward.c
+	verifiers/reward.c \
+	verifiers/self_certainty.c \
+	verifiers/tail_entropy.c
 
 verifiers_libverifiers_a_SOURCES = $(VERIFIER_SRCS) \
-	verifiers/reader.c verifiers/reader.h \
+	verifiers/next.c verifiers/next.h verifiers/reader.c verifiers/reader.h \
 	verifiers/table.c
 nodist_verifiers_libverifiers_a_SOURCES = verifiers/table.inc
 

@@ -18,7 +18,7 @@ int reader_token(struct pd_generator *g, const char *text, int32_t *out, struct 
     struct pd_buf said = PD_BUF_INIT(TEXT_MAX_BYTES);
     int32_t *ids = NULL;
     size_t n = 0;
-    int rc = g->ops->tokenize(g, pd_str_of(text), &ids, &n, err);
+    int rc = g->ops->tokenize_start(g, pd_str_of(text), &ids, &n, err);
 
     if (rc == 0 && n > 0)
         rc = g->ops->detokenize(g, &ids[n - 1], 1, &said, err);
@@ -228,4 +228,18 @@ double reader_sigmoid(double x)
     double e = reader_exp(x < 0 ? x : -x);
 
     return x < 0 ? e / (1 + e) : 1 / (1 + e);
+}
+
+/* n = m 2^k, 1 ≤ m < 2; ln m = 2 (q + q^3/3 + …), q = (m - 1) / (m + 1) ≤ 1/3. */
+double reader_ln(uint32_t n)
+{
+    double m = n, k = 0, q, power, sum = 0;
+
+    for (; m >= 2; k++)
+        m *= 0.5;
+    q = (m - 1) / (m + 1);
+    power = q;
+    for (int i = 1; i < 36; i += 2, power *= q * q)
+        sum += power / i;
+    return k * 0.69314718055994530942 + 2 * sum;
 }

@@ -57,6 +57,7 @@ int reader_add_token(int32_t id, int32_t **io_ids, size_t *io_n, struct pd_err *
 
 /* 1 / (1 + exp(-x)) */
 double reader_sigmoid(double x);
+double reader_ln(uint32_t n); /* n ≥ 1 */
 /* exp(x), x ≤ 0 */
 double reader_exp(double x);
 

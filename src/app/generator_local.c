@@ -65,6 +65,13 @@ static int tokenize(struct pd_generator *g, struct pd_str text, int32_t **ids, s
     return eng_tokenize(eng_model_tokenizer(self(g)->model), text, ENG_PARSE_PLAIN, ids, n, err);
 }
 
+static int tokenize_start(struct pd_generator *g, struct pd_str text, int32_t **ids, size_t *n,
+                          struct pd_err *err)
+{
+    return eng_tokenize(eng_model_tokenizer(self(g)->model), text,
+                        ENG_PARSE_PLAIN | ENG_PARSE_START, ids, n, err);
+}
+
 static int detokenize(struct pd_generator *g, const int32_t *ids, size_t n, struct pd_buf *out,
                       struct pd_err *err)
 {
@@ -102,7 +109,8 @@ static void traits(struct pd_generator *g, struct pd_model_traits *out)
     *out = (struct pd_model_traits){.name = i->name,
                                     .head = i->head,
                                     .n_head = i->n_cls,
-                                    .bos = eng_token_bos(eng_model_tokenizer(self(g)->model))};
+                                    .bos = eng_token_bos(eng_model_tokenizer(self(g)->model)),
+                                    .n_vocab = i->n_vocab};
 }
 
 static int ctx_new(struct pd_generator *g, struct pd_gctx **out, struct pd_err *err)
@@ -402,6 +410,7 @@ static void gen_free(struct pd_generator *g)
 static const struct pd_generator_ops ops = {
     .chat = chat,
     .tokenize = tokenize,
+    .tokenize_start = tokenize_start,
     .detokenize = detokenize,
     .find_token = find_token,
     .bounds = bounds,

@@ -51,6 +51,7 @@ struct pd_model_traits {
     const char *head; /* kind of its head: cls mlp value score; NULL: none */
     uint32_t n_head;  /* values of that */
     int32_t bos;      /* begins a text, -1: none */
+    uint32_t n_vocab;
 };
 
 enum pd_lane_end {
@@ -126,6 +127,9 @@ struct pd_generator_ops {
                 struct pd_err *err);
     int (*tokenize)(struct pd_generator *g, struct pd_str text, int32_t **io_ids, size_t *io_n,
                     struct pd_err *err);
+    /* The same of a text of its own, and not of one that goes on. */
+    int (*tokenize_start)(struct pd_generator *g, struct pd_str text, int32_t **io_ids,
+                          size_t *io_n, struct pd_err *err);
     int (*detokenize)(struct pd_generator *g, const int32_t *ids, size_t n, struct pd_buf *out,
                       struct pd_err *err);
     int32_t (*find_token)(struct pd_generator *g, const char *text); /* -1: none */

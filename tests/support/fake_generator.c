@@ -671,6 +671,7 @@ static void release(struct pd_generator *g, struct pd_lane *lane)
 static const struct pd_generator_ops ops = {
     .chat = chat,
     .tokenize = tokenize,
+    .tokenize_start = tokenize,
     .detokenize = detokenize,
     .find_token = find_token,
     .bounds = bounds,

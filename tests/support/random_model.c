@@ -88,6 +88,20 @@ const struct random_model random_models[] = {
      .rope = RANDOM_ROPE_LINEAR,
      .rope_factor = 8},
 
+    /* Of reward models: with the tokens that mark their steps. */
+    {.name = "tiny-prm-bpe",
+     .arch = "qwen2",
+     .pre = "qwen2",
+     TINY(3, 2, 64, 10000),
+     .tied = true,
+     .more = (const char *const[]){"<extra_0>", NULL}},
+    {.name = "tiny-prm-spm",
+     .arch = "llama",
+     .vocab = RANDOM_SPM,
+     TINY(3, 2, 64, 10000),
+     .more = (const char *const[]){"\xd0\xba", "\xd0\xb8", "\xd0\xba\xd0\xb8",
+                                   "\xe2\x96\x81\xd0\xba\xd0\xb8", NULL}},
+
     /* The bundled models' shape. */
     {.name = "bundled",
      .arch = "llama",
@@ -758,6 +772,7 @@ static void bpe(struct file *f, struct rnd rnd)
     struct gb *b = &f->gb;
     char texts[256][3], letter[sizeof(frequent)][2];
     const char *letters[sizeof(frequent)];
+    uint32_t n_more;
     struct vocab v;
 
     vocab_init(&v, m->n_vocab, rnd);
@@ -771,7 +786,11 @@ static void bpe(struct file *f, struct rnd rnd)
         letter[i][1] = '\0';
         letters[i + 1] = letter[i];
     }
-    vocab_grow(&v, m->n_vocab - N_CONTROL, letters, sizeof(frequent));
+    for (n_more = 0; m->more && m->more[n_more]; n_more++)
+        ;
+    vocab_grow(&v, m->n_vocab - N_CONTROL - n_more, letters, sizeof(frequent));
+    for (uint32_t i = 0; i < n_more; i++)
+        vocab_add(&v, m->more[i], CONTROL, 0);
     for (int i = 0; i < N_CONTROL; i++)
         vocab_add(&v, control[i], CONTROL, 0);
     gb_str(b, "tokenizer.ggml.model", "gpt2");
@@ -856,6 +875,8 @@ static void spm(struct file *f, struct rnd rnd)
         letters[i + 1] = letter[i];
         vocab_add(&v, letter[i], NORMAL, -1e6f);
     }
+    for (uint32_t i = 0; m->more && m->more[i]; i++) /* single letters last, the longest first */
+        vocab_add(&v, m->more[i], NORMAL, i < 2 ? -1e6f : -1 / (float)(i + 1));
     vocab_grow(&v, m->n_vocab, letters, sizeof(frequent));
     gb_str(b, "tokenizer.ggml.model", "llama");
     gb_str(b, "tokenizer.ggml.pre", "default");

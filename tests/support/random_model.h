@@ -38,6 +38,8 @@ struct random_model {
     float attn_softcap, final_softcap; /* 0: none */
     bool tied;                         /* no output.weight */
     uint32_t n_cls;                    /* values of a classification head; 0: none */
+    const char *const *more; /* tokens that a reward model has, of RANDOM_BPE control tokens, ended
+                                by NULL; NULL: none */
 };
 
 /* NULL-named row ends the table: tiny-<architecture> and variants of them, then real shapes. */
