@@ -15,9 +15,15 @@ dist_problems_DATA = \
 
 recipesdir = $(pkgdatadir)/recipes
 dist_recipes_DATA = \
+	recipes/a-star.json \
+	recipes/compute-optimal.json \
+	recipes/hogwild.json \
+	recipes/imperfect-verifiers.json \
 	recipes/large-language-monkeys.json \
 	recipes/particle-filter.json \
-	recipes/shortest-lines.json
+	recipes/saturation.json \
+	recipes/shortest-lines.json \
+	recipes/spec-reason.json
 
 # Reference outputs and training code: in the tarball only.
 EXTRA_DIST += \

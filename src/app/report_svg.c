@@ -79,7 +79,7 @@ static void draw_series(struct chart *c, const struct report *r, const struct re
                         size_t first, unsigned no)
 {
     struct chart_point points[POINTS_MAX];
-    struct chart_style s = {.colour = no, .marker = no};
+    struct chart_style s = {.colour = no, .marker = no + no / 7}; /* no two series alike */
     struct chart_xy line[POINTS_MAX];
     char name[96], other[96], label[200];
     size_t n = 0;
