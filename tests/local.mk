@@ -60,6 +60,7 @@ UNIT_TESTS = \
 	tests/unit/test_engine_steer \
 	tests/unit/test_engine_tokenizer \
 	tests/unit/test_engine_view \
+	tests/unit/test_net_client \
 	tests/unit/test_net_http \
 	tests/unit/test_net_sse \
 	tests/unit/test_remote \
