@@ -7,6 +7,8 @@ src_app_libapp_a_SOURCES = \
 	src/app/chart.c \
 	src/app/chart.h \
 	src/app/chat.c \
+	src/app/dataset.c \
+	src/app/dataset.h \
 	src/app/engines.c \
 	src/app/generator_local.c \
 	src/app/generator_local.h \

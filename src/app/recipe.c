@@ -9,13 +9,14 @@
 #include "app/app_int.h"
 #include "base/file.h"
 
-#define DATA_MAX_BYTES ((size_t)1 << 30)
-#define ARENA_BYTES    ((size_t)4 << 30)
-#define VARIANTS_MAX   1024
-#define AXES_MAX       64 /* options that one variant sets */
-#define REPEATS_MAX    100000
-#define NAME_CHARS     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
-#define NAME_LEN_MAX   64
+#define DATA_MAX_BYTES    ((size_t)1 << 30)
+#define PROBLEM_MAX_BYTES ((size_t)1 << 20)
+#define ARENA_BYTES       ((size_t)4 << 30)
+#define VARIANTS_MAX      1024
+#define AXES_MAX          64 /* options that one variant sets */
+#define REPEATS_MAX       100000
+#define NAME_CHARS        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
+#define NAME_LEN_MAX      64
 
 /* One option and the values that it takes, one after another. */
 struct axis {
@@ -403,15 +404,15 @@ static int add_baseline(struct recipe *r, const struct entry *shared, struct pd_
 
 static int read_dataset(struct recipe *r, struct pd_err *err)
 {
-    static const char *const keys[] = {"path", "sha256", "id", "question", "answer", "limit", NULL};
+    static const char *const keys[] = {"path",     "sha256", "format", "id",
+                                       "question", "answer", "limit",  NULL};
     const struct pd_json *d = NULL;
+    const char *format = "plain";
+    struct pd_err why = {0};
     int rc = pd_jsonc_object(&r->doc, r->doc.root, "dataset", &d, err);
 
     if (rc == 0 && !d)
         return pd_jsonc_fail(&r->doc, NULL, err, PD_EFORMAT, "\"dataset\" is missing");
-    r->dataset.id = "id";
-    r->dataset.question = "question";
-    r->dataset.answer = "answer";
     if (rc == 0)
         rc = pd_jsonc_keys(&r->doc, d, keys, err);
     if (rc == 0)
@@ -420,6 +421,10 @@ static int read_dataset(struct recipe *r, struct pd_err *err)
         return pd_jsonc_fail(&r->doc, d, err, PD_EFORMAT, "\"path\" is missing");
     if (rc == 0)
         rc = pd_jsonc_string(&r->doc, d, "sha256", &r->dataset.sha256, err);
+    if (rc == 0)
+        rc = pd_jsonc_string(&r->doc, d, "format", &format, err);
+    if (rc == 0 && dataset_format_find(format, &r->dataset.format, &why) < 0)
+        return pd_jsonc_fail(&r->doc, pd_json_get(d, "format"), err, PD_EFORMAT, "%s", why.text);
     if (rc == 0)
         rc = pd_jsonc_string(&r->doc, d, "id", &r->dataset.id, err);
     if (rc == 0)
@@ -508,7 +513,7 @@ static int read_grade(struct recipe *r, struct pd_err *err)
 {
     static const char *const keys[] = {"type", NULL};
     const struct pd_json *g = NULL;
-    const char *type = "exact";
+    const char *type = pd_grade_name(r->dataset.format->grade);
     struct pd_err why = {0};
     int rc = pd_jsonc_object(&r->doc, r->doc.root, "grade", &g, err);
 
@@ -692,25 +697,68 @@ static const char *member_text(struct recipe *r, const struct pd_json *obj, cons
     return text;
 }
 
+/* The member that the recipe names, or the first of the format's that is there. */
+static const char *member_name(const struct pd_json *j, const char *named, const char *const *usual)
+{
+    if (named)
+        return named;
+    for (size_t i = 0; usual[i]; i++)
+        if (pd_json_get(j, usual[i]))
+            return usual[i];
+    return usual[0];
+}
+
+/* Question and answer as the format makes them of the members' texts. */
+static int finish_problem(struct recipe *r, struct recipe_problem *p, const struct pd_json *j,
+                          struct pd_err *err)
+{
+    struct pd_buf question = PD_BUF_INIT(PROBLEM_MAX_BYTES),
+                  answer = PD_BUF_INIT(PROBLEM_MAX_BYTES);
+    int rc;
+
+    pd_buf_addz(&question, p->question);
+    pd_buf_addz(&answer, p->expect);
+    rc = pd_buf_rc(&question) || pd_buf_rc(&answer)
+             ? pd_fail(err, PD_ELIMIT, "the problem is too large")
+             : r->dataset.format->finish(j, p->id, &question, &answer, err);
+    if (rc == 0) {
+        p->question = pd_arena_dup(&r->arena, pd_buf_str(&question));
+        p->expect = pd_arena_dup(&r->arena, pd_buf_str(&answer));
+        rc = pd_buf_rc(&question) || pd_buf_rc(&answer) || !p->question || !p->expect
+                 ? no_memory(err)
+                 : 0;
+    }
+    pd_buf_done(&question);
+    pd_buf_done(&answer);
+    return rc;
+}
+
 static int read_problem(struct recipe *r, const struct pd_json *j, size_t line, struct pd_err *err)
 {
+    const struct dataset_format *f = r->dataset.format;
+    const char *question = member_name(j, r->dataset.question, f->question),
+               *answer = member_name(j, r->dataset.answer, f->answer);
     struct recipe_problem *p = &r->problems[r->n_problems];
     char number[32], *truth;
 
     snprintf(number, sizeof number, "line-%zu", line);
-    p->id = member_text(r, j, r->dataset.id);
+    p->id = member_text(r, j, member_name(j, r->dataset.id, f->id));
     if (!p->id)
         p->id = pd_arena_dup(&r->arena, pd_str_of(number));
-    p->question = member_text(r, j, r->dataset.question);
-    p->expect = member_text(r, j, r->dataset.answer);
+    p->question = member_text(r, j, question);
+    p->expect = member_text(r, j, answer);
     if (!p->id)
         return no_memory(err);
     if (!p->question || !pd_str_trim(pd_str_of(p->question)).len)
         return pd_fail(err, PD_EFORMAT, "%s:%zu: it has no question: no text is its member '%s'",
-                       r->data_path, line, r->dataset.question);
+                       r->data_path, line, question);
     if (!p->expect)
         return pd_fail(err, PD_EFORMAT, "%s:%zu: it has no answer: nothing is its member '%s'",
-                       r->data_path, line, r->dataset.answer);
+                       r->data_path, line, answer);
+    if (f->finish && finish_problem(r, p, j, err) < 0) {
+        pd_err_context(err, "%s:%zu", r->data_path, line);
+        return PD_EFORMAT;
+    }
     if (pd_grade_check(r->grade, pd_str_of(p->expect), err) < 0) {
         pd_err_context(err, "%s:%zu: the answer cannot be graded by (%s)", r->data_path, line,
                        pd_grade_name(r->grade));

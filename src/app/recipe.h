@@ -5,6 +5,7 @@
 #define PD_APP_RECIPE_H
 
 #include "app/app.h"
+#include "app/dataset.h"
 #include "base/jsonc.h"
 
 #define RECIPE_MAX_BYTES ((size_t)4 << 20)
@@ -50,8 +51,10 @@ struct recipe {
     const char *path, *name;
     uint64_t seed;
     struct {
-        const char *path, *sha256, *id, *question, *answer; /* path as it is written */
-        uint64_t limit;                                     /* 0: all */
+        const char *path, *sha256; /* path as it is written */
+        const struct dataset_format *format;
+        const char *id, *question, *answer; /* members; NULL: the format's */
+        uint64_t limit;                     /* 0: all */
     } dataset;
     const char *model, *draft, *system, *chat_template, *kv_type; /* all but model may be NULL */
     const char *scorer;                                           /* NULL: the default */

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -169,6 +170,82 @@ static void write_text(const char *path, const char *text)
     fclose(f);
 }
 
+/* Lines as the data sets have them: invented ones. */
+static void reads_the_forms_of_others(void **state)
+{
+    static const struct {
+        const char *format, *line, *id, *question, *expect, *error;
+        enum pd_grade grade;
+    } cases[] = {
+        {"gsm8k", "{\"question\":\"Q\",\"answer\":\"2+3=<<2+3=5>>5\\n#### 1,005\"}", "line-1", "Q",
+         "1,005", NULL, PD_GRADE_MATH},
+        {"gsm8k", "{\"question\":\"Q\",\"answer\":\"5\"}", NULL, NULL, NULL,
+         ":1: its answer has no final one behind '####'", PD_GRADE_MATH},
+        {"math500",
+         "{\"problem\":\"P\",\"solution\":\"S\",\"answer\":\"\\\\frac12\",\"unique_id\":"
+         "\"test/algebra/1.json\"}",
+         "test/algebra/1.json", "P", "\\frac12", NULL, PD_GRADE_MATH},
+        {"aime", "{\"id\":60,\"problem\":\"P\",\"answer\":\"204\"}", "60", "P", "204", NULL,
+         PD_GRADE_MATH},
+        {"aime", "{\"ID\":\"2024-I-1\",\"Problem\":\"P\",\"Answer\":33}", "2024-I-1", "P", "33",
+         NULL, PD_GRADE_MATH},
+        {"gpqa",
+         "{\"Record ID\":\"rec1\",\"Question\":\"Q?\",\"Correct Answer\":\"right\\n\","
+         "\"Incorrect Answer 1\":\"x\",\"Incorrect Answer 2\":\"y\","
+         "\"Incorrect Answer 3\":\"z\"}",
+         "rec1", NULL, "?", NULL, PD_GRADE_MATH},
+        {"gpqa", "{\"Question\":\"Q?\",\"Correct Answer\":\"right\"}", NULL, NULL, NULL,
+         ":1: it has no choice 'Incorrect Answer", PD_GRADE_MATH},
+    };
+    char dir[] = "/tmp/ponder-recipe-XXXXXX", path[64], recipe[64];
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/p.jsonl", dir);
+    snprintf(recipe, sizeof recipe, "%s/r.json", dir);
+    for (size_t i = 0; i < N_OF(cases); i++) {
+        struct pd_err err = {0};
+        struct recipe *r = NULL;
+        char text[512];
+
+        snprintf(text, sizeof text,
+                 "{\"ponder_recipe\":1,\"name\":\"x\",\"dataset\":{\"path\":\"p.jsonl\","
+                 "\"format\":\"%s\"},\"strategies\":[{\"strategy\":\"single\"}]}",
+                 cases[i].format);
+        write_text(path, cases[i].line);
+        write_text(recipe, text);
+        assert_int_equal(recipe_load(recipe, &r, &err), 0);
+        assert_int_equal(r->grade, cases[i].grade);
+        if (cases[i].error) {
+            assert_true(recipe_problems(r, &err) < 0);
+            assert_non_null(strstr(err.text, cases[i].error));
+        } else {
+            assert_int_equal(recipe_problems(r, &err), 0);
+            assert_string_equal(r->problems[0].id, cases[i].id);
+            if (strcmp(cases[i].expect, "?") != 0) {
+                assert_string_equal(r->problems[0].question, cases[i].question);
+                assert_string_equal(r->problems[0].expect, cases[i].expect);
+            } else { /* the right one stands at the letter that is expected */
+                char right[16];
+
+                snprintf(right, sizeof right, "(%s) right", r->problems[0].expect);
+                assert_int_equal(strlen(r->problems[0].expect), 1);
+                assert_non_null(strstr(r->problems[0].question, right));
+                for (const char *z = "xyz"; *z; z++) {
+                    char wrong[8];
+
+                    snprintf(wrong, sizeof wrong, ") %c", *z);
+                    assert_non_null(strstr(r->problems[0].question, wrong));
+                }
+            }
+        }
+        recipe_free(r);
+    }
+    unlink(path);
+    unlink(recipe);
+    rmdir(dir);
+}
+
 static void reads_problems(void **state)
 {
     static const struct {
@@ -232,6 +309,7 @@ int main(void)
         cmocka_unit_test(says_what_is_wrong_and_where),
         cmocka_unit_test(seeds_and_ids_are_derived),
         cmocka_unit_test(reads_problems),
+        cmocka_unit_test(reads_the_forms_of_others),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
