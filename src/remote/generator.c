@@ -438,6 +438,8 @@ static int check_lane(const struct remote_generator *r, const struct pd_lane *p,
         what = "penalties that count a whole line";
     else if (p->op == PD_LANE_GENERATE && s->n_top)
         what = "top_logprobs";
+    else if (p->op == PD_LANE_GENERATE && s->confidence.top)
+        what = "confidences of tokens";
     else if (p->form)
         what = "answers of a given form (a schema or a grammar)";
     else if (p->op == PD_LANE_GENERATE && d->chats && p->stop)

@@ -13,7 +13,12 @@ url=http://127.0.0.1:$(cat "$tmp/port")
 
 solve() # MODEL STRATEGY: $digest
 {
-    run --json -q solve -p dev-0001 -m "$1" -s "$2" -o max_tokens=100 --budget-tokens 2000
+    set -- "$@" -o max_tokens=100
+    [ "$2" != compute_optimal ] || set -- "$@" -o 'table=.5;1@1,self_consistency(samples=6),1,1;2@1,beam,1,1'
+    model=$1
+    strategy=$2
+    shift 2
+    run --json -q solve -p dev-0001 -m "$model" -s "$strategy" "$@" --budget-tokens 2000
     digest=$(field digest)
 }
 for strategy in $(sed 's/^X(\(.*\))$/\1/' "$build/strategies/table.inc"); do
@@ -21,6 +26,8 @@ for strategy in $(sed 's/^X(\(.*\))$/\1/' "$build/strategies/table.inc"); do
     case $strategy in
     hogwild) # attention over what others write: no HTTP interface has it
         grep -q "lines that see each other .* (dialect vllm) cannot do that" "$tmp/err" ;;
+    deepconf) # goes by the confidence of each token
+        grep -q '(dialect vllm) has no confidences of tokens' "$tmp/err" ;;
     adaptive_restart) # reads how likely a token is that is not always a likely one
         [ -n "$digest" ] || grep -q 'tells the likeliest 20 next tokens, and token' "$tmp/err" ;;
     *)

@@ -188,7 +188,7 @@ static void defaults_of_all_strategies_are_legal(void **state)
     (void)state;
     assert_defaults_are_legal(pd_common_params, &common);
     for (size_t i = 0; pd_strategies[i]; i++) {
-        static _Alignas(16) char values[4096];
+        static _Alignas(16) char values[8192];
 
         assert_true(pd_strategies[i]->params_size <= sizeof values);
         assert_ptr_equal(pd_strategy_find(pd_strategies[i]->name), pd_strategies[i]);
