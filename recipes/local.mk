@@ -24,6 +24,7 @@ EXTRA_DIST += \
 	recipes/baseline.py \
 	recipes/digests \
 	recipes/renew.sh \
+	recipes/scaling.py \
 	recipes/strategies.py \
 	recipes/models/README.md \
 	recipes/models/reference/greedy-base-F16.json \
