@@ -31,6 +31,7 @@ EXTRA_DIST += \
 	recipes/calibrate.py \
 	recipes/digests \
 	recipes/renew.sh \
+	recipes/scaling.py \
 	recipes/strategies.py \
 	recipes/models/README.md \
 	recipes/models/reference/greedy-base-F16.json \

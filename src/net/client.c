@@ -782,16 +782,25 @@ static const char *check_url(const char *url)
     return rest.len && slash != 0 ? NULL : "the host is missing";
 }
 
-static int add_header(struct net_host *h, const char *name, const char *value)
+static int add_line(struct net_host *h, const char *line)
 {
-    struct curl_slist *more = NULL;
-    char *line = NULL;
+    struct curl_slist *more = curl_slist_append(h->headers, line);
 
-    if (asprintf(&line, "%s: %s", name, value) >= 0)
-        more = curl_slist_append(h->headers, line);
-    free(line);
     h->headers = more ? more : h->headers;
     return more ? 0 : PD_ENOMEM;
+}
+
+static int add_key(struct net_host *h)
+{
+    const char *name = h->c.key_header;
+    char *line = NULL;
+    int rc = asprintf(&line, "%s%s%s", name ? name : "Authorization: Bearer", name ? ": " : " ",
+                      h->c.key) < 0
+                 ? PD_ENOMEM
+                 : add_line(h, line);
+
+    free(line);
+    return rc;
 }
 
 int net_host_new(struct net_client *c, const struct net_host_config *config, struct net_host **out,
@@ -823,16 +832,13 @@ int net_host_new(struct net_client *c, const struct net_host_config *config, str
     h->c.key = config->key ? strdup(config->key) : NULL;
     rc = h->c.name && h->c.url && (h->c.key || !config->key) ? 0 : PD_ENOMEM;
     if (rc == 0)
-        rc = add_header(h, "Content-Type", "application/json");
+        rc = add_line(h, "Content-Type: application/json");
     if (rc == 0)
-        rc = add_header(h, "Expect", "");
-    if (rc == 0 && key.len) {
-        char *value = NULL;
-
-        rc = asprintf(&value, "Bearer %s", h->c.key) < 0 ? PD_ENOMEM
-                                                         : add_header(h, "Authorization", value);
-        free(value);
-    }
+        rc = add_line(h, "Expect:");
+    if (rc == 0 && config->header)
+        rc = add_line(h, config->header);
+    if (rc == 0 && key.len)
+        rc = add_key(h);
     if (rc < 0) {
         host_free(h);
         return pd_fail(err, PD_ENOMEM, "out of memory");

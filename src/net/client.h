@@ -45,7 +45,9 @@ void net_client_free(struct net_client *c);
 struct net_host_config {
     const char *name; /* in messages: "engine 'big' at http://…" */
     const char *url;  /* http://… or https://…; what paths are put behind */
-    const char *key;  /* NULL: none; sent as Authorization: Bearer */
+    const char *key;  /* NULL: none; sent as Authorization: Bearer, or … */
+    const char *key_header; /* … as this header; NULL: not */
+    const char *header;     /* one more, "NAME: VALUE"; NULL: none */
     unsigned max_inflight, tries;
     int64_t connect_ns, stall_ns; /* to connect; between bytes (twice that to the first one) */
     int64_t backoff_ns, probe_ns; /* 0: those of rules 2 and 3 */

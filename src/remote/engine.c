@@ -17,7 +17,8 @@ struct remote_pool {
 };
 
 static const struct dialect *const dialects[] = {&dialect_vllm, &dialect_sglang,
-                                                 &dialect_llama_server, &dialect_openai, NULL};
+                                                 &dialect_llama_server, &dialect_openai,
+                                                 &dialect_anthropic, NULL};
 
 /* ---- descriptions ------------------------------------------------------------------------------ */
 
@@ -36,7 +37,7 @@ bool remote_is_dialect(const char *name)
 
 const char *remote_dialects(void)
 {
-    return "vllm, sglang, llama-server, openai";
+    return "vllm, sglang, llama-server, openai, anthropic";
 }
 
 static int set_int(int64_t *to, const char *key, const char *value, struct pd_err *err)
@@ -255,6 +256,8 @@ static int connect_host(struct remote_engine *e, struct pd_err *err)
     struct pd_buf key = PD_BUF_INIT(KEY_MAX);
     struct net_host_config h = {
         .url = c->url,
+        .key_header = e->dialect->key_header,
+        .header = e->dialect->header,
         .max_inflight = (unsigned)(c->max_inflight ? c->max_inflight : REMOTE_INFLIGHT),
         .tries = (unsigned)(c->tries ? c->tries : REMOTE_TRIES),
         .connect_ns = (int64_t)((c->connect_s > 0 ? c->connect_s : REMOTE_CONNECT_S) * 1e9),
@@ -426,6 +429,6 @@ void remote_engine_json(const struct remote_engine *e, struct pd_jw *w)
     put_bool(w, "token_ids", !e->dialect->chats);
     put_bool(w, "steps", !e->dialect->chats);
     put_bool(w, "readings", e->dialect->n_top_max > 0);
-    put_bool(w, "seeds", e->dialect != &dialect_sglang);
+    put_bool(w, "seeds", !e->dialect->no_seeds);
     put_bool(w, "chat_template", e->dialect->chats || e->dialect->chat_path);
 }

@@ -156,9 +156,9 @@ static int render(struct remote_generator *r, const struct pd_chat *c, int32_t *
     struct pd_buf text = PD_BUF_INIT(REMOTE_REQUEST_MAX);
     int rc = r->engine->dialect->chats
                  ? pd_fail(err, PD_EINVAL,
-                           "engine '%s' speaks dialect openai, which renders chats itself: no "
-                           "chat template can be named",
-                           r->engine->config.name)
+                           "engine '%s' speaks dialect %s, which renders chats itself: no chat "
+                           "template can be named",
+                           r->engine->config.name, r->engine->dialect->name)
                  : r->render(r->render_user, c, &text, err);
 
     if (rc == 0)

@@ -1,5 +1,6 @@
 # src/remote: engines elsewhere. A dialect is one file here and one row of the table in engine.c.
 src_remote_libremote_a_SOURCES = \
+	src/remote/anthropic.c \
 	src/remote/answer.c \
 	src/remote/engine.c \
 	src/remote/generator.c \

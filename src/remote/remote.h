@@ -28,7 +28,7 @@ struct remote_engine;
 
 struct remote_config {
     const char *name;    /* what the user calls it */
-    const char *dialect; /* vllm, sglang, llama-server, openai */
+    const char *dialect; /* vllm, sglang, llama-server, openai, anthropic */
     const char *url;     /* http://… or https://… */
     const char *model;   /* the engine's name for it; NULL: the first that it lists */
     const char *key_file, *key_env, *key_credential; /* where its key is; NULL: none */

@@ -79,6 +79,8 @@ struct answer {
 struct dialect {
     const char *name;
     bool chats;         /* speaks in messages and texts, not in tokens */
+    bool no_seeds;
+    const char *key_header, *header; /* as net_host_config has them */
     uint32_t n_top_max; /* 0: cannot read */
     const char *generate_path;
     const char *chat_path, *tokenize_path, *detokenize_path; /* NULL: it has none */
@@ -91,7 +93,8 @@ struct dialect {
                     uint32_t n_labels, float *out, struct pd_err *err);
 };
 
-extern const struct dialect dialect_vllm, dialect_sglang, dialect_llama_server, dialect_openai;
+extern const struct dialect dialect_vllm, dialect_sglang, dialect_llama_server, dialect_openai,
+    dialect_anthropic;
 
 /* ---- answer.c: what dialects share ------------------------------------------------------------ */
 

@@ -149,6 +149,7 @@ static int take_top(const struct remote_engine *e, const struct pd_json *v, cons
 
 const struct dialect dialect_sglang = {
     .name = "sglang",
+    .no_seeds = true,
     .n_top_max = 256,
     .generate_path = "/generate",
     .tokenize_path = "/tokenize",

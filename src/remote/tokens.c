@@ -442,9 +442,9 @@ static int chat_as_message(struct remote_engine *e, const struct pd_chat *c, int
 
     if (c->tools || c->variables || c->continue_last || !c->n_messages) {
         return pd_fail(err, PD_EINVAL,
-                       "engine '%s' speaks dialect openai: prompts of text or tokens, tools, "
-                       "template variables and answers to be gone on with need another one",
-                       e->config.name);
+                       "engine '%s' speaks dialect %s: prompts of text or tokens, tools, template "
+                       "variables and answers to be gone on with need another one",
+                       e->config.name, e->dialect->name);
     }
     pd_jw_init(&w, &messages);
     put_messages(&w, c);

@@ -38,7 +38,7 @@ stop()
 }
 trap 'exec 9>&-; rm -rf "$tmp"' EXIT
 
-for dialect in vllm sglang llama-server openai; do
+for dialect in vllm sglang llama-server openai anthropic; do
     start "$dialect"
     set -- -s self_consistency -o samples=6
     [ "$dialect" != sglang ] || set -- "$@" --chat-template none

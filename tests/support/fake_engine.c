@@ -414,6 +414,18 @@ static void put_sglang(struct pd_jw *w, const struct draw *d, const float *logpr
     pd_jw_end_object(w);
 }
 
+static void put_anthropic(struct pd_jw *w, struct pd_str text)
+{
+    put_str(w, "type", PD_STR("content_block_delta"));
+    pd_jw_key(w, "index");
+    pd_jw_int(w, 0);
+    pd_jw_key(w, "delta");
+    pd_jw_object(w);
+    put_str(w, "type", PD_STR("text_delta"));
+    put_str(w, "text", text);
+    pd_jw_end_object(w);
+}
+
 static void put_part(struct conn *c, struct pd_jw *w, const struct draw *d, const float *logprobs,
                      struct pd_str text, bool stream)
 {
@@ -429,6 +441,8 @@ static void put_part(struct conn *c, struct pd_jw *w, const struct draw *d, cons
         pd_jw_end_array(w);
         if (!stream)
             put_usage(w, d);
+    } else if (is(c, "anthropic")) {
+        put_anthropic(w, text);
     } else if (is(c, "sglang")) {
         put_sglang(w, d, logprobs, stream);
     } else {
@@ -442,6 +456,9 @@ static const char *error_of(const struct conn *c)
     return is(c, "sglang")
                ? "{\"object\":\"error\",\"message\":\"the cache is full\",\"type\":"
                  "\"InternalServerError\",\"param\":null,\"code\":500}"
+           : is(c, "anthropic")
+               ? "{\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":"
+                 "\"the cache is full\"},\"request_id\":\"req_1\"}"
            : is(c, "llama-server")
                ? "{\"error\":{\"code\":500,\"message\":\"the cache is full\",\"type\":"
                  "\"server_error\"}}"
@@ -504,6 +521,48 @@ static void sleep_us(unsigned us)
         nanosleep(&t, NULL);
 }
 
+static void eventf(struct conn *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void eventf(struct conn *c, const char *fmt, ...)
+{
+    char *text = NULL;
+    va_list args;
+
+    va_start(args, fmt);
+    need(vasprintf(&text, fmt, args) >= 0, "memory");
+    va_end(args);
+    event(c, pd_str_of(text));
+    free(text);
+}
+
+/* What is before and behind the text; faults count the events of the text. */
+static void begin_anthropic(struct conn *c, const struct draw *d)
+{
+    eventf(c,
+           "{\"type\":\"message_start\",\"message\":{\"role\":\"assistant\",\"usage\":{"
+           "\"input_tokens\":%zu,\"cache_read_input_tokens\":%zu,\"output_tokens\":1}}}",
+           d->n_prompt - d->n_prompt / 2, d->n_prompt / 2);
+    eventf(c, "{\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\","
+              "\"text\":\"\"}}");
+    eventf(c, "{\"type\":\"ping\"}");
+    c->n_events = 0;
+}
+
+static void end_anthropic(struct conn *c, const struct draw *d)
+{
+    eventf(c, "{\"type\":\"content_block_stop\",\"index\":0}");
+    if (c->fault.kind != FAKE_NO_FINAL)
+        eventf(c,
+               "{\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"%s\"},\"usage\":{"
+               "\"output_tokens\":%zu}}",
+               d->eos          ? "end_turn"
+               : d->stopped_by ? "stop_sequence"
+                               : "max_tokens",
+               d->n);
+    if (c->fault.kind == FAKE_LATE_CUT)
+        drop(c, false);
+    eventf(c, "{\"type\":\"message_stop\"}");
+}
+
 static void answer(struct conn *c, struct draw *d, bool stream)
 {
     struct pd_buf part = PD_BUF_INIT(BODY_MAX);
@@ -514,6 +573,8 @@ static void answer(struct conn *c, struct draw *d, bool stream)
     if (stream)
         sayf(c, "HTTP/1.1 200 OK\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n",
              c->fault.kind == FAKE_TYPE ? "text/html" : "text/event-stream; charset=utf-8");
+    if (is(c, "anthropic"))
+        begin_anthropic(c, d);
     while (!d->over && !c->broken) {
         size_t before = d->text.len;
 
@@ -541,6 +602,8 @@ static void answer(struct conn *c, struct draw *d, bool stream)
         pd_jw_end_object(&w);
         event(c, pd_buf_str(&part));
     }
+    if (is(c, "anthropic"))
+        end_anthropic(c, d);
     if (c->fault.kind == FAKE_LATE_CUT)
         drop(c, false);
     if (stream && !c->broken && (is(c, "vllm") || is(c, "openai"))) {
@@ -554,7 +617,7 @@ static void answer(struct conn *c, struct draw *d, bool stream)
         pd_jw_end_object(&w);
         event(c, pd_buf_str(&part));
     }
-    if (stream && !is(c, "llama-server"))
+    if (stream && !is(c, "llama-server") && !is(c, "anthropic"))
         event(c, PD_STR("[DONE]"));
     if (stream) {
         say(c, PD_STR("0\r\n\r\n"));
@@ -765,7 +828,9 @@ static bool takes_key(struct conn *c, const char *head)
 {
     char want[256];
 
-    snprintf(want, sizeof want, "Authorization: Bearer %s\r\n", c->f->c.key ? c->f->c.key : "");
+    snprintf(want, sizeof want, "\r\n%s %s\r\n",
+             is(c, "anthropic") ? "x-api-key:" : "Authorization: Bearer",
+             c->f->c.key ? c->f->c.key : "");
     return !c->f->c.key || strcasestr(head, want);
 }
 
@@ -798,7 +863,7 @@ static void list_models(struct conn *c)
 static void route(struct conn *c, const char *head)
 {
     static const char *const paths[] = {"/v1/completions ", "/generate ", "/completion ",
-                                        "/v1/chat/completions "};
+                                        "/v1/chat/completions ", "/v1/messages "};
     const char *path = strchr(head, ' ') + 1;
     struct pd_json *q = NULL;
     bool generates = false;

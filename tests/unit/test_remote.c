@@ -16,7 +16,8 @@
 #define LANES_MAX  16
 #define MAX_TOKENS 40
 
-static const char *const all_dialects[] = {"vllm", "sglang", "llama-server", "openai"};
+static const char *const all_dialects[] = {"vllm", "sglang", "llama-server", "openai",
+                                          "anthropic"};
 static const struct pd_sampling sampling = {.temperature = 0.8, .top_p = 1};
 
 struct bench { /* an engine, a pool and a generator at it */
@@ -26,6 +27,12 @@ struct bench { /* an engine, a pool and a generator at it */
     struct pd_gctx *ctx; /* the prompt; lanes run on copies */
     struct pd_lane lanes[LANES_MAX];
 };
+
+/* Speaks in texts. */
+static bool chats(const char *dialect)
+{
+    return strcmp(dialect, "openai") == 0 || strcmp(dialect, "anthropic") == 0;
+}
 
 static struct bench *open_bench(const struct fake_config *config, const char *members)
 {
@@ -49,7 +56,7 @@ static struct bench *open_bench(const struct fake_config *config, const char *me
     if (remote_generator_new(e, "m", NULL, NULL, &b->g, &err) < 0)
         fail_msg("%s", err.text);
     assert_int_equal(b->g->ops->ctx_new(b->g, &b->ctx, &err), 0);
-    if (strcmp(config->dialect, "openai") == 0) {
+    if (chats(config->dialect)) {
         struct pd_message m = {.role = "user", .content = PD_STR("What is 3 + 4?")};
 
         assert_int_equal(b->g->ops->chat(b->g, PD_CHAT(&m, 1), &ids, &n, &err), 0);
@@ -270,12 +277,12 @@ static void test_second_step(void **state)
     (void)state;
     for (size_t d = 0; d < sizeof all_dialects / sizeof *all_dialects; d++) {
         struct bench *b = open_bench(&(struct fake_config){.dialect = all_dialects[d]}, "");
-        const bool chats = strcmp(all_dialects[d], "openai") == 0;
+        const bool whole = chats(all_dialects[d]);
         struct pd_lane *first = &b->lanes[0], second, *list = &second;
         struct pd_buf want = PD_BUF_INIT(4096);
         struct pd_err err;
 
-        submit(b, 0, 1, 2, chats ? NULL : "\n\n", 0);
+        submit(b, 0, 1, 2, whole ? NULL : "\n\n", 0);
         wait_all(b, 1);
         assert_true(first->n_tokens > 1);
         second = (struct pd_lane){.op = PD_LANE_GENERATE,
@@ -287,7 +294,7 @@ static void test_second_step(void **state)
         for (uint32_t i = 0; i < first->n_tokens; i++)
             pd_buf_printf(&want, ",%d", (int)first->tokens[i]);
         pd_buf_addc(&want, ']');
-        if (chats) {
+        if (whole) {
             assert_int_equal(b->g->ops->submit(b->g, &list, 1, &err), PD_EINVAL);
             assert_non_null(strstr(err.text, "gone on with"));
         } else {
@@ -474,6 +481,41 @@ static void test_requests(void **state)
     }
 }
 
+/* What the system is told stands beside the messages; the key has a header of its own. */
+static void test_anthropic(void **state)
+{
+    struct pd_message m[] = {{.role = "system", .content = PD_STR("Be brief.")},
+                             {.role = "user", .content = PD_STR("What is 3 + 4?")}};
+    const struct fake_config config = {.dialect = "anthropic", .key = "sesame-93"};
+    struct bench *b;
+    struct pd_lane lane, *list = &lane;
+    struct pd_err err;
+    int32_t *ids = NULL;
+    size_t n = 0;
+
+    (void)state;
+    setenv("TEST_REMOTE_KEY", "sesame-93", 1);
+    b = open_bench(&config, "?key_env=TEST_REMOTE_KEY");
+    assert_int_equal(b->g->ops->chat(b->g, PD_CHAT(m, 2), &ids, &n, &err), 0);
+    assert_int_equal(b->g->ops->ctx_rollback(b->g, b->ctx, 0, &err), 0);
+    assert_int_equal(b->g->ops->ctx_append(b->g, b->ctx, ids, n, &err), 0);
+    lane = (struct pd_lane){
+        .op = PD_LANE_GENERATE, .ctx = b->ctx, .sampling = &sampling, .max_tokens = MAX_TOKENS};
+    assert_int_equal(b->g->ops->submit(b->g, &list, 1, &err), 0);
+    wait_all(b, 1);
+    assert_int_not_equal(lane.end, PD_END_ERROR);
+    assert_string_equal(fake_engine_body(b->fake),
+                        "{\"model\":\"fake\",\"messages\":[{\"role\":\"user\",\"content\":\"What is "
+                        "3 + 4?\"}],\"system\":\"Be brief.\",\"max_tokens\":40,\"temperature\":0.8,"
+                        "\"stream\":true}");
+    assert_non_null(strstr(fake_engine_head(b->fake), "\r\nx-api-key: sesame-93\r\n"));
+    assert_non_null(strstr(fake_engine_head(b->fake), "\r\nanthropic-version: 2023-06-01\r\n"));
+    assert_null(strstr(fake_engine_head(b->fake), "Authorization"));
+    b->g->ops->release(b->g, &lane);
+    free(ids);
+    close_bench(b);
+}
+
 static void test_keys(void **state)
 {
     const struct fake_config config = {.dialect = "vllm", .key = "sesame-93"};
@@ -546,6 +588,7 @@ int main(void)
         cmocka_unit_test(test_stop),         cmocka_unit_test(test_second_step),
         cmocka_unit_test(test_read),
         cmocka_unit_test(test_features),     cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_anthropic),
         cmocka_unit_test(test_inflight),     cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_race),         cmocka_unit_test(test_choices),
         cmocka_unit_test(test_faults),
