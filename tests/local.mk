@@ -104,6 +104,7 @@ SCRIPT_TESTS = \
 	tests/cli/bench.sh \
 	tests/cli/completion.sh \
 	tests/cli/errors.sh \
+	tests/cli/export.sh \
 	tests/cli/kill9.sh \
 	tests/cli/locks.sh \
 	tests/cli/model.sh \
@@ -143,6 +144,7 @@ EXTRA_DIST += tests/api/client.py \
 	tests/api/disconnect.py \
 	tests/api/openai.py \
 	tests/api/openapi.py \
+	tests/cli/export.py \
 	tests/cli/schema.py \
 	tests/clients/README.md \
 	tests/clients/load.py \

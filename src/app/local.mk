@@ -7,8 +7,11 @@ src_app_libapp_a_SOURCES = \
 	src/app/chart.c \
 	src/app/chart.h \
 	src/app/chat.c \
+	src/app/export.c \
+	src/app/export.h \
 	src/app/generator_local.c \
 	src/app/generator_local.h \
+	src/app/import.c \
 	src/app/job.c \
 	src/app/models.c \
 	src/app/paths.c \
