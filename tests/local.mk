@@ -179,7 +179,8 @@ check_LIBRARIES += tests/fuzz/libreplay.a
 tests_fuzz_libreplay_a_SOURCES = tests/fuzz/replay.c
 LDADD += tests/fuzz/libreplay.a
 check_PROGRAMS += $(FUZZ_TESTS) tests/tools/make_model \
-	tests/tools/masks tests/tools/share tests/tools/speculate
+	tests/tools/many_nodes tests/tools/masks tests/tools/share \
+	tests/tools/speculate
 TESTS += $(FUZZ_TESTS)
 if HAVE_CMOCKA
 TEST_SUPPORT += tests/support/libsupport.a
