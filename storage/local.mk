@@ -1,5 +1,6 @@
 # storage: SQLite schema, writer, readers.
 storage_libstorage_a_SOURCES = \
+	storage/backup.c \
 	storage/db.c \
 	storage/feed.c \
 	storage/lock.c \

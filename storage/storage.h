@@ -76,6 +76,10 @@ int store_job_delete(struct store *s, const char *job_id, struct pd_err *err);
 int store_gc(struct store *s, bool shrink, uint64_t *out_n, uint64_t *out_bytes,
              struct pd_err *err);
 
+/* A copy of the whole file as it is now, beside whoever reads and writes; it appears at path when
+ * it is whole. PD_EINVAL: there is a file already. */
+int store_backup(struct store *s, const char *path, struct pd_err *err);
+
 /* A number that another one follows after a commit of another connection, in this process or not.
  */
 int store_version(struct store *s, int64_t *out, struct pd_err *err);

@@ -116,6 +116,7 @@ SCRIPT_TESTS = \
 	tests/cli/bench.sh \
 	tests/cli/completion.sh \
 	tests/cli/errors.sh \
+	tests/cli/export.sh \
 	tests/cli/kill9.sh \
 	tests/cli/locks.sh \
 	tests/cli/model.sh \
@@ -160,6 +161,7 @@ EXTRA_DIST += tests/api/client.py \
 	tests/api/disconnect.py \
 	tests/api/openai.py \
 	tests/api/openapi.py \
+	tests/cli/export.py \
 	tests/cli/schema.py \
 	tests/clients/README.md \
 	tests/clients/load.py \
@@ -196,7 +198,8 @@ check_LIBRARIES += tests/fuzz/libreplay.a
 tests_fuzz_libreplay_a_SOURCES = tests/fuzz/replay.c
 LDADD += tests/fuzz/libreplay.a
 check_PROGRAMS += $(FUZZ_TESTS) tests/tools/bridge tests/tools/fake_engine tests/tools/make_model \
-	tests/tools/masks tests/tools/share tests/tools/speculate tests/tools/streams
+	tests/tools/many_nodes tests/tools/masks tests/tools/share tests/tools/speculate \
+	tests/tools/streams
 TESTS += $(FUZZ_TESTS)
 if HAVE_CMOCKA
 TEST_SUPPORT += tests/support/libsupport.a

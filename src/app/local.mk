@@ -10,8 +10,11 @@ src_app_libapp_a_SOURCES = \
 	src/app/dataset.c \
 	src/app/dataset.h \
 	src/app/engines.c \
+	src/app/export.c \
+	src/app/export.h \
 	src/app/generator_local.c \
 	src/app/generator_local.h \
+	src/app/import.c \
 	src/app/job.c \
 	src/app/models.c \
 	src/app/paths.c \

@@ -3,24 +3,26 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "app/export.h"
+#include "base/file.h"
+
 #define LIST_DEFAULT   20
+#define IMPORT_MAX_BYTES ((size_t)4 << 30)
 #define ANSWER_CHARS   12
 #define QUESTION_CHARS 48
 
 struct trace {
     const char *data_dir, *format;
     uint64_t limit;
-    bool digest, shrink;
+    bool digest, shrink, redact, content;
 };
 
 static const struct cli_usage usage_text = {
-    "trace ls | show ID | export ID | verify | gc",
-    "What jobs did: the newest ones, one as a tree, one as JSON Lines; a check of the database; "
-    "and "
-    "freeing\nwhat nothing refers to any more.",
+    "trace ls | show ID | export ID | import FILE | verify | backup FILE | gc",
+    "What jobs did: the newest ones, one as a tree, one for other programs, jobs of a file of JSON "
+    "Lines (-:\nstandard input); a check of the database, a copy of it while others use it, and "
+    "freeing what nothing\nrefers to any more.",
 };
-
-/* ---- records as JSON ------------------------------------------------------------------------ */
 
 static void text_member(struct pd_jw *w, const char *key, const char *value)
 {
@@ -34,192 +36,72 @@ static void int_member(struct pd_jw *w, const char *key, int64_t value)
     pd_jw_int(w, value);
 }
 
-/* A number that may pass 2^53 (a branch key): a decimal string, exact everywhere. */
-static void key_member(struct pd_jw *w, const char *key, uint64_t value)
-{
-    char text[24];
-
-    snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
-    text_member(w, key, text);
-}
-
-static void raw_member(struct pd_jw *w, const char *key, struct pd_str json)
-{
-    pd_jw_key(w, key);
-    if (json.len > 0)
-        pd_jw_raw(w, json);
-    else
-        pd_jw_null(w);
-}
-
-/* -1 (none) is null */
-static void index_member(struct pd_jw *w, const char *key, int64_t value)
-{
-    pd_jw_key(w, key);
-    if (value >= 0)
-        pd_jw_int(w, value);
-    else
-        pd_jw_null(w);
-}
-
-static void open_record(struct pd_jw *w, const char *type)
-{
-    pd_jw_object(w);
-    text_member(w, "type", type);
-}
-
-static void job_json(struct pd_jw *w, const struct pd_job_rec *r)
-{
-    open_record(w, "job");
-    text_member(w, "id", r->id);
-    text_member(w, "problem", r->problem_key);
-    int_member(w, "repeat", r->repeat);
-    text_member(w, "strategy", r->strategy);
-    raw_member(w, "options", pd_str_of(r->options));
-    text_member(w, "model", r->model);
-    text_member(w, "scorer", r->scorer);
-    pd_jw_key(w, "seed");
-    pd_jw_uint(w, r->seed);
-    text_member(w, "status", r->status);
-    text_member(w, "stopped_by", r->stopped_by);
-    raw_member(w, "request", r->request);
-    raw_member(w, "budget", pd_str_of(r->budget));
-    int_member(w, "created_ms", r->created_ms);
-    int_member(w, "started_ms", r->started_ms);
-    int_member(w, "finished_ms", r->finished_ms);
-    index_member(w, "answer_node", r->answer_node);
-    text_member(w, "answer", r->answer);
-    pd_jw_key(w, "correct");
-    if (r->correct < 0)
-        pd_jw_null(w);
-    else
-        pd_jw_bool(w, r->correct == 1);
-    text_member(w, "error", r->error);
-    text_member(w, "digest", r->digest);
-    pd_jw_end_object(w);
-}
-
-static void node_json(struct pd_jw *w, const struct pd_node_rec *r)
-{
-    open_record(w, "node");
-    int_member(w, "id", r->id);
-    int_member(w, "parent", r->parent);
-    int_member(w, "depth", r->depth);
-    int_member(w, "step", r->step);
-    text_member(w, "status", r->status);
-    text_member(w, "prune_reason", r->prune_reason);
-    pd_jw_key(w, "text");
-    pd_jw_str(w, r->text);
-    pd_jw_key(w, "tokens");
-    pd_jw_array(w);
-    for (uint32_t i = 0; i < r->n_tokens; i++)
-        pd_jw_int(w, r->tokens[i]);
-    pd_jw_end_array(w);
-    pd_jw_key(w, "logprobs");
-    if (r->logprobs) {
-        pd_jw_array(w);
-        for (uint32_t i = 0; i < r->n_tokens; i++)
-            pd_jw_double(w, (double)r->logprobs[i]);
-        pd_jw_end_array(w);
-    } else {
-        pd_jw_null(w);
-    }
-    pd_jw_key(w, "logprob");
-    pd_jw_double(w, r->logprob);
-    text_member(w, "finish", r->finish);
-    text_member(w, "stop", r->stop);
-    key_member(w, "seed", r->seed);
-    int_member(w, "created_ms", r->created_ms);
-    index_member(w, "call", r->call_id);
-    pd_jw_end_object(w);
-}
-
-static void score_json(struct pd_jw *w, const struct pd_score_rec *r)
-{
-    open_record(w, "score");
-    int_member(w, "node", r->node_id);
-    text_member(w, "scorer", r->scorer);
-    text_member(w, "kind", r->kind);
-    pd_jw_key(w, "value");
-    pd_jw_double(w, r->value);
-    pd_jw_key(w, "steps");
-    pd_jw_array(w);
-    for (uint32_t i = 0; i < r->n_steps; i++)
-        pd_jw_double(w, r->steps[i]);
-    pd_jw_end_array(w);
-    index_member(w, "call", r->call_id);
-    pd_jw_end_object(w);
-}
-
-static void call_json(struct pd_jw *w, const struct pd_call_rec *r, size_t seq)
-{
-    open_record(w, "call");
-    int_member(w, "seq", (int64_t)seq);
-    text_member(w, "engine", r->engine);
-    text_member(w, "dialect", r->dialect);
-    text_member(w, "op", r->op);
-    text_member(w, "model", r->model);
-    text_member(w, "outcome", r->outcome);
-    int_member(w, "prompt_tokens", (int64_t)r->prompt_tokens);
-    int_member(w, "cached_tokens", (int64_t)r->cached_tokens);
-    int_member(w, "generated_tokens", (int64_t)r->generated_tokens);
-    int_member(w, "started_ms", r->started_ms);
-    int_member(w, "ended_ms", r->ended_ms);
-    text_member(w, "error", r->error);
-    if (r->attempt) { /* a request to an engine elsewhere */
-        int_member(w, "attempt", r->attempt);
-        int_member(w, "http", r->http);
-        int_member(w, "first_ms", r->first_ms);
-    }
-    pd_jw_end_object(w);
-}
-
-static void event_json(struct pd_jw *w, const struct pd_event_rec *r)
-{
-    open_record(w, "event");
-    int_member(w, "seq", (int64_t)r->seq);
-    int_member(w, "t_ms", r->t_ms);
-    text_member(w, "event", r->type);
-    raw_member(w, "data", pd_str_of(r->data));
-    pd_jw_end_object(w);
-}
-
-/* Every record of the trace in order: one a line, or the elements of one array. */
-static int records(const struct pd_trace *t, bool lines, struct pd_err *err)
+static int print_array(const struct pd_trace *t, struct pd_err *err)
 {
     struct pd_buf b = PD_BUF_INIT(SIZE_MAX - 1);
-    size_t n = 1 + t->n_nodes + t->n_scores + t->n_calls + t->n_events;
-    struct pd_jw w;
     int rc = 0;
 
-    if (!lines)
-        putchar('[');
-    for (size_t k = 0; k < n && rc == 0; k++) {
-        size_t i = k;
-
-        pd_buf_clear(&b);
-        pd_jw_init(&w, &b);
-        if (i == 0)
-            job_json(&w, &t->job);
-        else if ((i -= 1) < t->n_nodes)
-            node_json(&w, &t->nodes[i]);
-        else if ((i -= t->n_nodes) < t->n_scores)
-            score_json(&w, &t->scores[i]);
-        else if ((i -= t->n_scores) < t->n_calls)
-            call_json(&w, &t->calls[i], i);
-        else
-            event_json(&w, &t->events[i - t->n_calls]);
-        if (pd_buf_rc(&b) < 0)
-            rc = cli_no_memory(err);
-        else if (!lines && k > 0)
-            putchar(',');
-        if (rc == 0)
-            cli_print_json(&b);
-    }
-    if (!lines)
-        puts("]");
+    export_array(t, &b);
+    if (pd_buf_rc(&b) < 0)
+        rc = cli_no_memory(err);
+    else
+        fwrite(pd_buf_str(&b).ptr, 1, b.len, stdout);
     pd_buf_done(&b);
     return rc;
+}
+
+static int export(const struct pd_trace *t, const struct trace *o, struct pd_err *err)
+{
+    struct pd_buf b = PD_BUF_INIT(SIZE_MAX - 1);
+    const char *format = o->format ? o->format : "jsonl";
+    int rc = 0;
+
+    if (strcmp(format, "jsonl") == 0)
+        export_jsonl(t, !o->redact, &b);
+    else if (strcmp(format, "otlp-json") == 0)
+        export_otlp(t, o->content && !o->redact, &b);
+    else if (strcmp(format, "inspect") == 0)
+        export_inspect(t, !o->redact, &b);
+    else
+        export_perfetto(t, &b);
+    if (pd_buf_rc(&b) < 0)
+        rc = cli_no_memory(err);
+    else
+        fwrite(pd_buf_str(&b).ptr, 1, b.len, stdout);
+    pd_buf_done(&b);
+    return rc;
+}
+
+static int import(const struct cli *cli, struct store *s, const char *file, struct pd_err *err)
+{
+    struct pd_buf text = PD_BUF_INIT(IMPORT_MAX_BYTES);
+    uint64_t n = 0;
+    int rc = pd_read_file(file, &text, err);
+
+    if (rc == 0 && (rc = import_jsonl(s, pd_buf_str(&text), &n, err)) < 0)
+        pd_err_context(err, "'%s'", file);
+    if (rc == 0 && cli->json)
+        printf("{\"jobs\":%llu}\n", (unsigned long long)n);
+    else if (rc == 0 && !cli->quiet)
+        printf("%llu jobs\n", (unsigned long long)n);
+    pd_buf_done(&text);
+    return rc;
+}
+
+static int backup(const struct cli *cli, struct store *s, const char *file, struct pd_err *err)
+{
+    int rc = store_backup(s, file, err);
+
+    if (rc == 0 && cli->json)
+        printf("{\"ok\":true}\n");
+    else if (rc == 0 && !cli->quiet)
+        printf("backup of %s in %s\n", store_path(s), file);
+    return rc;
+}
+
+static bool takes_id(const char *verb)
+{
+    return strcmp(verb, "show") == 0 || strcmp(verb, "export") == 0;
 }
 
 /* ---- the verbs ---------------------------------------------------------------------------------
@@ -319,7 +201,7 @@ static int show(const struct cli *cli, const struct pd_trace *t, const struct tr
         return 0;
     }
     if (cli->json)
-        return records(t, false, err);
+        return print_array(t, err);
     show_time(job->created_ms, when);
     printf("trace    %s  %s  %s%s%s\n", job->id, when, job->status,
            job->stopped_by ? ", stopped by " : "", job->stopped_by ? job->stopped_by : "");
@@ -418,9 +300,16 @@ static int collect(const struct cli *cli, struct store *s, bool shrink, struct p
     return rc;
 }
 
-static int with_store(const struct cli *cli, const struct trace *o, const char *verb,
-                      const char *id, struct pd_err *err)
+static bool writes(const char *verb)
 {
+    return strcmp(verb, "gc") == 0 || strcmp(verb, "import") == 0;
+}
+
+/* operand: an id, or of import and backup a file. */
+static int with_store(const struct cli *cli, const struct trace *o, const char *verb,
+                      const char *operand, struct pd_err *err)
+{
+    const char *id = takes_id(verb) ? operand : NULL;
     char *path = app_db_path(o->data_dir);
     struct store *s = NULL;
     struct pd_trace *t = NULL;
@@ -435,7 +324,7 @@ static int with_store(const struct cli *cli, const struct trace *o, const char *
         free(path);
         return 0;
     }
-    rc = path ? store_open(path, strcmp(verb, "gc") == 0 ? STORE_WRITE : STORE_READ, &s, err)
+    rc = path ? store_open(path, writes(verb) ? STORE_WRITE : STORE_READ, &s, err)
               : cli_no_memory(err);
     if (rc == 0 && id)
         rc = store_trace_load(s, id, &t, err);
@@ -447,8 +336,12 @@ static int with_store(const struct cli *cli, const struct trace *o, const char *
         rc = collect(cli, s, o->shrink, err);
     else if (rc == 0 && strcmp(verb, "show") == 0)
         rc = show(cli, t, o, err);
+    else if (rc == 0 && strcmp(verb, "import") == 0)
+        rc = import(cli, s, operand, err);
+    else if (rc == 0 && strcmp(verb, "backup") == 0)
+        rc = backup(cli, s, operand, err);
     else if (rc == 0)
-        rc = records(t, true, err);
+        rc = export(t, o, err);
     if (t)
         store_trace_free(t);
     store_close(s);
@@ -464,8 +357,11 @@ int cli_trace(struct cli *cli, int argc, char **argv, struct pd_err *err)
          false, false},
         {"digest", 0, CLI_FLAG, &o.digest, NULL, "show: only the hash over what must repeat", 0, 0,
          false, false},
-        {"format", 0, CLI_CHOICE, &o.format, "jsonl", "export: form of the output (jsonl)", 0, 0,
-         false, false},
+        {"format", 0, CLI_CHOICE, &o.format, EXPORT_FORMATS, "export: form of the output (jsonl)",
+         0, 0, false, false},
+        {"redact", 0, CLI_FLAG, &o.redact, NULL, "export: without texts", 0, 0, false, false},
+        {"content", 0, CLI_FLAG, &o.content, NULL, "export to otlp-json: with texts", 0, 0, false,
+         false},
         {"shrink", 0, CLI_FLAG, &o.shrink, NULL, "gc: give room back to the file system", 0, 0,
          false, false},
         {"data-dir", 0, CLI_TEXT, &o.data_dir, "DIR", "where traces are kept", 0, 0, false, false},
@@ -473,18 +369,20 @@ int cli_trace(struct cli *cli, int argc, char **argv, struct pd_err *err)
     };
     int n = cli_options(cli, argc, argv, table, &usage_text, err);
     const char *verb = n > 0 ? argv[1] : "";
-    bool needs_id = strcmp(verb, "show") == 0 || strcmp(verb, "export") == 0;
+    bool needs_one = takes_id(verb) || strcmp(verb, "import") == 0 || strcmp(verb, "backup") == 0;
 
     if (n < 0 || cli->help)
         return n < 0 ? n : CLI_EXIT_OK;
-    if (!needs_id && strcmp(verb, "ls") != 0 && strcmp(verb, "verify") != 0 &&
+    if (!needs_one && strcmp(verb, "ls") != 0 && strcmp(verb, "verify") != 0 &&
         strcmp(verb, "gc") != 0)
         return pd_fail(err, PD_EINVAL,
-                       "trace needs ls, show, export, verify or gc (see ponder trace --help)");
-    if (n != (needs_id ? 2 : 1))
+                       "trace needs ls, show, export, import, verify, backup or gc (see ponder "
+                       "trace --help)");
+    if (n != (needs_one ? 2 : 1))
         return pd_fail(err, PD_EINVAL,
-                       needs_id ? "trace %s needs one id (see ponder trace ls)"
-                                : "trace %s takes no arguments",
+                       takes_id(verb) ? "trace %s needs one id (see ponder trace ls)"
+                       : needs_one    ? "trace %s needs one file"
+                                      : "trace %s takes no arguments",
                        verb);
-    return with_store(cli, &o, verb, needs_id ? argv[2] : NULL, err);
+    return with_store(cli, &o, verb, needs_one ? argv[2] : NULL, err);
 }
