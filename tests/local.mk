@@ -73,6 +73,7 @@ UNIT_TESTS = \
 	tests/unit/test_strategies_limit \
 	tests/unit/test_strategies_mcts \
 	tests/unit/test_strategies_particles \
+	tests/unit/test_strategies_prune \
 	tests/unit/test_strategies_smc \
 	tests/unit/test_strategies_steps \
 	tests/unit/test_strategies_stopping \

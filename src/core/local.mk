@@ -2,6 +2,7 @@
 src_core_libcore_a_SOURCES = \
 	src/core/answer.c \
 	src/core/answer.h \
+	src/core/forget.c \
 	src/core/form.c \
 	src/core/form.h \
 	src/core/generator.h \
