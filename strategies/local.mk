@@ -30,6 +30,7 @@ STRATEGY_SRCS = \
 	strategies/short_m_at_k.c \
 	strategies/single.c \
 	strategies/spec_reason.c \
+	strategies/subtask_prune.c \
 	strategies/trim.c
 
 strategies_libstrategies_a_SOURCES = $(STRATEGY_SRCS) \

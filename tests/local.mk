@@ -82,6 +82,7 @@ UNIT_TESTS = \
 	tests/unit/test_strategies_optimal \
 	tests/unit/test_strategies_particles \
 	tests/unit/test_strategies_pipeline \
+	tests/unit/test_strategies_prune \
 	tests/unit/test_strategies_smc \
 	tests/unit/test_strategies_steps \
 	tests/unit/test_strategies_stopping \

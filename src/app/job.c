@@ -727,7 +727,13 @@ static int build_job(struct app *a, const struct app_request *r, const char *id,
         job_fields(j, r);
         rc = set_shape(j, r, err);
         if (rc == 0)
-            rc = set_form(j, r->form, err);
+            rc = j->core.strategy->form && r->form
+                     ? pd_fail(err, PD_EINVAL,
+                               "strategy '%s' writes in a form of its own: no other can be given",
+                               j->core.strategy->name)
+                     : set_form(j, r->form, err);
+        if (j->core.strategy->form)
+            j->core.form = j->core.strategy->form;
         if (rc == 0 && r->chat)
             rc = set_chat(j, r->chat, err);
         j->core.model = copy(j, r->model ? r->model : app_default_model);
@@ -1041,6 +1047,8 @@ int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct 
             rc = app_bias_parse(q, &j->arena, &r.logit_bias, &r.n_logit_bias, err);
         if (rc == 0)
             rc = app_form_parse(q, &j->arena, &j->core.form, err);
+        if (j->core.strategy && j->core.strategy->form)
+            j->core.form = j->core.strategy->form;
         if (rc == 0)
             rc = set_shape(j, &r, err);
         if (rc == 0 && (pd_json_get(q, "messages") || pd_json_get(q, "prompt"))) {

@@ -81,7 +81,14 @@ int pd_form_key(const struct pd_form *f, struct pd_str answer, struct pd_buf *ou
         return pd_answer_key(answer, out);
     /* what cJSON does not take, a member twice for one, stands for itself */
     if (pd_json_parse(answer, &v, NULL) < 0)
-        return pd_buf_adds(out, answer);
+        return f->names ? pd_answer_key(answer, out) : pd_buf_adds(out, answer);
+    if (f->names) {
+        const char *named = pd_json_string(pd_json_get(v, f->names));
+
+        rc = pd_answer_key(named ? pd_str_of(named) : answer, out);
+        pd_json_free(v);
+        return rc;
+    }
     pd_jw_init(&w, out);
     rc = put_canonical(&w, v);
     pd_json_free(v);

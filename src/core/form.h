@@ -11,6 +11,7 @@ struct pd_form {
     const char *text;
     const char *after; /* lines are free up to the first of these; NULL: as job.h says */
     const char *begin; /* but only if they begin so; NULL: in any case */
+    const char *names; /* the member of the JSON object that names the answer; NULL: all is it */
 };
 
 /* What a line answers, borrowed from it: with a form (NULL: none) all that fits that, else, and

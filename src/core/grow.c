@@ -58,6 +58,8 @@ int search_node_ctx(struct search *s, struct node *n, struct pd_err *err)
         rc = g->ops->ctx_append(g, *ctx, n->tokens, n->n_tokens, err);
     if (rc == 0 && n->prompt && g->ops->ctx_written)
         rc = g->ops->ctx_written(g, *ctx, err);
+    if (rc == 0 && n->gaps && !n->prompt)
+        rc = search_forget_in(s, n, *ctx, n->parent, err);
     return rc;
 }
 
@@ -324,7 +326,9 @@ static int each_sprout(struct search *s, struct pd_lane *lane, struct pd_err *er
         n->status = NODE_FINISHED;
         break;
     case PD_END_STOP:
-        n->finish = sp->until == UNTIL_THOUGHT ? "thought" : "step";
+        n->finish = sp->until == UNTIL_THOUGHT   ? "thought"
+                    : sp->until == UNTIL_BRACKET ? "list"
+                                                 : "step";
         n->status = NODE_OPEN;
         break;
     case PD_END_LINE:
@@ -417,6 +421,7 @@ static const char *stop_text(enum search_until until)
     static const char *const texts[] = {[UNTIL_STEP] = PD_STEP_DELIMITER,
                                         [UNTIL_THOUGHT] = PD_THINK_END,
                                         [UNTIL_BRACE] = "}",
+                                        [UNTIL_BRACKET] = "]",
                                         [UNTIL_END] = NULL};
 
     return texts[until];
@@ -486,11 +491,12 @@ static int settle_empty(struct search *s, struct sprout *sp, struct pd_err *err)
 /* Whether the model's context has no room behind the line of n. */
 static bool line_is_full(const struct search *s, const struct node *n)
 {
+    const struct node *line = n;
     size_t count = 0;
 
     for (; !n->prompt; n = n->parent)
         count += n->n_tokens;
-    count += n->n_tokens;
+    count += n->n_tokens - search_forgotten(line);
     return count >= search_ops(s)->n_ctx(search_gen(s));
 }
 

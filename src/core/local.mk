@@ -4,6 +4,7 @@ src_core_libcore_a_SOURCES = \
 	src/core/answer.h \
 	src/core/cost.c \
 	src/core/cost.h \
+	src/core/forget.c \
 	src/core/form.c \
 	src/core/form.h \
 	src/core/generator.h \

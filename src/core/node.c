@@ -5,6 +5,8 @@
 #include "base/hash.h"
 #include "core/search_int.h"
 
+#define FORGOT UINT64_C(0x464f5247) /* no depth */
+
 uint64_t search_subkey(uint64_t key, uint64_t a, uint64_t b)
 {
     uint64_t words[3] = {key, a, b};
@@ -161,6 +163,8 @@ struct node *search_node_new(struct search *s, struct node *parent)
         n->key = parent->prompt ? search_subkey(parent->key, 0, j)
                  : j            ? search_subkey(parent->key, parent->depth, j)
                                 : parent->key;
+        if (parent->n_forgets) /* positions come again, their random numbers must not */
+            n->key = search_subkey(n->key, FORGOT, parent->n_forgets + ((uint64_t)n->depth << 32));
     }
     return n;
 }

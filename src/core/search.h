@@ -19,6 +19,7 @@ enum search_until {
     UNTIL_STEP,    /* to the end of one step ("\n\n"), or the end */
     UNTIL_THOUGHT, /* to the end of thinking ("</think>"), or the end */
     UNTIL_BRACE,   /* to a "}", or the end */
+    UNTIL_BRACKET, /* to a "]", or the end */
     UNTIL_END,     /* to the model's end of turn */
 };
 
@@ -87,6 +88,11 @@ int search_together(struct search *s, struct node **nodes, int n, int max_tokens
  * evaluated again. The block is no more. */
 int search_join(struct search *s, struct node *onto, struct node *node, struct node **out,
                 struct pd_err *err);
+/* Lanes behind node do not see bytes [begin, end) of its line, nor what they saw without before: the
+ * tokens that lie wholly in there are left out, those behind move up and are evaluated again. The
+ * line, its text and the trace keep them. */
+int search_forget(struct search *s, struct node *node, size_t begin, size_t end,
+                  struct pd_err *err);
 /* An open line has said all that was asked of it: it is finished. */
 int search_close(struct search *s, struct node *node, struct pd_err *err);
 void search_prune(struct search *s, struct node *node, const char *why);

@@ -16,6 +16,10 @@ struct search_view { /* what is before a block */
     int n;
 };
 
+struct search_gap { /* tokens [first, end) of a line that lanes do not see */
+    size_t first, end;
+};
+
 struct node {
     uint32_t id, depth, step;
     struct node *parent;
@@ -41,7 +45,10 @@ struct node {
     struct node *block;           /* the first of the block that it is in; NULL: none */
     struct pd_gctx *block_ctx;    /* of the end of a block: its tokens, from the block's first on */
     struct search_view view;      /* of the first of a block: what is before it now */
-    uint32_t joined_tokens;       /* generated in blocks that were joined, from the root to here */
+    struct search_gap *gaps;      /* [n_gaps] of its line, all of them; NULL: its parent's */
+    size_t n_gaps;
+    uint32_t n_forgets;     /* calls of search_forget on it */
+    uint32_t joined_tokens; /* generated in blocks that were joined, from the root to here */
     int64_t call, created_ms;
     const char *answer_key; /* of its whole line; "" none; NULL not computed yet */
     /* scoring */
@@ -164,6 +171,12 @@ const struct pd_form *search_form(struct search *s);
 void search_node_adopt(struct node *n); /* what the tree goes on from is part of it */
 
 int search_run_round(struct search *s, struct search_round *r, struct pd_err *err);
+
+/* forget.c */
+size_t search_forgotten(const struct node *n); /* tokens of its line in gaps */
+/* c has n's line without the gaps of `was`, a node on it: now without those of n. */
+int search_forget_in(struct search *s, struct node *n, struct pd_gctx *c, const struct node *was,
+                     struct pd_err *err);
 
 /* together.c */
 /* Contexts and views of a round's lanes: *out are these lanes, and then those of what they see that

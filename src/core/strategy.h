@@ -2,6 +2,7 @@
 #ifndef PD_CORE_STRATEGY_H
 #define PD_CORE_STRATEGY_H
 
+#include "core/form.h"
 #include "core/param.h"
 
 struct search;
@@ -13,7 +14,8 @@ struct pd_strategy {
     bool needs_scorer;
     /* Whether these options need a scorer, where that depends on them. NULL: needs_scorer says. */
     bool (*scores)(const void *params);
-    bool needs_draft; /* a second, cheaper model with the same tokens: search_draft */
+    const struct pd_form *form; /* that its lines have; NULL: what the job says */
+    bool needs_draft;           /* a second, cheaper model with the same tokens: search_draft */
     /* Straight-line code over the verbs of search.h. Returns what the verbs return. */
     int (*run)(struct search *s, const void *params, struct pd_err *err);
 };

@@ -427,7 +427,17 @@ struct twin { /* a context and what it must hold */
     struct eng_ctx *c;
     int32_t ids[MAX_IDS];
     size_t n;
+    size_t from; /* where it is steered; SIZE_MAX: nowhere */
 };
+
+static struct eng_steer *soak_steer;
+
+static void steer(struct eng_ctx *c, size_t from)
+{
+    struct pd_err err = {0};
+
+    fx_ok(eng_ctx_steer(c, from == SIZE_MAX ? NULL : soak_steer, from, &err), &err);
+}
 
 static void twin_done(struct twin *t)
 {
@@ -441,6 +451,8 @@ static void twin_new(struct eng *e, struct twin *t, uint64_t rnd)
     t->n = 1 + rnd % 90;
     make_text(t->ids, t->n, 1 + (rnd >> 20) % 3);
     t->c = fx_ctx(e, m, t->ids, t->n);
+    t->from = (rnd >> 24) % 3 == 0 ? (rnd >> 26) % (t->n + 1) : SIZE_MAX;
+    steer(t->c, t->from);
 }
 
 static void post(struct eng_req *q)
@@ -512,6 +524,7 @@ static void twin_check(struct eng *e, const struct twin *t)
     fx_run(e, &a, 1);
     if (a.finish != ENG_FINISH_ERROR) {
         b = fx_generate(fx_ctx(cold, m, t->ids, t->n), 1.0f, 3, 3);
+        steer(b.ctx, t->from);
         fx_run(cold, &b, 1);
         fx_same(&a, &b);
         eng_ctx_free(b.ctx);
@@ -645,9 +658,18 @@ static void soak(uint64_t seed, int n_steps)
 
 static void test_soak(void **state)
 {
+    uint32_t n_embd = eng_model_info(m)->n_embd;
+    float *v = malloc(n_embd * sizeof(*v));
+    struct pd_err err = {0};
+
     (void)state;
+    for (uint32_t i = 0; i < n_embd; i++)
+        v[i] = (float)(i % 7) - 3;
+    fx_ok(eng_steer_new(m, 2, v, 1, &soak_steer, &err), &err);
     soak(1, 5000);
     soak(2, 5000);
+    eng_steer_unref(soak_steer);
+    free(v);
 }
 
 /* Jobs that begin alike, each on a thread of its own, in a pool that is too small to keep all. */
