@@ -25,6 +25,7 @@ EXTRA_DIST += \
 	recipes/calibrate.py \
 	recipes/digests \
 	recipes/renew.sh \
+	recipes/results/strategies.json \
 	recipes/strategies.py \
 	recipes/models/README.md \
 	recipes/models/reference/greedy-base-F16.json \
