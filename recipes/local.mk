@@ -32,6 +32,7 @@ EXTRA_DIST += \
 	recipes/digests \
 	recipes/renew.sh \
 	recipes/scaling.py \
+	recipes/results/strategies.json \
 	recipes/strategies.py \
 	recipes/models/README.md \
 	recipes/models/reference/greedy-base-F16.json \
