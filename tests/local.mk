@@ -58,6 +58,7 @@ UNIT_TESTS = \
 	tests/unit/test_engine_view \
 	tests/unit/test_net_http \
 	tests/unit/test_net_sse \
+	tests/unit/test_proc_sandbox \
 	tests/unit/test_resample \
 	tests/unit/test_split \
 	tests/unit/test_storage \

@@ -145,6 +145,10 @@ struct app_request {
 struct app_request *app_request_copy(const struct app_request *r);
 void app_request_free(struct app_request *copy); /* NULL is fine */
 
+/* Whether programs that are not trusted can be run here, by running one; PD_ENOENT says why not.
+ * Any thread. */
+int app_check_sandbox(struct pd_err *err);
+
 struct app; /* the open database; an engine with its loaded models as soon as a job needs one */
 struct app_config {
     unsigned n_threads, prefill_chunk, max_branches; /* 0: the engine's choice */
