@@ -63,6 +63,7 @@ UNIT_TESTS = \
 	tests/unit/test_net_client \
 	tests/unit/test_net_http \
 	tests/unit/test_net_sse \
+	tests/unit/test_proc_sandbox \
 	tests/unit/test_remote \
 	tests/unit/test_resample \
 	tests/unit/test_split \

@@ -4,6 +4,13 @@
 
 #include <stdlib.h>
 
+#include "proc/proc.h"
+
+int app_check_sandbox(struct pd_err *err)
+{
+    return proc_check(err);
+}
+
 int app_open(const struct app_config *c, struct app **out, struct pd_err *err)
 {
     struct app *a = calloc(1, sizeof *a);

@@ -177,6 +177,9 @@ struct app_steer_report {
 };
 /* PD_EINVAL: no sign makes answers shorter, and what else is wrong with the pairs. */
 int app_steer_fit(const struct app_steer_fit *in, struct app_steer_report *out, struct pd_err *err);
+/* Whether programs that are not trusted can be run here, by running one; PD_ENOENT says why not.
+ * Any thread. */
+int app_check_sandbox(struct pd_err *err);
 
 struct app; /* the open database; an engine with its loaded models as soon as a job needs one */
 struct app_config {

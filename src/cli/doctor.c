@@ -164,6 +164,16 @@ static void check_models(struct doctor *d)
     }
 }
 
+static void check_sandbox(struct doctor *d)
+{
+    struct pd_err err = {0};
+
+    if (app_check_sandbox(&err) < 0)
+        say(d, "sandbox", WARN, "%s", err.text);
+    else
+        say(d, "sandbox", OK, "programs that are not trusted can be run");
+}
+
 static void check_versions(struct doctor *d)
 {
     char pcre2[64] = "?";
@@ -199,6 +209,7 @@ int cli_doctor(struct cli *cli, int argc, char **argv, struct pd_err *err)
     check_engine(&d, (unsigned)threads);
     check_data(&d, db_path);
     check_models(&d);
+    check_sandbox(&d);
     check_versions(&d);
     pd_jw_end_array(&d.w);
     if (cli->json)

@@ -76,6 +76,12 @@ point 'solve --strategies' $?
 run solve --json -s single -o temperature=0 -p dev-0001
 answer=$(field answer)
 run solve -s single -o temperature=0 -p dev-0001 --expect "$answer"; point 'expected answer' $?
+run solve -s single -o temperature=0 -p dev-0001 --expect "\\frac{2}{2} \\cdot $answer.0" --grade math_equal &&
+    grep -q '^grading  equal: they are the same in exact arithmetic' "$tmp/out"
+point 'an answer that means the expected one' $?
+run solve -s single -o temperature=0 -p dev-0001 --expect many --grade numeric; [ $? -eq 2 ] &&
+    grep -q "there is no number in 'many'" "$tmp/err"
+point 'an expected answer that cannot be graded by' $?
 run solve -s single -o temperature=0 -p dev-0001 --expect 123456; [ $? -eq 1 ]
 point 'exit 1 for another answer' $?
 
