@@ -24,6 +24,7 @@ EXTRA_DIST += \
 	recipes/baseline.py \
 	recipes/digests \
 	recipes/renew.sh \
+	recipes/step_labels.py \
 	recipes/strategies.py \
 	recipes/models/README.md \
 	recipes/models/reference/greedy-base-F16.json \

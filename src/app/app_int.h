@@ -48,6 +48,14 @@ int app_scorer_parse(const char *scorer, struct pd_arena *arena,
                      const struct pd_verifier **out_verifier, const void **out_params,
                      struct pd_err *err);
 
+/* The calibration of a scorer whose model is the file with this digest. PD_ENOENT: there is none.
+ */
+int app_calibration_load(const char *scorer, const uint8_t sha256[PD_SHA256_BYTES],
+                         struct pd_doubt *out, struct pd_err *err);
+/* Into an open object, and out of it: aggregate, x, p. */
+void app_calibration_json(const struct pd_doubt *d, struct pd_jw *w);
+int app_calibration_parse(const struct pd_json *j, struct pd_doubt *out, struct pd_err *err);
+
 /* Into an open object: the members that app_chat_parse reads. */
 void app_chat_json(const struct pd_chat *c, struct pd_jw *w);
 /* A schema as it is kept: in one line. */

@@ -4,9 +4,12 @@ src_app_libapp_a_SOURCES = \
 	src/app/app.c \
 	src/app/app.h \
 	src/app/app_int.h \
+	src/app/calibration.c \
 	src/app/chart.c \
 	src/app/chart.h \
 	src/app/chat.c \
+	src/app/evaluate.c \
+	src/app/evaluate.h \
 	src/app/generator_local.c \
 	src/app/generator_local.h \
 	src/app/job.c \

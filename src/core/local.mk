@@ -2,6 +2,8 @@
 src_core_libcore_a_SOURCES = \
 	src/core/answer.c \
 	src/core/answer.h \
+	src/core/calibration.c \
+	src/core/calibration.h \
 	src/core/form.c \
 	src/core/form.h \
 	src/core/generator.h \
