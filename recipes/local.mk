@@ -33,6 +33,7 @@ EXTRA_DIST += \
 	recipes/renew.sh \
 	recipes/scaling.py \
 	recipes/results/strategies.json \
+	recipes/step_labels.py \
 	recipes/strategies.py \
 	recipes/models/README.md \
 	recipes/models/reference/greedy-base-F16.json \

@@ -24,6 +24,7 @@ UNIT_TESTS = \
 	tests/unit/test_base_str \
 	tests/unit/test_core_answer \
 	tests/unit/test_core_budget \
+	tests/unit/test_core_calibration \
 	tests/unit/test_core_cost \
 	tests/unit/test_core_given \
 	tests/unit/test_core_grade \

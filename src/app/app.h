@@ -141,6 +141,7 @@ struct app_request {
                           needs one */
     const char *scorer;
     const char *truth;          /* of a bundled problem, or NULL */
+    double abstain_below;       /* calibrated confidence that an answer must have; 0: any */
     const char *strategy;       /* NULL: best_of_n */
     const char *kv_type;        /* how K and V are kept: f32 f16 q8_0; NULL: f16 */
     const char *const *options; /* "key=value": the strategy's, the common ones, app_decode's */

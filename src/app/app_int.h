@@ -65,6 +65,13 @@ void app_steering_json(const struct app_steering *s, const char *sha256, struct 
 /* The vectors of a file, which must have this hash, for a model. */
 int app_steering_load(const char *path, const char *sha256, double gamma, const struct eng_model *m,
                       struct eng_steer **out, struct pd_err *err);
+/* The calibration of a scorer whose model is the file with this digest. PD_ENOENT: there is none.
+ */
+int app_calibration_load(const char *scorer, const uint8_t sha256[PD_SHA256_BYTES],
+                         struct pd_doubt *out, struct pd_err *err);
+/* Into an open object, and out of it: aggregate, x, p. */
+void app_calibration_json(const struct pd_doubt *d, struct pd_jw *w);
+int app_calibration_parse(const struct pd_json *j, struct pd_doubt *out, struct pd_err *err);
 
 /* Into an open object: the members that app_chat_parse reads. */
 void app_chat_json(const struct pd_chat *c, struct pd_jw *w);

@@ -393,6 +393,14 @@ static int build_request(struct app_job *j, const struct app_request *r, struct 
         put_model(&w, j, MODEL_DRAFT, j->core.draft);
     if (j->core.verifier)
         put_scorer(&w, j);
+    if (j->core.doubt.curve.n) {
+        pd_jw_key(&w, "confidence");
+        pd_jw_object(&w);
+        app_calibration_json(&j->core.doubt, &w);
+        pd_jw_key(&w, "abstain_below");
+        pd_jw_double(&w, j->core.doubt.abstain_below);
+        pd_jw_end_object(&w);
+    }
     put_text(&w, "strategy", j->core.strategy->name);
     pd_jw_key(&w, "options");
     pd_jw_raw(&w, pd_str_of(j->core.options));
@@ -411,6 +419,30 @@ static int build_request(struct app_job *j, const struct app_request *r, struct 
     rc =
         pd_buf_rc(&b) || !j->core.request ? pd_fail(err, PD_ELIMIT, "the request is too large") : 0;
     pd_buf_done(&b);
+    return rc;
+}
+
+/* The scorer's calibration, as it is now: the job keeps it. Without one a job has no confidence to
+ * tell, and cannot be asked for some. */
+static int set_doubt(struct app_job *j, double abstain_below, struct pd_err *err)
+{
+    struct pd_err why = {0};
+    int rc;
+
+    if (!(abstain_below >= 0 && abstain_below <= 1))
+        return pd_fail(err, PD_EINVAL, "abstain-below is a probability, from 0 to 1");
+    if (!j->models[MODEL_SCORER])
+        return abstain_below > 0 ? pd_fail(err, PD_EINVAL,
+                                           "abstain-below needs a strategy that scores, and a "
+                                           "reward model for it")
+                                 : 0;
+    rc = app_calibration_load(j->core.scorer, eng_model_info(j->models[MODEL_SCORER])->sha256,
+                              &j->core.doubt, &why);
+    j->core.doubt.abstain_below = abstain_below;
+    if (rc == 0 || (rc == PD_ENOENT && abstain_below <= 0))
+        return 0;
+    if (err)
+        *err = why;
     return rc;
 }
 
@@ -753,6 +785,8 @@ static int build_job(struct app *a, const struct app_request *r, const char *id,
                              err);
     }
     if (rc == 0)
+        rc = set_doubt(j, r->abstain_below, err);
+    if (rc == 0)
         rc = budget_json(j, err);
     if (rc == 0)
         rc = build_request(j, r, err);
@@ -1059,6 +1093,12 @@ int app_job_stored(struct app *a, const char *id, enum pd_job_mode mode, struct 
         }
         if (rc == 0)
             rc = set_scorer(j, rec->scorer, stored_truth(j, q), err);
+        if (rc == 0 && pd_json_get(q, "confidence")) {
+            const struct pd_json *doubt = pd_json_get(q, "confidence");
+
+            rc = app_calibration_parse(doubt, &j->core.doubt, err);
+            pd_json_number(pd_json_get(doubt, "abstain_below"), &j->core.doubt.abstain_below);
+        }
         if (rc == 0 &&
             (!r.question || !is_stored_model(q, MODEL_BASE) ||
              (scored_by_model(j) && !is_stored_model(q, MODEL_SCORER)) || lacks_truth(j)))

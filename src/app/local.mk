@@ -4,12 +4,15 @@ src_app_libapp_a_SOURCES = \
 	src/app/app.c \
 	src/app/app.h \
 	src/app/app_int.h \
+	src/app/calibration.c \
 	src/app/chart.c \
 	src/app/chart.h \
 	src/app/chat.c \
 	src/app/dataset.c \
 	src/app/dataset.h \
 	src/app/engines.c \
+	src/app/evaluate.c \
+	src/app/evaluate.h \
 	src/app/export.c \
 	src/app/export.h \
 	src/app/generator_local.c \

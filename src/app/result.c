@@ -40,6 +40,11 @@ void app_result_json(struct pd_jw *w, const struct pd_job *job, const struct pd_
     pd_jw_key(w, "of");
     pd_jw_uint(w, r->of);
     pd_jw_end_object(w);
+    pd_jw_key(w, "confidence");
+    if (r->confidence >= 0)
+        pd_jw_double(w, r->confidence);
+    else
+        pd_jw_null(w);
     pd_jw_key(w, "steps");
     pd_jw_array(w);
     for (size_t i = 0; i < r->n_steps; i++) {

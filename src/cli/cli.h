@@ -35,7 +35,7 @@ struct cli { /* one run of the program */
 typedef int cli_verb_fn(struct cli *cli, int argc, char **argv, struct pd_err *err);
 cli_verb_fn cli_solve, cli_run, cli_runs, cli_report, cli_replay, cli_trace, cli_model, cli_bench,
     cli_config, cli_tokenize, cli_detokenize, cli_completion, cli_doctor, cli_engine, cli_job,
-    cli_mcp, cli_serve, cli_top;
+    cli_mcp, cli_score, cli_serve, cli_top;
 
 /* ---- options.c: one table row is parser, PONDER_* variable and help ------------------------- */
 

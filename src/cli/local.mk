@@ -21,6 +21,7 @@ ponder_SOURCES = \
 	src/cli/report.c \
 	src/cli/run.c \
 	src/cli/runs.c \
+	src/cli/score.c \
 	src/cli/serve.c \
 	src/cli/show.c \
 	src/cli/solve.c \

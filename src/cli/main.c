@@ -15,6 +15,7 @@ static const struct {
     {"run", cli_run, "run an experiment: a recipe's strategies on its problems"},
     {"runs", cli_runs, "list, show, compare and remove experiments"},
     {"report", cli_report, "show what runs came to: tables, charts, HTML"},
+    {"score", cli_score, "score steps; measure and calibrate a scorer on labelled ones"},
     {"serve", cli_serve, "run the daemon: jobs over a local socket"},
     {"replay", cli_replay, "run a stored job again from its record, or against it"},
     {"mcp", cli_mcp, "Model Context Protocol on standard input and output, by a daemon"},

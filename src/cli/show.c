@@ -118,6 +118,9 @@ void cli_show_result(const struct cli *cli, const struct pd_job *job, const stru
         if (r->verdict)
             printf("grading  %s: %s\n", r->verdict, r->reason);
         printf("support  %u of %u lines agree\n", r->agree, r->of);
+        if (r->confidence >= 0)
+            printf("confidence %.2f that it is right, by the scorer's calibration\n",
+                   r->confidence);
     }
     ledger(job, r, what->replayed);
     if (what->usage)

@@ -23,6 +23,7 @@ struct solve {
     struct pd_buf form_text;
     struct pd_buf text;
     enum pd_grade how; /* grade by its name */
+    const char *abstain_below;
 };
 
 static const struct cli_usage usage_text = {
@@ -201,6 +202,11 @@ static int new_job(const struct solve *o, struct app *a, struct app_job **out, s
     struct pd_arena arena;
     int rc;
 
+    if (o->abstain_below && (!pd_parse_double(pd_str_of(o->abstain_below), &r.abstain_below) ||
+                             r.abstain_below <= 0 || r.abstain_below > 1)) {
+        settings_unref(s);
+        return pd_fail(err, PD_EINVAL, "--abstain-below is a probability, above 0 and up to 1");
+    }
     if (!s)
         return cli_no_memory(err);
     pd_arena_init(&arena, PROFILE_MAX_BYTES);
@@ -355,6 +361,9 @@ static int solve_remote(struct cli *cli, const struct solve *o, const struct cli
         if (given(table, own[i]))
             return pd_fail(err, PD_EINVAL, "--%s is the daemon's to decide: not with --host",
                            own[i]);
+    if (o->abstain_below)
+        return pd_fail(err, PD_EINVAL,
+                       "--abstain-below: calibrations are this machine's: not with --host");
     if (o->truth && o->scorer && strncmp(o->scorer, "oracle", 6) == 0)
         return pd_fail(err, PD_EINVAL,
                        "--scorer %s knows the bundled problems of this machine "
@@ -382,7 +391,10 @@ int cli_solve(struct cli *cli, int argc, char **argv, struct pd_err *err)
         {"option", 'o', CLI_LIST, &o.options, "KEY=VALUE", "option of the strategy (repeatable)", 0,
          0, true, false},
         {"scorer", 0, CLI_TEXT, &o.scorer, "MODEL",
-         "reward model, name or GGUF file (tiny-prm); or oracle[:tpr=P,fpr=P]", 0, 0, true, false},
+         "reward model, name or GGUF file (tiny-prm), [:kind=KIND,…]; or oracle[:tpr=P,fpr=P]", 0,
+         0, true, false},
+        {"abstain-below", 0, CLI_TEXT, &o.abstain_below, "P",
+         "no answer when its calibrated confidence is less (see ponder score)", 0, 0, true, false},
         {"draft", 0, CLI_TEXT, &o.draft, "MODEL", "drafting model, name or GGUF file (tiny-draft)",
          0, 0, true, false},
         {"budget-tokens", 0, CLI_NUMBER, &o.budget_tokens, "N", "generate at most N tokens", 1,

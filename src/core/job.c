@@ -361,6 +361,22 @@ static int finish(struct search *s, struct pd_result *r, int rc, struct pd_err *
     return rc;
 }
 
+/* An answer that has no score has no confidence, and is withheld where some is asked for. */
+static void doubt(struct search *s, struct pd_result *r)
+{
+    const struct pd_doubt *d = &s->job->doubt;
+
+    if (!d->curve.n || !s->answer)
+        return;
+    if (search_scored(s->answer))
+        r->confidence =
+            pd_calibrated(&d->curve, search_value(s->answer, (enum search_aggregate)d->aggregate));
+    if (d->abstain_below > 0 && r->confidence < d->abstain_below) {
+        s->answer = NULL;
+        s->abstained = true;
+    }
+}
+
 int pd_job_run(struct pd_job *job, struct pd_result *r, struct pd_err *err)
 {
     const struct pd_sink *sink = job->sink;
@@ -372,6 +388,7 @@ int pd_job_run(struct pd_job *job, struct pd_result *r, struct pd_err *err)
     pd_arena_init(&r->arena, JOB_ARENA_BYTES);
     r->answer_node = -1;
     r->correct = -1;
+    r->confidence = -1;
     r->status = "running";
     s = pd_arena_alloc(&r->arena, sizeof *s);
     if (!s)
@@ -413,6 +430,8 @@ int pd_job_run(struct pd_job *job, struct pd_result *r, struct pd_err *err)
         s->answered = false; /* the search was ended, it did not end */
         rc = s->answer ? 0 : ending_rule(s, err);
     }
+    if (rc == 0)
+        doubt(s, r);
     rc = finish(s, r, rc, err);
     for (uint32_t i = 0; i < s->n_nodes; i++)
         search_node_drop_ctx(s, s->nodes[i]);

@@ -6,6 +6,7 @@
 
 #include "base/arena.h"
 #include "base/record.h"
+#include "core/calibration.h"
 #include "core/generator.h"
 #include "core/grade.h"
 #include "core/math.h"
@@ -110,10 +111,11 @@ struct pd_job {
      * where the prompt or the line opens it, and all else is not. */
     const struct pd_form *form;
     struct pd_budget budget;
-    uint32_t max_prompt_tokens;            /* 0: what the model's context holds */
-    const struct pd_verifier *verifier;    /* NULL: none */
-    const void *scorer_params;             /* the verifier's, parsed */
-    const char *truth;                     /* about the question, for the verifier (verifier.h) */
+    uint32_t max_prompt_tokens;         /* 0: what the model's context holds */
+    const struct pd_verifier *verifier; /* NULL: none */
+    const void *scorer_params;          /* the verifier's, parsed */
+    const char *truth;                  /* about the question, for the verifier (verifier.h) */
+    struct pd_doubt doubt;
     const char *model, *scorer;            /* names; the scorer's with its options */
     const char *request;                   /* JSON: all that determines the result */
     const char *options;                   /* JSON, after defaulting */
@@ -149,6 +151,8 @@ struct pd_result {
     struct pd_str text;       /* the answer's line, or the best partial one */
     int64_t answer_node;
     uint32_t agree, of;
+    double confidence; /* calibrated probability that the answer is right, also of one that was
+                          withheld for it; -1: not known */
     struct pd_result_step *steps;
     size_t n_steps;
     struct pd_usage usage;

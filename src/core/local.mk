@@ -2,6 +2,8 @@
 src_core_libcore_a_SOURCES = \
 	src/core/answer.c \
 	src/core/answer.h \
+	src/core/calibration.c \
+	src/core/calibration.h \
 	src/core/cost.c \
 	src/core/cost.h \
 	src/core/forget.c \
