@@ -144,6 +144,9 @@ static int read_line(struct making *m, const struct pd_trace *t, uint32_t node,
                                          t->scores[i].n_steps * sizeof *t->scores[i].steps);
             out->n_steps = out->steps ? t->scores[i].n_steps : 0;
             out->value = t->scores[i].value;
+            for (int how = 0; how < REPORT_AGGREGATES && out->n_steps; how++)
+                out->rewards[how] =
+                    pd_aggregate(out->steps, out->n_steps, (enum search_aggregate)how);
         }
     pd_buf_done(&key);
     free(text);
@@ -368,11 +371,6 @@ static const struct {
 };
 #define N_RULES (sizeof rules / sizeof *rules)
 
-static double reward(const struct line *line, enum search_aggregate how)
-{
-    return pd_aggregate(line->steps, line->n_steps, how);
-}
-
 /* The line that the rule picks of k, ties to the first: by its own reward, or by the weights of
  * the lines with the same answer. weights: room, [p->n] of zeros. */
 static const struct line *pick(const struct pool *p, size_t first, size_t k, size_t rule,
@@ -386,8 +384,8 @@ static const struct line *pick(const struct pool *p, size_t first, size_t k, siz
         if (!line->key[0] || (rules[rule].kind != MAJORITY && !line->n_steps))
             continue;
         if (rules[rule].kind != BEST)
-            weights[line->like] += rules[rule].kind == MAJORITY ? 1 : reward(line, rules[rule].how);
-        else if (!best || reward(line, rules[rule].how) > reward(best, rules[rule].how))
+            weights[line->like] += rules[rule].kind == MAJORITY ? 1 : line->rewards[rules[rule].how];
+        else if (!best || line->rewards[rules[rule].how] > best->rewards[rules[rule].how])
             best = line;
     }
     for (size_t i = 0; i < k && rules[rule].kind != BEST; i++) {
@@ -626,8 +624,9 @@ static int make_run(struct making *m, const struct store_run *row)
         rc = find_problems(m);
     for (size_t i = 0; i < run->n_variants && rc == 0; i++)
         rc = make_variant(m, &m->recipe->variants[i], &run->variants[i]);
-    if (rc == 0)
-        rc = read_lines(m);
+    if (rc < 0 || m->config->brief)
+        return rc;
+    rc = read_lines(m);
     if (rc == 0)
         rc = find_example(m);
     return rc < 0 ? rc : report_cost(m->s, m->config, run, m->err);

@@ -31,6 +31,7 @@ enum report_x {
 
 struct report_config {
     enum report_x x;
+    bool brief;          /* runs and what their variants came to; nothing of lines and costs */
     double intensity;    /* of eFLOPs, operations a byte */
     const char *job;     /* to draw as tree and timeline; NULL: one is found */
     struct pd_str bench; /* lines of `ponder bench --json`, of any of the models; len 0: none */

@@ -4,6 +4,8 @@
 
 #include "app/report.h"
 
+#define REPORT_AGGREGATES 4
+
 /* One plain line of thought. */
 struct line {
     const char *key; /* "": no vote */
@@ -12,6 +14,7 @@ struct line {
     bool right;
     const double *steps; /* rewards; NULL: not scored */
     uint32_t n_steps;
+    double rewards[REPORT_AGGREGATES]; /* of steps, by enum search_aggregate */
     double value; /* what the scorer made of the steps; NaN: not scored */
 };
 

@@ -318,7 +318,10 @@ static int diff(const struct cli *cli, struct store *s, const char *const ids[2]
     struct store_run_jobs *jobs[2] = {NULL, NULL};
     struct report_config config = REPORT_CONFIG_DEFAULT;
     struct report *r = NULL;
-    int rc = report_make(s, ids, 2, &config, &r, err);
+    int rc;
+
+    config.brief = true;
+    rc = report_make(s, ids, 2, &config, &r, err);
 
     for (int i = 0; i < 2 && rc == 0; i++)
         rc = store_run_jobs_load(s, r->runs[i].id, &jobs[i], err);
