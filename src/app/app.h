@@ -214,6 +214,8 @@ struct eng_model *app_loaded_model(struct app *a, const char *path);
  * load (app_load_model) before it is tried again; malloc'ed, NULL when that was not the reason. */
 void app_load_elsewhere(struct app *a, bool on);
 char *app_take_missing(struct app *a);
+/* No engine elsewhere is waited for any more, until the app is closed. Any thread. */
+void app_leave_engines(struct app *a);
 /* The sha256 that was recorded when the model was added. False: it was not. */
 bool app_recorded_sha256(const char *path, char sha256[PD_SHA256_HEX]);
 /* Opens the engine the first time; PD_EINVAL when it is open with another kv_type (NULL: f16). The

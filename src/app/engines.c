@@ -18,6 +18,13 @@ static int use(struct app *a, const struct remote_config *c, struct remote_engin
     return rc < 0 ? rc : remote_engine(a->remote, c, out, err);
 }
 
+void app_leave_engines(struct app *a)
+{
+    pthread_mutex_lock(&a->lock);
+    remote_pool_end(a->remote);
+    pthread_mutex_unlock(&a->lock);
+}
+
 int app_remote_engine(struct app *a, const char *name, struct remote_engine **out,
                       struct pd_err *err)
 {

@@ -442,9 +442,11 @@ static void free_load(struct load *l)
     free(l);
 }
 
-/* What is being loaded is waited for; the rest nobody wants any more. */
+/* A model that is being loaded is waited for, an engine elsewhere is not; the rest nobody wants any
+ * more. */
 static void end_loaders(struct queue *q)
 {
+    app_leave_engines(q->c.app);
     while (q->n_loaders > 0) {
         struct loader *of = &q->loaders[--q->n_loaders];
 

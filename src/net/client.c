@@ -36,7 +36,7 @@ struct net_client {
     pthread_t thread;
     bool running;
     struct pd_queue inbox;
-    atomic_bool leaving, cancels; /* cancels: some call wants to end */
+    atomic_bool leaving, ending, cancels; /* ending: all calls end; cancels: some call wants to */
     int64_t curl_timer_ns;        /* PD_NEVER_NS: none */
     _Atomic(struct net_host *) hosts; /* newest first; they stay */
     uint64_t n_draws; /* of jitter */
@@ -510,20 +510,25 @@ static void take_inbox(struct net_client *c)
     }
 }
 
+static bool is_cancelled(const struct net_call *call)
+{
+    return atomic_load(&call->cancelled) || atomic_load(&call->host->client->ending);
+}
+
 static void end_cancelled(struct net_host *h)
 {
     struct net_call *next;
 
     for (struct net_call *call = h->wired.head; call; call = next) {
         next = call->next;
-        if (atomic_load(&call->cancelled)) {
+        if (is_cancelled(call)) {
             pd_fail(&call->err, PD_ECANCEL, "cancelled");
             end_attempt(call->transfer, NET_DONE);
         }
     }
     for (struct net_call *call = h->waiting.head; call; call = next) {
         next = call->next;
-        if (atomic_load(&call->cancelled)) {
+        if (is_cancelled(call)) {
             pd_fail(&call->err, PD_ECANCEL, "cancelled");
             end_waiting(call);
         }
@@ -632,7 +637,7 @@ static void *client_thread(void *arg)
         on_ended(c);
         cancels = atomic_exchange(&c->cancels, false); /* what is cancelled is in the inbox by now */
         take_inbox(c);
-        if (cancels)
+        if (cancels || atomic_load(&c->ending))
             for (struct net_host *h = c->hosts; h; h = h->next)
                 end_cancelled(h);
         for (struct net_host *h = c->hosts; h; h = h->next) {
@@ -724,6 +729,12 @@ int net_client_new(struct net_client **out, struct pd_err *err)
     }
     *out = c;
     return 0;
+}
+
+void net_client_end(struct net_client *c)
+{
+    atomic_store(&c->ending, true);
+    wake(c);
 }
 
 static void host_free(struct net_host *h)

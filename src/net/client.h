@@ -39,6 +39,8 @@ struct net_host;
 struct net_transfer;
 
 int net_client_new(struct net_client **out, struct pd_err *err);
+/* Cancels all calls, and from now on each that is started: nobody is waited for any more. */
+void net_client_end(struct net_client *c);
 /* All calls must have come to their end. NULL is fine. */
 void net_client_free(struct net_client *c);
 

@@ -193,6 +193,12 @@ static void engine_free(struct remote_engine *e)
     free(e);
 }
 
+void remote_pool_end(struct remote_pool *p)
+{
+    if (p)
+        net_client_end(p->client);
+}
+
 void remote_pool_free(struct remote_pool *p)
 {
     struct remote_engine *next;

@@ -50,6 +50,8 @@ bool remote_is_dialect(const char *name);
 const char *remote_dialects(void);
 
 int remote_pool_new(struct remote_pool **out, struct pd_err *err);
+/* Whatever is asked of its engines, now or later, is PD_ECANCEL. NULL is fine. */
+void remote_pool_end(struct remote_pool *p);
 /* After the last generator. NULL is fine. */
 void remote_pool_free(struct remote_pool *p);
 

@@ -5,21 +5,25 @@
 export PONDER_THREADS=1 XDG_CONFIG_HOME="$tmp/config"
 question='"messages":[{"role":"user","content":"What is 3 + 4?"}],"seed":5'
 fake=${PONDER_TEST_BUILDDIR:-.}/tests/tools/fake_engine
-mkfifo "$tmp/stop" # both run until it is closed
+mkfifo "$tmp/stop" # all run until it is closed
 "$fake" vllm <"$tmp/stop" >"$tmp/vllm" &
 "$fake" silent <"$tmp/stop" >"$tmp/silent" &
 silent=$!
+"$fake" silent <"$tmp/stop" >"$tmp/mute" &
 exec 9>"$tmp/stop"
 eventually [ -s "$tmp/vllm" ]
 eventually [ -s "$tmp/silent" ]
+eventually [ -s "$tmp/mute" ]
 mkdir -p "$XDG_CONFIG_HOME/ponder"
 cat >"$XDG_CONFIG_HOME/ponder/ponder.json" <<END
 { "ponder_config": 1,
   "engines": { "big": { "type": "vllm", "url": "http://127.0.0.1:$(cat "$tmp/vllm")" },
                "silent": { "type": "vllm", "url": "http://127.0.0.1:$(cat "$tmp/silent")", "retries": 1 },
+               "mute": { "type": "vllm", "url": "http://127.0.0.1:$(cat "$tmp/mute")" },
                "dead": { "type": "vllm", "url": "http://127.0.0.1:9", "retries": 1 } },
   "models": { "far": { "engine": "big", "id": "fake" }, "gone": { "engine": "dead", "id": "x" },
-              "mute": { "engine": "silent", "id": "x" }, "also": { "alias": "far" } } }
+              "silent": { "engine": "silent", "id": "x" },
+              "mute": { "engine": "mute", "id": "x" }, "also": { "alias": "far" } } }
 END
 start_daemon
 point 'the daemon serves' $?
@@ -65,25 +69,32 @@ refused
 post /v1/completions '{"model":"far","prompt":"3 + 4"}'
 refused
 
-curl -s --unix-socket "$socket" -H 'Content-Type: application/json' -d "{\"model\":\"mute\",$question}" \
-    http://localhost/v1/jobs >"$tmp/mute" &
-mute=$!
+submit() # MODEL: a job, its answer in $tmp/waits, while this goes on
+{
+    curl -s --unix-socket "$socket" -H 'Content-Type: application/json' -d "{\"model\":\"$1\",$question}" \
+        http://localhost/v1/jobs >"$tmp/waits" &
+    waits=$!
+}
 post /v1/jobs "{\"model\":\"far\",$question,\"ponder\":{\"strategy\":\"self_consistency\"}}"
 id=$(field id)
 [ "$status" = 202 ] && eventually sh -c "'$ponder' -H 'unix://$socket' job show '$id' | grep -q done"
 point 'a job' $?
-post /v1/chat/completions "{\"model\":\"tiny-base\",$question}" && [ "$status" = 200 ] && kill -0 "$mute"
+submit silent
+post /v1/chat/completions "{\"model\":\"tiny-base\",$question}" && [ "$status" = 200 ] && kill -0 "$waits"
 point 'and one here, while an engine that says nothing is waited for' $?
 kill "$silent"
-wait "$mute"
-grep -q 'broke off' "$tmp/mute"
+wait "$waits"
+grep -q 'broke off' "$tmp/waits"
 point 'until that one broke off' $?
 post /v1/jobs "{\"model\":\"http://127.0.0.1:1\",$question}" && [ "$status" -ge 400 ]
 point 'requests name no addresses' $?
 post /v1/jobs "{\"model\":\"gone\",$question}" && [ "$status" = 502 ] && has 'nobody answers'
 point 'a job for an engine that is not there' $?
+submit mute
+eventually grep -q "$(printf ':%04X 01' "$(cat "$tmp/mute")")" /proc/net/tcp # it is connected
 stop_daemon
-point 'SIGTERM' $?
+point 'SIGTERM, while a job waits for an engine' $?
+wait "$waits"
 exec 9>&-
 described
 finish
