@@ -151,18 +151,13 @@ static int tell(struct search *s, struct node *const *probe, int n, double value
     struct pd_jw *w = search_decide(s, "predicted");
 
     search_put_nodes(w, "probes", probe, n);
-    pd_jw_key(w, "value");
-    pd_jw_double(w, value);
+    pd_jw_put_double(w, "value", value);
     pd_jw_key(w, "bin");
     pd_jw_int(w, c->bin);
-    pd_jw_key(w, "n_limit");
-    pd_jw_double(w, limit);
-    pd_jw_key(w, "cell");
-    pd_jw_str(w, c->text);
-    pd_jw_key(w, "accuracy");
-    pd_jw_double(w, c->accuracy);
-    pd_jw_key(w, "tokens");
-    pd_jw_double(w, c->tokens);
+    pd_jw_put_double(w, "n_limit", limit);
+    pd_jw_put_str(w, "cell", c->text);
+    pd_jw_put_double(w, "accuracy", c->accuracy);
+    pd_jw_put_double(w, "tokens", c->tokens);
     return search_decided(s, err);
 }
 
@@ -170,10 +165,8 @@ static int tell_came(struct search *s, const struct node *answer, struct pd_err 
 {
     struct pd_jw *w = search_decide(s, "came");
 
-    pd_jw_key(w, "answer");
-    pd_jw_strz(w, answer ? search_key(answer) : NULL);
-    pd_jw_key(w, "tokens");
-    pd_jw_uint(w, search_spent(s));
+    pd_jw_put_text(w, "answer", answer ? search_key(answer) : NULL);
+    pd_jw_put_uint(w, "tokens", search_spent(s));
     return search_decided(s, err);
 }
 

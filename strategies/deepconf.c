@@ -143,8 +143,7 @@ static int tell(const struct dc *d, double tau, struct pd_err *err)
 {
     struct pd_jw *w = search_decide(d->s, "confidence");
 
-    pd_jw_key(w, "tau");
-    pd_jw_double(w, tau);
+    pd_jw_put_double(w, "tau", tau);
     search_put_nodes(w, "nodes", d->line, d->n);
     search_put_doubles(w, "confidence", d->value, d->n);
     search_put_doubles(w, "lowest_at", d->at, d->n);

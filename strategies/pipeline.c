@@ -308,8 +308,7 @@ static int tell(const struct state *st, const struct layer_use *u, struct node *
 {
     struct pd_jw *w = search_decide(st->s, "layer");
 
-    pd_jw_key(w, "component");
-    pd_jw_strz(w, layer_name(u->kind));
+    pd_jw_put_text(w, "component", layer_name(u->kind));
     search_put_nodes(w, "of", from, n);
     search_put_nodes(w, "candidates", st->cand, st->n);
     if (u->kind == LAYER_TESTS) {

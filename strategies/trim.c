@@ -118,12 +118,10 @@ static int judge(struct search *s, const struct trim_params *p, struct thoughts 
     w = search_decide(s, "thought");
     pd_jw_key(w, "number");
     pd_jw_int(w, t->n);
-    pd_jw_key(w, "solid");
-    pd_jw_bool(w, solid);
+    pd_jw_put_bool(w, "solid", solid);
     pd_jw_key(w, "agreeing");
     pd_jw_int(w, t->agreeing);
-    pd_jw_key(w, "stop");
-    pd_jw_bool(w, *out_stop);
+    pd_jw_put_bool(w, "stop", *out_stop);
     return search_decided(s, err);
 }
 

@@ -132,12 +132,9 @@ void app_loaded_json(struct app *a, struct pd_jw *w)
     for (size_t i = 0; i < a->n_models; i++) {
         pd_hex(eng_model_info(a->models[i].model)->sha256, PD_SHA256_BYTES, hex);
         pd_jw_object(w);
-        pd_jw_key(w, "file");
-        pd_jw_strz(w, a->models[i].path);
-        pd_jw_key(w, "sha256");
-        pd_jw_strz(w, hex);
-        pd_jw_key(w, "in_use");
-        pd_jw_bool(w, eng_model_is_shared(a->models[i].model));
+        pd_jw_put_text(w, "file", a->models[i].path);
+        pd_jw_put_text(w, "sha256", hex);
+        pd_jw_put_bool(w, "in_use", eng_model_is_shared(a->models[i].model));
         pd_jw_end_object(w);
     }
     pthread_mutex_unlock(&a->lock);

@@ -32,19 +32,12 @@ static char *record_path(const char *scorer)
 
 static void put_number(struct pd_jw *w, const char *key, double v)
 {
-    pd_jw_key(w, key);
-    pd_jw_double(w, v);
-}
-
-static void put_text(struct pd_jw *w, const char *key, const char *text)
-{
-    pd_jw_key(w, key);
-    pd_jw_strz(w, text);
+    pd_jw_put_double(w, key, v);
 }
 
 void app_calibration_json(const struct pd_doubt *d, struct pd_jw *w)
 {
-    put_text(w, "aggregate", aggregates[d->aggregate]);
+    pd_jw_put_text(w, "aggregate", aggregates[d->aggregate]);
     for (int k = 0; k < 2; k++) {
         pd_jw_key(w, k ? "p" : "x");
         pd_jw_array(w);
@@ -97,11 +90,10 @@ int evaluate_store(const char *scorer, enum pd_calibration_method method,
         pd_jw_object(&w);
         pd_jw_key(&w, "ponder_calibration");
         pd_jw_int(&w, 1);
-        put_text(&w, "scorer", scorer);
-        put_text(&w, "sha256", sha256);
-        put_text(&w, "method", method == PD_ISOTONIC ? "isotonic" : "platt");
-        pd_jw_key(&w, "lines");
-        pd_jw_uint(&w, r->n_lines);
+        pd_jw_put_text(&w, "scorer", scorer);
+        pd_jw_put_text(&w, "sha256", sha256);
+        pd_jw_put_text(&w, "method", method == PD_ISOTONIC ? "isotonic" : "platt");
+        pd_jw_put_uint(&w, "lines", r->n_lines);
         put_number(&w, "ece", r->calibrated_ece);
         put_number(&w, "threshold", r->threshold);
         put_number(&w, "true_positive_rate", r->tpr);

@@ -225,14 +225,6 @@ int app_chat_parse(const struct pd_json *request, struct pd_arena *a, struct pd_
     return parse_messages(request, a, out, err);
 }
 
-static void put_text(struct pd_jw *w, const char *key, const char *text)
-{
-    if (text) {
-        pd_jw_key(w, key);
-        pd_jw_strz(w, text);
-    }
-}
-
 static void put_json(struct pd_jw *w, const char *key, const char *json)
 {
     if (json) {
@@ -261,23 +253,22 @@ void app_chat_json(const struct pd_chat *c, struct pd_jw *w)
         const struct pd_message *m = &c->messages[i];
 
         pd_jw_object(w);
-        put_text(w, "role", m->role);
+        pd_jw_put_given(w, "role", m->role);
         pd_jw_key(w, "content");
         if (m->content.ptr)
             pd_jw_str(w, m->content);
         else
             pd_jw_null(w);
-        put_text(w, "reasoning_content", m->reasoning);
+        pd_jw_put_given(w, "reasoning_content", m->reasoning);
         put_json(w, "tool_calls", m->tool_calls);
-        put_text(w, "tool_call_id", m->tool_call_id);
-        put_text(w, "name", m->name);
+        pd_jw_put_given(w, "tool_call_id", m->tool_call_id);
+        pd_jw_put_given(w, "name", m->name);
         pd_jw_end_object(w);
     }
     pd_jw_end_array(w);
     put_json(w, "tools", c->tools);
     put_json(w, "chat_template_kwargs", c->variables);
-    pd_jw_key(w, "continue_final_message");
-    pd_jw_bool(w, c->continue_last);
+    pd_jw_put_bool(w, "continue_final_message", c->continue_last);
 }
 
 int app_stops_parse(const struct pd_json *request, struct pd_arena *a, const char *const **out,
@@ -437,9 +428,9 @@ void app_form_json(const struct pd_form *f, struct pd_jw *w)
         pd_jw_key(w, "json_schema");
         pd_jw_raw(w, pd_str_of(f->text));
     } else {
-        put_text(w, "grammar", f->text);
+        pd_jw_put_given(w, "grammar", f->text);
     }
-    put_text(w, "constrain_after", f->after);
+    pd_jw_put_given(w, "constrain_after", f->after);
 }
 
 void app_shape_json(const struct pd_job *j, struct pd_jw *w)
@@ -458,8 +449,7 @@ void app_shape_json(const struct pd_job *j, struct pd_jw *w)
         pd_jw_object(w);
         for (size_t i = 0; i < j->n_logit_bias; i++) {
             snprintf(id, sizeof id, "%d", j->logit_bias[i].token);
-            pd_jw_key(w, id);
-            pd_jw_double(w, (double)j->logit_bias[i].bias);
+            pd_jw_put_double(w, id, (double)j->logit_bias[i].bias);
         }
         pd_jw_end_object(w);
     }

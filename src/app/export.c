@@ -11,25 +11,13 @@
 
 /* ---- records as JSON ------------------------------------------------------------------------ */
 
-static void text_member(struct pd_jw *w, const char *key, const char *value)
-{
-    pd_jw_key(w, key);
-    pd_jw_strz(w, value);
-}
-
-static void int_member(struct pd_jw *w, const char *key, int64_t value)
-{
-    pd_jw_key(w, key);
-    pd_jw_int(w, value);
-}
-
 /* A number that may pass 2^53 (a branch key): a decimal string, exact everywhere. */
 static void key_member(struct pd_jw *w, const char *key, uint64_t value)
 {
     char text[24];
 
     snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
-    text_member(w, key, text);
+    pd_jw_put_text(w, key, text);
 }
 
 static void raw_member(struct pd_jw *w, const char *key, struct pd_str json)
@@ -54,39 +42,38 @@ static void index_member(struct pd_jw *w, const char *key, int64_t value)
 static void open_record(struct pd_jw *w, const char *type)
 {
     pd_jw_object(w);
-    text_member(w, "type", type);
+    pd_jw_put_text(w, "type", type);
 }
 
 static void job_json(struct pd_jw *w, const struct pd_job_rec *r, bool texts)
 {
     open_record(w, "job");
-    text_member(w, "id", r->id);
-    text_member(w, "problem", r->problem_key);
-    int_member(w, "repeat", r->repeat);
-    text_member(w, "strategy", r->strategy);
+    pd_jw_put_text(w, "id", r->id);
+    pd_jw_put_text(w, "problem", r->problem_key);
+    pd_jw_put_int(w, "repeat", r->repeat);
+    pd_jw_put_text(w, "strategy", r->strategy);
     raw_member(w, "options", pd_str_of(r->options));
-    text_member(w, "model", r->model);
-    text_member(w, "scorer", r->scorer);
-    pd_jw_key(w, "seed");
-    pd_jw_uint(w, r->seed);
-    text_member(w, "status", r->status);
-    text_member(w, "stopped_by", r->stopped_by);
+    pd_jw_put_text(w, "model", r->model);
+    pd_jw_put_text(w, "scorer", r->scorer);
+    pd_jw_put_uint(w, "seed", r->seed);
+    pd_jw_put_text(w, "status", r->status);
+    pd_jw_put_text(w, "stopped_by", r->stopped_by);
     raw_member(w, "request", texts ? r->request : (struct pd_str){0});
     raw_member(w, "budget", pd_str_of(r->budget));
-    int_member(w, "created_ms", r->created_ms);
-    int_member(w, "started_ms", r->started_ms);
-    int_member(w, "finished_ms", r->finished_ms);
+    pd_jw_put_int(w, "created_ms", r->created_ms);
+    pd_jw_put_int(w, "started_ms", r->started_ms);
+    pd_jw_put_int(w, "finished_ms", r->finished_ms);
     index_member(w, "answer_node", r->answer_node);
-    text_member(w, "answer", texts ? r->answer : NULL);
+    pd_jw_put_text(w, "answer", texts ? r->answer : NULL);
     pd_jw_key(w, "correct");
     if (r->correct < 0)
         pd_jw_null(w);
     else
         pd_jw_bool(w, r->correct == 1);
-    text_member(w, "error", r->error);
-    text_member(w, "digest", r->digest);
-    text_member(w, "run", r->run_id);
-    text_member(w, "variant", r->variant);
+    pd_jw_put_text(w, "error", r->error);
+    pd_jw_put_text(w, "digest", r->digest);
+    pd_jw_put_text(w, "run", r->run_id);
+    pd_jw_put_text(w, "variant", r->variant);
     index_member(w, "sequential", r->sequential);
     pd_jw_end_object(w);
 }
@@ -108,12 +95,12 @@ static void token_numbers(struct pd_jw *w, const char *key, const float *values,
 static void node_json(struct pd_jw *w, const struct pd_node_rec *r, bool texts)
 {
     open_record(w, "node");
-    int_member(w, "id", r->id);
-    int_member(w, "parent", r->parent);
-    int_member(w, "depth", r->depth);
-    int_member(w, "step", r->step);
-    text_member(w, "status", r->status);
-    text_member(w, "prune_reason", r->prune_reason);
+    pd_jw_put_int(w, "id", r->id);
+    pd_jw_put_int(w, "parent", r->parent);
+    pd_jw_put_int(w, "depth", r->depth);
+    pd_jw_put_int(w, "step", r->step);
+    pd_jw_put_text(w, "status", r->status);
+    pd_jw_put_text(w, "prune_reason", r->prune_reason);
     pd_jw_key(w, "text");
     if (texts)
         pd_jw_str(w, r->text);
@@ -131,12 +118,11 @@ static void node_json(struct pd_jw *w, const struct pd_node_rec *r, bool texts)
     token_numbers(w, "logprobs", r->logprobs, r->n_tokens);
     if (r->confidences)
         token_numbers(w, "confidences", r->confidences, r->n_tokens);
-    pd_jw_key(w, "logprob");
-    pd_jw_double(w, r->logprob);
-    text_member(w, "finish", r->finish);
-    text_member(w, "stop", r->stop);
+    pd_jw_put_double(w, "logprob", r->logprob);
+    pd_jw_put_text(w, "finish", r->finish);
+    pd_jw_put_text(w, "stop", r->stop);
     key_member(w, "seed", r->seed);
-    int_member(w, "created_ms", r->created_ms);
+    pd_jw_put_int(w, "created_ms", r->created_ms);
     index_member(w, "call", r->call_id);
     pd_jw_end_object(w);
 }
@@ -144,11 +130,10 @@ static void node_json(struct pd_jw *w, const struct pd_node_rec *r, bool texts)
 static void score_json(struct pd_jw *w, const struct pd_score_rec *r)
 {
     open_record(w, "score");
-    int_member(w, "node", r->node_id);
-    text_member(w, "scorer", r->scorer);
-    text_member(w, "kind", r->kind);
-    pd_jw_key(w, "value");
-    pd_jw_double(w, r->value);
+    pd_jw_put_int(w, "node", r->node_id);
+    pd_jw_put_text(w, "scorer", r->scorer);
+    pd_jw_put_text(w, "kind", r->kind);
+    pd_jw_put_double(w, "value", r->value);
     pd_jw_key(w, "steps");
     pd_jw_array(w);
     for (uint32_t i = 0; i < r->n_steps; i++)
@@ -161,22 +146,22 @@ static void score_json(struct pd_jw *w, const struct pd_score_rec *r)
 static void call_json(struct pd_jw *w, const struct pd_call_rec *r, size_t seq)
 {
     open_record(w, "call");
-    int_member(w, "seq", (int64_t)seq);
-    text_member(w, "engine", r->engine);
-    text_member(w, "dialect", r->dialect);
-    text_member(w, "op", r->op);
-    text_member(w, "model", r->model);
-    text_member(w, "outcome", r->outcome);
-    int_member(w, "prompt_tokens", (int64_t)r->prompt_tokens);
-    int_member(w, "cached_tokens", (int64_t)r->cached_tokens);
-    int_member(w, "generated_tokens", (int64_t)r->generated_tokens);
-    int_member(w, "started_ms", r->started_ms);
-    int_member(w, "ended_ms", r->ended_ms);
-    text_member(w, "error", r->error);
+    pd_jw_put_int(w, "seq", (int64_t)seq);
+    pd_jw_put_text(w, "engine", r->engine);
+    pd_jw_put_text(w, "dialect", r->dialect);
+    pd_jw_put_text(w, "op", r->op);
+    pd_jw_put_text(w, "model", r->model);
+    pd_jw_put_text(w, "outcome", r->outcome);
+    pd_jw_put_int(w, "prompt_tokens", (int64_t)r->prompt_tokens);
+    pd_jw_put_int(w, "cached_tokens", (int64_t)r->cached_tokens);
+    pd_jw_put_int(w, "generated_tokens", (int64_t)r->generated_tokens);
+    pd_jw_put_int(w, "started_ms", r->started_ms);
+    pd_jw_put_int(w, "ended_ms", r->ended_ms);
+    pd_jw_put_text(w, "error", r->error);
     if (r->attempt) { /* a request to an engine elsewhere */
-        int_member(w, "attempt", r->attempt);
-        int_member(w, "http", r->http);
-        int_member(w, "first_ms", r->first_ms);
+        pd_jw_put_int(w, "attempt", r->attempt);
+        pd_jw_put_int(w, "http", r->http);
+        pd_jw_put_int(w, "first_ms", r->first_ms);
     }
     pd_jw_end_object(w);
 }
@@ -184,9 +169,9 @@ static void call_json(struct pd_jw *w, const struct pd_call_rec *r, size_t seq)
 static void event_json(struct pd_jw *w, const struct pd_event_rec *r)
 {
     open_record(w, "event");
-    int_member(w, "seq", (int64_t)r->seq);
-    int_member(w, "t_ms", r->t_ms);
-    text_member(w, "event", r->type);
+    pd_jw_put_int(w, "seq", (int64_t)r->seq);
+    pd_jw_put_int(w, "t_ms", r->t_ms);
+    pd_jw_put_text(w, "event", r->type);
     raw_member(w, "data", pd_str_of(r->data));
     pd_jw_end_object(w);
 }
@@ -249,13 +234,13 @@ static void nanos(struct pd_jw *w, const char *key, int64_t unix_ms)
     char text[32];
 
     snprintf(text, sizeof text, "%lld000000", (long long)unix_ms);
-    text_member(w, key, unix_ms > 0 ? text : "0");
+    pd_jw_put_text(w, key, unix_ms > 0 ? text : "0");
 }
 
 static void attribute(struct pd_jw *w, const char *key, const char *kind)
 {
     pd_jw_object(w);
-    text_member(w, "key", key);
+    pd_jw_put_text(w, "key", key);
     pd_jw_key(w, "value");
     pd_jw_object(w);
     pd_jw_key(w, kind);
@@ -311,7 +296,7 @@ static void list_attribute(struct pd_jw *w, const char *key, const char *value)
     pd_jw_key(w, "values");
     pd_jw_array(w);
     pd_jw_object(w);
-    text_member(w, "stringValue", value);
+    pd_jw_put_text(w, "stringValue", value);
     pd_jw_end_object(w);
     pd_jw_end_array(w);
     pd_jw_end_object(w);
@@ -354,15 +339,15 @@ static void open_span(struct pd_jw *w, const struct pd_trace *t, int64_t call, c
 
     pd_jw_object(w);
     hex_id(t->job.id, -2, 16, id);
-    text_member(w, "traceId", id);
+    pd_jw_put_text(w, "traceId", id);
     hex_id(t->job.id, call, 8, id);
-    text_member(w, "spanId", id);
+    pd_jw_put_text(w, "spanId", id);
     if (call >= 0) {
         hex_id(t->job.id, -1, 8, id);
-        text_member(w, "parentSpanId", id);
+        pd_jw_put_text(w, "parentSpanId", id);
     }
-    text_member(w, "name", name);
-    int_member(w, "kind", kind);
+    pd_jw_put_text(w, "name", name);
+    pd_jw_put_int(w, "kind", kind);
     nanos(w, "startTimeUnixNano", from_ms);
     nanos(w, "endTimeUnixNano", to_ms > from_ms ? to_ms : from_ms);
     pd_jw_key(w, "attributes");
@@ -373,9 +358,9 @@ static void end_span(struct pd_jw *w, bool failed, const char *error)
 {
     pd_jw_key(w, "status");
     pd_jw_object(w);
-    int_member(w, "code", failed ? 2 : 1);
+    pd_jw_put_int(w, "code", failed ? 2 : 1);
     if (failed && error)
-        text_member(w, "message", error);
+        pd_jw_put_text(w, "message", error);
     pd_jw_end_object(w);
     pd_jw_end_object(w);
 }
@@ -390,7 +375,7 @@ static void score_events(struct pd_jw *w, const struct pd_trace *t)
 
         pd_jw_object(w);
         nanos(w, "timeUnixNano", timed ? t->calls[s->call_id].ended_ms : t->job.finished_ms);
-        text_member(w, "name", "gen_ai.evaluation.result");
+        pd_jw_put_text(w, "name", "gen_ai.evaluation.result");
         pd_jw_key(w, "attributes");
         pd_jw_array(w);
         text_attribute(w, "gen_ai.evaluation.name", s->scorer);
@@ -504,7 +489,7 @@ void export_otlp(const struct pd_trace *t, bool texts, struct pd_buf *out)
     pd_jw_object(&w);
     pd_jw_key(&w, "scope");
     pd_jw_object(&w);
-    text_member(&w, "name", "ponder");
+    pd_jw_put_text(&w, "name", "ponder");
     pd_jw_end_object(&w);
     pd_jw_key(&w, "spans");
     pd_jw_array(&w);
@@ -528,7 +513,7 @@ static void time_member(struct pd_jw *w, const char *key, int64_t unix_ms)
     char when[PD_RFC3339_SIZE];
 
     pd_clock_rfc3339(unix_ms, when);
-    text_member(w, key, when);
+    pd_jw_put_text(w, key, when);
 }
 
 static void raw_or_empty(struct pd_jw *w, const char *json)
@@ -539,9 +524,8 @@ static void raw_or_empty(struct pd_jw *w, const char *json)
 static void message(struct pd_jw *w, const char *role, struct pd_str content)
 {
     pd_jw_object(w);
-    text_member(w, "role", role);
-    pd_jw_key(w, "content");
-    pd_jw_str(w, content);
+    pd_jw_put_text(w, "role", role);
+    pd_jw_put_str(w, "content", content);
     pd_jw_end_object(w);
 }
 
@@ -553,9 +537,9 @@ static void usage(struct pd_jw *w, const struct pd_trace *t)
     pd_jw_object(w);
     pd_jw_key(w, t->job.model);
     pd_jw_object(w);
-    int_member(w, "input_tokens", (int64_t)input);
-    int_member(w, "output_tokens", (int64_t)output);
-    int_member(w, "total_tokens", (int64_t)(input + output));
+    pd_jw_put_int(w, "input_tokens", (int64_t)input);
+    pd_jw_put_int(w, "output_tokens", (int64_t)output);
+    pd_jw_put_int(w, "total_tokens", (int64_t)(input + output));
     pd_jw_end_object(w);
     pd_jw_end_object(w);
 }
@@ -568,10 +552,10 @@ static void sample(struct pd_jw *w, const struct pd_trace *t, const struct pd_js
                *expect = pd_json_string(pd_json_get(request, "expect"));
 
     pd_jw_object(w);
-    text_member(w, "id", j->problem_key ? j->problem_key : j->id);
-    int_member(w, "epoch", (int64_t)j->repeat + 1);
-    text_member(w, "input", question ? question : "");
-    text_member(w, "target", expect ? expect : "");
+    pd_jw_put_text(w, "id", j->problem_key ? j->problem_key : j->id);
+    pd_jw_put_int(w, "epoch", (int64_t)j->repeat + 1);
+    pd_jw_put_text(w, "input", question ? question : "");
+    pd_jw_put_text(w, "target", expect ? expect : "");
     pd_jw_key(w, "messages");
     pd_jw_array(w);
     if (question)
@@ -581,14 +565,14 @@ static void sample(struct pd_jw *w, const struct pd_trace *t, const struct pd_js
     pd_jw_end_array(w);
     pd_jw_key(w, "output");
     pd_jw_object(w);
-    text_member(w, "model", j->model);
+    pd_jw_put_text(w, "model", j->model);
     pd_jw_key(w, "choices");
     pd_jw_array(w);
     if (line) {
         pd_jw_object(w);
         pd_jw_key(w, "message");
         message(w, "assistant", pd_str_of(line));
-        text_member(w, "stop_reason", j->answer ? "stop" : "max_tokens");
+        pd_jw_put_text(w, "stop_reason", j->answer ? "stop" : "max_tokens");
         pd_jw_end_object(w);
     }
     pd_jw_end_array(w);
@@ -598,17 +582,17 @@ static void sample(struct pd_jw *w, const struct pd_trace *t, const struct pd_js
     if (j->correct >= 0) {
         pd_jw_key(w, "ponder");
         pd_jw_object(w);
-        text_member(w, "value", j->correct == 1 ? "C" : "I");
-        text_member(w, "answer", line ? j->answer : NULL);
+        pd_jw_put_text(w, "value", j->correct == 1 ? "C" : "I");
+        pd_jw_put_text(w, "answer", line ? j->answer : NULL);
         pd_jw_end_object(w);
     }
     pd_jw_end_object(w);
     pd_jw_key(w, "metadata");
     pd_jw_object(w);
-    text_member(w, "job", j->id);
-    text_member(w, "digest", j->digest);
-    text_member(w, "stopped_by", j->stopped_by);
-    int_member(w, "nodes", (int64_t)t->n_nodes);
+    pd_jw_put_text(w, "job", j->id);
+    pd_jw_put_text(w, "digest", j->digest);
+    pd_jw_put_text(w, "stopped_by", j->stopped_by);
+    pd_jw_put_int(w, "nodes", (int64_t)t->n_nodes);
     pd_jw_end_object(w);
     pd_jw_key(w, "model_usage");
     usage(w, t);
@@ -633,30 +617,30 @@ void export_inspect(const struct pd_trace *t, bool texts, struct pd_buf *out)
         line = app_trace_line(t, at);
     pd_jw_init(&w, out);
     pd_jw_object(&w);
-    int_member(&w, "version", 2);
-    text_member(&w, "status", strcmp(j->status, "done") == 0 ? "success" : "error");
+    pd_jw_put_int(&w, "version", 2);
+    pd_jw_put_text(&w, "status", strcmp(j->status, "done") == 0 ? "success" : "error");
     pd_jw_key(&w, "eval");
     pd_jw_object(&w);
-    text_member(&w, "eval_id", j->id);
-    text_member(&w, "run_id", j->run_id ? j->run_id : j->id);
-    text_member(&w, "task", j->strategy);
-    text_member(&w, "task_id", j->variant ? j->variant : j->strategy);
-    text_member(&w, "model", j->model);
+    pd_jw_put_text(&w, "eval_id", j->id);
+    pd_jw_put_text(&w, "run_id", j->run_id ? j->run_id : j->id);
+    pd_jw_put_text(&w, "task", j->strategy);
+    pd_jw_put_text(&w, "task_id", j->variant ? j->variant : j->strategy);
+    pd_jw_put_text(&w, "model", j->model);
     time_member(&w, "created", j->created_ms);
     pd_jw_key(&w, "dataset");
     pd_jw_object(&w);
-    int_member(&w, "samples", 1);
+    pd_jw_put_int(&w, "samples", 1);
     pd_jw_end_object(&w);
     pd_jw_key(&w, "config");
     raw_or_empty(&w, j->options);
     pd_jw_end_object(&w);
     pd_jw_key(&w, "plan");
     pd_jw_object(&w);
-    text_member(&w, "name", "plan");
+    pd_jw_put_text(&w, "name", "plan");
     pd_jw_key(&w, "steps");
     pd_jw_array(&w);
     pd_jw_object(&w);
-    text_member(&w, "solver", j->strategy);
+    pd_jw_put_text(&w, "solver", j->strategy);
     pd_jw_key(&w, "params");
     raw_or_empty(&w, j->options);
     pd_jw_end_object(&w);
@@ -664,20 +648,20 @@ void export_inspect(const struct pd_trace *t, bool texts, struct pd_buf *out)
     pd_jw_end_object(&w);
     pd_jw_key(&w, "results");
     pd_jw_object(&w);
-    int_member(&w, "total_samples", 1);
-    int_member(&w, "completed_samples", strcmp(j->status, "done") == 0);
+    pd_jw_put_int(&w, "total_samples", 1);
+    pd_jw_put_int(&w, "completed_samples", strcmp(j->status, "done") == 0);
     pd_jw_key(&w, "scores");
     pd_jw_array(&w);
     if (j->correct >= 0) {
         pd_jw_object(&w);
-        text_member(&w, "name", "ponder");
-        text_member(&w, "scorer", "ponder");
+        pd_jw_put_text(&w, "name", "ponder");
+        pd_jw_put_text(&w, "scorer", "ponder");
         pd_jw_key(&w, "metrics");
         pd_jw_object(&w);
         pd_jw_key(&w, "accuracy");
         pd_jw_object(&w);
-        text_member(&w, "name", "accuracy");
-        int_member(&w, "value", j->correct);
+        pd_jw_put_text(&w, "name", "accuracy");
+        pd_jw_put_int(&w, "value", j->correct);
         pd_jw_end_object(&w);
         pd_jw_end_object(&w);
         pd_jw_end_object(&w);
@@ -709,10 +693,10 @@ static void open_event(struct pd_jw *w, const char *phase, const char *name, siz
                        uint64_t tid)
 {
     pd_jw_object(w);
-    text_member(w, "ph", phase);
-    text_member(w, "name", name);
-    int_member(w, "pid", (int64_t)pid);
-    int_member(w, "tid", (int64_t)tid);
+    pd_jw_put_text(w, "ph", phase);
+    pd_jw_put_text(w, "name", name);
+    pd_jw_put_int(w, "pid", (int64_t)pid);
+    pd_jw_put_int(w, "tid", (int64_t)tid);
 }
 
 /* Of the first call with this model. */
@@ -733,7 +717,7 @@ static void name_process(struct pd_jw *w, size_t pid, const struct pd_call_rec *
     open_event(w, "M", "process_name", pid, 0);
     pd_jw_key(w, "args");
     pd_jw_object(w);
-    text_member(w, "name", name);
+    pd_jw_put_text(w, "name", name);
     pd_jw_end_object(w);
     pd_jw_end_object(w);
 }
@@ -746,11 +730,11 @@ static void flow(struct pd_jw *w, const struct pd_trace *t, const struct pd_node
     for (int end = 0; end < 2; end++) {
         open_event(w, end ? "f" : "s", "child", pid_of(t, (size_t)(end ? to : from)->call_id),
                    (end ? to : from)->id);
-        text_member(w, "cat", "tree");
+        pd_jw_put_text(w, "cat", "tree");
         if (end)
-            text_member(w, "bp", "e");
-        int_member(w, "id", to->id);
-        int_member(w, "ts", (end ? b->started_ms : a->started_ms) * 1000);
+            pd_jw_put_text(w, "bp", "e");
+        pd_jw_put_int(w, "id", to->id);
+        pd_jw_put_int(w, "ts", (end ? b->started_ms : a->started_ms) * 1000);
         pd_jw_end_object(w);
     }
 }
@@ -787,26 +771,26 @@ void export_perfetto(const struct pd_trace *t, struct pd_buf *out)
         if (pid == i + 1)
             name_process(&w, pid, c);
         open_event(&w, "X", c->op, pid, of && of[i] ? of[i]->id : 0);
-        text_member(&w, "cat", "call");
-        int_member(&w, "ts", c->started_ms * 1000);
-        int_member(&w, "dur",
-                   c->ended_ms > c->started_ms ? (c->ended_ms - c->started_ms) * 1000 : 0);
+        pd_jw_put_text(&w, "cat", "call");
+        pd_jw_put_int(&w, "ts", c->started_ms * 1000);
+        pd_jw_put_int(&w, "dur",
+                      c->ended_ms > c->started_ms ? (c->ended_ms - c->started_ms) * 1000 : 0);
         pd_jw_key(&w, "args");
         pd_jw_object(&w);
-        int_member(&w, "call", (int64_t)i);
-        int_member(&w, "prompt_tokens", (int64_t)c->prompt_tokens);
-        int_member(&w, "cached_tokens", (int64_t)c->cached_tokens);
-        int_member(&w, "generated_tokens", (int64_t)c->generated_tokens);
-        text_member(&w, "outcome", c->outcome);
+        pd_jw_put_int(&w, "call", (int64_t)i);
+        pd_jw_put_int(&w, "prompt_tokens", (int64_t)c->prompt_tokens);
+        pd_jw_put_int(&w, "cached_tokens", (int64_t)c->cached_tokens);
+        pd_jw_put_int(&w, "generated_tokens", (int64_t)c->generated_tokens);
+        pd_jw_put_text(&w, "outcome", c->outcome);
         pd_jw_end_object(&w);
         pd_jw_end_object(&w);
         drawn += c->generated_tokens;
         if (c->generated_tokens) {
             open_event(&w, "C", "generated tokens", pid, 0);
-            int_member(&w, "ts", c->ended_ms * 1000);
+            pd_jw_put_int(&w, "ts", c->ended_ms * 1000);
             pd_jw_key(&w, "args");
             pd_jw_object(&w);
-            int_member(&w, "tokens", (int64_t)drawn);
+            pd_jw_put_int(&w, "tokens", (int64_t)drawn);
             pd_jw_end_object(&w);
             pd_jw_end_object(&w);
         }
@@ -819,7 +803,7 @@ void export_perfetto(const struct pd_trace *t, struct pd_buf *out)
             flow(&w, t, up, n);
     }
     pd_jw_end_array(&w);
-    text_member(&w, "displayTimeUnit", "ms");
+    pd_jw_put_text(&w, "displayTimeUnit", "ms");
     pd_jw_end_object(&w);
     pd_buf_addc(out, '\n');
     free(of);

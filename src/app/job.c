@@ -292,29 +292,18 @@ static void put_model(struct pd_jw *w, const struct app_job *j, int which, const
 
     pd_jw_key(w, model_keys[which]);
     pd_jw_object(w);
-    pd_jw_key(w, "name");
-    pd_jw_strz(w, name);
+    pd_jw_put_text(w, "name", name);
     if (j->engines[which]) {
         pd_jw_key(w, "engine");
         pd_jw_object(w);
         remote_engine_json(j->engines[which], w);
         pd_jw_end_object(w);
     } else {
-        pd_jw_key(w, "file");
-        pd_jw_strz(w, j->paths[which]);
+        pd_jw_put_text(w, "file", j->paths[which]);
         pd_hex(eng_model_info(j->models[which])->sha256, PD_SHA256_BYTES, hex);
-        pd_jw_key(w, "sha256");
-        pd_jw_strz(w, hex);
+        pd_jw_put_text(w, "sha256", hex);
     }
     pd_jw_end_object(w);
-}
-
-static void put_text(struct pd_jw *w, const char *key, const char *text)
-{
-    if (text) {
-        pd_jw_key(w, key);
-        pd_jw_strz(w, text);
-    }
 }
 
 static void put_scorer(struct pd_jw *w, const struct app_job *j)
@@ -325,7 +314,7 @@ static void put_scorer(struct pd_jw *w, const struct app_job *j)
     }
     pd_jw_key(w, "scorer");
     pd_jw_object(w);
-    put_text(w, "name", j->core.scorer);
+    pd_jw_put_given(w, "name", j->core.scorer);
     pd_jw_end_object(w);
     pd_jw_key(w, "truth");
     pd_jw_raw(w, pd_str_of(j->core.truth));
@@ -338,8 +327,8 @@ static void put_template(struct pd_jw *w, const struct app_job *j)
         return;
     pd_jw_key(w, "chat_template");
     pd_jw_object(w);
-    put_text(w, "name", j->chat_template_name);
-    put_text(w, "text", j->chat_template);
+    pd_jw_put_given(w, "name", j->chat_template_name);
+    pd_jw_put_given(w, "text", j->chat_template);
     pd_jw_end_object(w);
 }
 
@@ -352,15 +341,11 @@ static int budget_json(struct app_job *j, struct pd_err *err)
 
     pd_jw_init(&w, &b);
     pd_jw_object(&w);
-    pd_jw_key(&w, "tokens");
-    pd_jw_uint(&w, budget->tokens);
-    pd_jw_key(&w, "seconds");
-    pd_jw_double(&w, budget->seconds);
-    pd_jw_key(&w, "nodes");
-    pd_jw_uint(&w, budget->nodes);
-    put_text(&w, "wrap_up", budget->wrap_up);
-    pd_jw_key(&w, "wrap_reserve");
-    pd_jw_uint(&w, budget->wrap_reserve);
+    pd_jw_put_uint(&w, "tokens", budget->tokens);
+    pd_jw_put_double(&w, "seconds", budget->seconds);
+    pd_jw_put_uint(&w, "nodes", budget->nodes);
+    pd_jw_put_given(&w, "wrap_up", budget->wrap_up);
+    pd_jw_put_uint(&w, "wrap_reserve", budget->wrap_reserve);
     pd_jw_end_object(&w);
     j->core.budget_json = pd_arena_dup(&j->arena, pd_buf_str(&b));
     rc = pd_buf_rc(&b) || !j->core.budget_json ? pd_fail(err, PD_ELIMIT, "the request is too large")
@@ -377,18 +362,18 @@ static int build_request(struct app_job *j, const struct app_request *r, struct 
 
     pd_jw_init(&w, &b);
     pd_jw_object(&w);
-    put_text(&w, "question", j->core.question);
-    put_text(&w, "system", j->core.system);
+    pd_jw_put_given(&w, "question", j->core.question);
+    pd_jw_put_given(&w, "system", j->core.system);
     if (j->core.chat)
         app_chat_json(j->core.chat, &w);
-    put_text(&w, "expect", r->expect);
+    pd_jw_put_given(&w, "expect", r->expect);
     if (r->grade != PD_GRADE_EXACT)
-        put_text(&w, "grade", pd_grade_name(r->grade));
+        pd_jw_put_given(&w, "grade", pd_grade_name(r->grade));
     app_shape_json(&j->core, &w);
     put_model(&w, j, MODEL_BASE, j->core.model);
     put_template(&w, j);
     if (j->kv_type && strcmp(j->kv_type, "f16") != 0)
-        put_text(&w, "kv_type", j->kv_type); /* what is not said is f16 */
+        pd_jw_put_given(&w, "kv_type", j->kv_type); /* what is not said is f16 */
     if (j->core.draft)
         put_model(&w, j, MODEL_DRAFT, j->core.draft);
     if (j->core.verifier)
@@ -397,11 +382,10 @@ static int build_request(struct app_job *j, const struct app_request *r, struct 
         pd_jw_key(&w, "confidence");
         pd_jw_object(&w);
         app_calibration_json(&j->core.doubt, &w);
-        pd_jw_key(&w, "abstain_below");
-        pd_jw_double(&w, j->core.doubt.abstain_below);
+        pd_jw_put_double(&w, "abstain_below", j->core.doubt.abstain_below);
         pd_jw_end_object(&w);
     }
-    put_text(&w, "strategy", j->core.strategy->name);
+    pd_jw_put_given(&w, "strategy", j->core.strategy->name);
     pd_jw_key(&w, "options");
     pd_jw_raw(&w, pd_str_of(j->core.options));
     if (j->decode.speculate != ENG_SPECULATE_OFF) {
@@ -410,10 +394,10 @@ static int build_request(struct app_job *j, const struct app_request *r, struct 
         pd_params_json(app_decode_params, &j->decode, &w);
         pd_jw_end_object(&w);
     }
-    put_text(&w, "steer_file", j->steer_path);
+    pd_jw_put_given(&w, "steer_file", j->steer_path);
     pd_jw_key(&w, "budget");
     pd_jw_raw(&w, pd_str_of(j->core.budget_json));
-    put_text(&w, "version", PONDER_VERSION);
+    pd_jw_put_given(&w, "version", PONDER_VERSION);
     pd_jw_end_object(&w);
     j->core.request = pd_arena_dup(&j->arena, pd_buf_str(&b));
     rc =

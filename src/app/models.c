@@ -384,14 +384,10 @@ static int write_record(const char *folder, const struct app_model_record *r, st
     pd_jw_object(&w);
     pd_jw_key(&w, "ponder_model");
     pd_jw_int(&w, 1);
-    pd_jw_key(&w, "sha256");
-    pd_jw_strz(&w, r->sha256);
-    pd_jw_key(&w, "bytes");
-    pd_jw_uint(&w, r->bytes);
-    pd_jw_key(&w, "added");
-    pd_jw_strz(&w, added);
-    pd_jw_key(&w, "source");
-    pd_jw_strz(&w, r->source);
+    pd_jw_put_text(&w, "sha256", r->sha256);
+    pd_jw_put_uint(&w, "bytes", r->bytes);
+    pd_jw_put_text(&w, "added", added);
+    pd_jw_put_text(&w, "source", r->source);
     pd_jw_end_object(&w);
     pd_buf_addc(&b, '\n');
     if (rc == 0 && pd_buf_rc(&b) < 0)

@@ -3,30 +3,6 @@
 
 #include "app/report.h"
 
-static void put_text(struct pd_jw *w, const char *key, const char *text)
-{
-    pd_jw_key(w, key);
-    pd_jw_strz(w, text);
-}
-
-static void put_uint(struct pd_jw *w, const char *key, uint64_t v)
-{
-    pd_jw_key(w, key);
-    pd_jw_uint(w, v);
-}
-
-static void put_double(struct pd_jw *w, const char *key, double v)
-{
-    pd_jw_key(w, key);
-    pd_jw_double(w, v);
-}
-
-static void put_bool(struct pd_jw *w, const char *key, bool v)
-{
-    pd_jw_key(w, key);
-    pd_jw_bool(w, v);
-}
-
 static void put_interval(struct pd_jw *w, const char *key, struct pd_interval i)
 {
     pd_jw_key(w, key);
@@ -40,50 +16,50 @@ static void put_cost(struct pd_jw *w, const char *key, const struct report_cost 
 {
     pd_jw_key(w, key);
     pd_jw_object(w);
-    put_double(w, "flop", c->flop);
-    put_double(w, "bytes", c->bytes);
-    put_double(w, "eflop", c->eflop);
-    put_double(w, "ideal_seconds", c->ideal_s);
-    put_double(w, "joules", c->joules);
+    pd_jw_put_double(w, "flop", c->flop);
+    pd_jw_put_double(w, "bytes", c->bytes);
+    pd_jw_put_double(w, "eflop", c->eflop);
+    pd_jw_put_double(w, "ideal_seconds", c->ideal_s);
+    pd_jw_put_double(w, "joules", c->joules);
     pd_jw_end_object(w);
 }
 
 static void put_variant(struct pd_jw *w, const struct report_variant *v)
 {
     pd_jw_object(w);
-    put_text(w, "variant", v->name);
-    put_text(w, "name", v->entry);
-    put_text(w, "strategy", v->strategy);
-    put_text(w, "scorer", v->scorer);
-    put_uint(w, "samples", v->samples);
-    put_bool(w, "added", v->added);
-    put_uint(w, "n", v->n);
-    put_uint(w, "right", v->n_right);
-    put_uint(w, "answered", v->n_answered);
-    put_uint(w, "failed", v->n_failed);
-    put_double(w, "accuracy", v->accuracy);
+    pd_jw_put_text(w, "variant", v->name);
+    pd_jw_put_text(w, "name", v->entry);
+    pd_jw_put_text(w, "strategy", v->strategy);
+    pd_jw_put_text(w, "scorer", v->scorer);
+    pd_jw_put_uint(w, "samples", v->samples);
+    pd_jw_put_bool(w, "added", v->added);
+    pd_jw_put_uint(w, "n", v->n);
+    pd_jw_put_uint(w, "right", v->n_right);
+    pd_jw_put_uint(w, "answered", v->n_answered);
+    pd_jw_put_uint(w, "failed", v->n_failed);
+    pd_jw_put_double(w, "accuracy", v->accuracy);
     put_interval(w, "interval", v->interval);
-    put_double(w, "tokens", v->tokens);
-    put_double(w, "prefilled", v->prefilled);
-    put_double(w, "scored", v->scored);
-    put_double(w, "nodes", v->nodes);
-    put_double(w, "seconds", v->seconds);
-    put_double(w, "sequential", v->sequential);
+    pd_jw_put_double(w, "tokens", v->tokens);
+    pd_jw_put_double(w, "prefilled", v->prefilled);
+    pd_jw_put_double(w, "scored", v->scored);
+    pd_jw_put_double(w, "nodes", v->nodes);
+    pd_jw_put_double(w, "seconds", v->seconds);
+    pd_jw_put_double(w, "sequential", v->sequential);
     put_cost(w, "cost", &v->cost);
     pd_jw_key(w, "majority_at_equal_cost");
     if (!v->has_base) {
         pd_jw_null(w);
     } else {
         pd_jw_object(w);
-        put_double(w, "accuracy", v->base_accuracy);
-        put_double(w, "lines", v->base_lines);
-        put_bool(w, "too_few_lines", v->base_short);
-        put_double(w, "difference", v->accuracy - v->base_accuracy);
+        pd_jw_put_double(w, "accuracy", v->base_accuracy);
+        pd_jw_put_double(w, "lines", v->base_lines);
+        pd_jw_put_bool(w, "too_few_lines", v->base_short);
+        pd_jw_put_double(w, "difference", v->accuracy - v->base_accuracy);
         put_interval(w, "difference_interval", v->difference);
-        put_uint(w, "only_it", v->only_it);
-        put_uint(w, "only_majority", v->only_base);
-        put_double(w, "p", v->p);
-        put_double(w, "p_holm", v->p_holm);
+        pd_jw_put_uint(w, "only_it", v->only_it);
+        pd_jw_put_uint(w, "only_majority", v->only_base);
+        pd_jw_put_double(w, "p", v->p);
+        pd_jw_put_double(w, "p_holm", v->p_holm);
         pd_jw_end_object(w);
     }
     pd_jw_end_object(w);
@@ -95,9 +71,9 @@ static void put_points(struct pd_jw *w, const char *key, const struct report_poi
     pd_jw_array(w);
     for (size_t i = 0; i < n; i++) {
         pd_jw_object(w);
-        put_double(w, "k", p[i].k);
-        put_double(w, "tokens", p[i].tokens);
-        put_double(w, "value", p[i].value);
+        pd_jw_put_double(w, "k", p[i].k);
+        pd_jw_put_double(w, "tokens", p[i].tokens);
+        pd_jw_put_double(w, "value", p[i].value);
         pd_jw_end_object(w);
     }
     pd_jw_end_array(w);
@@ -109,8 +85,8 @@ static void put_fan(struct pd_jw *w, const char *key, const struct report_fan *f
     pd_jw_array(w);
     for (size_t d = 0; d < f->n_depths; d++) {
         pd_jw_object(w);
-        put_uint(w, "step", d + 1);
-        put_uint(w, "n", f->n[d]);
+        pd_jw_put_uint(w, "step", d + 1);
+        pd_jw_put_uint(w, "n", f->n[d]);
         pd_jw_key(w, "quantiles");
         pd_jw_array(w);
         for (size_t k = 0; k < REPORT_QUANTILES; k++)
@@ -123,37 +99,37 @@ static void put_fan(struct pd_jw *w, const char *key, const struct report_fan *f
 
 static void put_lines(struct pd_jw *w, const struct report_run *r)
 {
-    put_text(w, "of", r->lines_of);
-    put_uint(w, "n", r->n_lines);
-    put_uint(w, "right", r->n_lines_right);
-    put_double(w, "tokens", r->line_tokens);
+    pd_jw_put_text(w, "of", r->lines_of);
+    pd_jw_put_uint(w, "n", r->n_lines);
+    pd_jw_put_uint(w, "right", r->n_lines_right);
+    pd_jw_put_double(w, "tokens", r->line_tokens);
     put_cost(w, "prompt_cost", &r->prompt_cost);
     put_cost(w, "line_cost", &r->line_cost);
     put_points(w, "pass_at_k", r->coverage, r->n_coverage);
     put_points(w, "majority", r->majority, r->n_coverage);
     pd_jw_key(w, "coverage_law");
     pd_jw_object(w);
-    put_double(w, "a", r->fit.a);
-    put_double(w, "b", r->fit.b);
-    put_double(w, "rms", r->fit.rms);
+    pd_jw_put_double(w, "a", r->fit.a);
+    pd_jw_put_double(w, "b", r->fit.b);
+    pd_jw_put_double(w, "rms", r->fit.rms);
     pd_jw_end_object(w);
     pd_jw_key(w, "saturation");
     pd_jw_object(w);
-    put_double(w, "f_max", r->saturation.f_max);
-    put_double(w, "p", r->saturation.p);
-    put_double(w, "rms", r->saturation.rms);
-    put_double(w, "n_at_gain_0.01",
-               pd_saturation_point(r->saturation.f_max, r->saturation.p, 0.01));
+    pd_jw_put_double(w, "f_max", r->saturation.f_max);
+    pd_jw_put_double(w, "p", r->saturation.p);
+    pd_jw_put_double(w, "rms", r->saturation.rms);
+    pd_jw_put_double(w, "n_at_gain_0.01",
+                     pd_saturation_point(r->saturation.f_max, r->saturation.p, 0.01));
     pd_jw_end_object(w);
     pd_jw_key(w, "rules");
     pd_jw_array(w);
     for (size_t i = 0; i < r->n_rules; i++) {
         pd_jw_object(w);
-        put_text(w, "rule", r->rules[i].name);
-        put_double(w, "k", r->rules[i].k);
-        put_double(w, "tokens", r->rules[i].tokens);
-        put_double(w, "accuracy", r->rules[i].accuracy);
-        put_bool(w, "best", r->rules[i].best);
+        pd_jw_put_text(w, "rule", r->rules[i].name);
+        pd_jw_put_double(w, "k", r->rules[i].k);
+        pd_jw_put_double(w, "tokens", r->rules[i].tokens);
+        pd_jw_put_double(w, "accuracy", r->rules[i].accuracy);
+        pd_jw_put_bool(w, "best", r->rules[i].best);
         pd_jw_end_object(w);
     }
     pd_jw_end_array(w);
@@ -161,11 +137,11 @@ static void put_lines(struct pd_jw *w, const struct report_run *r)
     pd_jw_array(w);
     for (size_t i = 0; i < r->n_bins; i++) {
         pd_jw_object(w);
-        put_double(w, "low", r->bins[i].low);
-        put_double(w, "high", r->bins[i].high);
-        put_double(w, "tokens", r->bins[i].tokens);
-        put_uint(w, "n", r->bins[i].n);
-        put_uint(w, "right", r->bins[i].n_right);
+        pd_jw_put_double(w, "low", r->bins[i].low);
+        pd_jw_put_double(w, "high", r->bins[i].high);
+        pd_jw_put_double(w, "tokens", r->bins[i].tokens);
+        pd_jw_put_uint(w, "n", r->bins[i].n);
+        pd_jw_put_uint(w, "right", r->bins[i].n_right);
         put_interval(w, "interval", r->bins[i].interval);
         pd_jw_end_object(w);
     }
@@ -174,17 +150,17 @@ static void put_lines(struct pd_jw *w, const struct report_run *r)
     pd_jw_array(w);
     for (size_t i = 0; i < r->n_rewards; i++) {
         pd_jw_object(w);
-        put_double(w, "low", r->rewards[i].low);
-        put_double(w, "high", r->rewards[i].high);
-        put_double(w, "reward", r->rewards[i].reward);
-        put_uint(w, "n", r->rewards[i].n);
-        put_uint(w, "right", r->rewards[i].n_right);
+        pd_jw_put_double(w, "low", r->rewards[i].low);
+        pd_jw_put_double(w, "high", r->rewards[i].high);
+        pd_jw_put_double(w, "reward", r->rewards[i].reward);
+        pd_jw_put_uint(w, "n", r->rewards[i].n);
+        pd_jw_put_uint(w, "right", r->rewards[i].n_right);
         put_interval(w, "interval", r->rewards[i].interval);
         pd_jw_end_object(w);
     }
     pd_jw_end_array(w);
-    put_double(w, "brier", r->brier);
-    put_double(w, "calibration_error", r->n_rewards ? r->ece : (double)NAN);
+    pd_jw_put_double(w, "brier", r->brier);
+    pd_jw_put_double(w, "calibration_error", r->n_rewards ? r->ece : (double)NAN);
     put_fan(w, "rewards_right", &r->right);
     put_fan(w, "rewards_wrong", &r->wrong);
 }
@@ -197,16 +173,16 @@ static void put_difficulty(struct pd_jw *w, const struct report_run *r)
         const struct report_difficulty *d = &r->difficulty[b];
 
         pd_jw_object(w);
-        put_uint(w, "problems", d->n_problems);
-        put_double(w, "low", d->low);
-        put_double(w, "high", d->high);
+        pd_jw_put_uint(w, "problems", d->n_problems);
+        pd_jw_put_double(w, "low", d->low);
+        pd_jw_put_double(w, "high", d->high);
         pd_jw_key(w, "variants");
         pd_jw_array(w);
         for (size_t v = 0; v < r->n_variants; v++) {
             pd_jw_object(w);
-            put_text(w, "variant", r->variants[v].name);
-            put_uint(w, "n", d->variants[v].n);
-            put_uint(w, "right", d->variants[v].n_right);
+            pd_jw_put_text(w, "variant", r->variants[v].name);
+            pd_jw_put_uint(w, "n", d->variants[v].n);
+            pd_jw_put_uint(w, "right", d->variants[v].n_right);
             pd_jw_end_object(w);
         }
         pd_jw_end_array(w);
@@ -219,13 +195,13 @@ static void put_difficulty(struct pd_jw *w, const struct report_run *r)
         const struct report_choice *c = &r->choices[i];
 
         pd_jw_object(w);
-        put_uint(w, "samples", c->samples);
-        put_uint(w, "variants", c->n_variants);
-        put_uint(w, "n", c->n);
-        put_double(w, "accuracy", c->accuracy);
-        put_double(w, "tokens", c->tokens);
-        put_double(w, "one_for_all_accuracy", c->one_accuracy);
-        put_double(w, "one_for_all_tokens", c->one_tokens);
+        pd_jw_put_uint(w, "samples", c->samples);
+        pd_jw_put_uint(w, "variants", c->n_variants);
+        pd_jw_put_uint(w, "n", c->n);
+        pd_jw_put_double(w, "accuracy", c->accuracy);
+        pd_jw_put_double(w, "tokens", c->tokens);
+        pd_jw_put_double(w, "one_for_all_accuracy", c->one_accuracy);
+        pd_jw_put_double(w, "one_for_all_tokens", c->one_tokens);
         pd_jw_end_object(w);
     }
     pd_jw_end_array(w);
@@ -243,18 +219,18 @@ void report_json(const struct report *r, struct pd_buf *out)
         const struct report_run *run = &r->runs[i];
 
         pd_jw_object(&w);
-        put_text(&w, "run", run->id);
-        put_text(&w, "name", run->name);
-        put_text(&w, "status", run->status);
-        put_text(&w, "model", run->model);
-        put_text(&w, "recipe_sha256", run->recipe_sha256);
-        put_bool(&w, "reproducible", run->reproducible);
-        put_uint(&w, "problems", run->n_problems);
-        put_uint(&w, "repeats", run->repeats);
-        put_uint(&w, "jobs", run->n_jobs);
-        put_uint(&w, "done", run->n_done);
-        put_uint(&w, "failed", run->n_failed);
-        put_double(&w, "joules", run->joules);
+        pd_jw_put_text(&w, "run", run->id);
+        pd_jw_put_text(&w, "name", run->name);
+        pd_jw_put_text(&w, "status", run->status);
+        pd_jw_put_text(&w, "model", run->model);
+        pd_jw_put_text(&w, "recipe_sha256", run->recipe_sha256);
+        pd_jw_put_bool(&w, "reproducible", run->reproducible);
+        pd_jw_put_uint(&w, "problems", run->n_problems);
+        pd_jw_put_uint(&w, "repeats", run->repeats);
+        pd_jw_put_uint(&w, "jobs", run->n_jobs);
+        pd_jw_put_uint(&w, "done", run->n_done);
+        pd_jw_put_uint(&w, "failed", run->n_failed);
+        pd_jw_put_double(&w, "joules", run->joules);
         pd_jw_key(&w, "variants");
         pd_jw_array(&w);
         for (size_t v = 0; v < run->n_variants; v++)

@@ -15,30 +15,19 @@ void app_result_json(struct pd_jw *w, const struct pd_job *job, const struct pd_
                   {"scored", u->scored},        {"scorer_passes", u->scorer_passes},
                   {"sequential", u->sequential}};
 
-    pd_jw_key(w, "answer");
-    pd_jw_strz(w, r->answer);
-    pd_jw_key(w, "key");
-    pd_jw_strz(w, r->key);
-    pd_jw_key(w, "strategy");
-    pd_jw_strz(w, job->strategy->name);
-    pd_jw_key(w, "model");
-    pd_jw_strz(w, job->model);
-    pd_jw_key(w, "draft");
-    pd_jw_strz(w, job->draft);
-    pd_jw_key(w, "scorer");
-    pd_jw_strz(w, job->scorer);
-    pd_jw_key(w, "status");
-    pd_jw_strz(w, r->status);
-    pd_jw_key(w, "stopped_by");
-    pd_jw_strz(w, r->stopped_by);
-    pd_jw_key(w, "cut");
-    pd_jw_strz(w, r->cut);
+    pd_jw_put_text(w, "answer", r->answer);
+    pd_jw_put_text(w, "key", r->key);
+    pd_jw_put_text(w, "strategy", job->strategy->name);
+    pd_jw_put_text(w, "model", job->model);
+    pd_jw_put_text(w, "draft", job->draft);
+    pd_jw_put_text(w, "scorer", job->scorer);
+    pd_jw_put_text(w, "status", r->status);
+    pd_jw_put_text(w, "stopped_by", r->stopped_by);
+    pd_jw_put_text(w, "cut", r->cut);
     pd_jw_key(w, "support");
     pd_jw_object(w);
-    pd_jw_key(w, "agree");
-    pd_jw_uint(w, r->agree);
-    pd_jw_key(w, "of");
-    pd_jw_uint(w, r->of);
+    pd_jw_put_uint(w, "agree", r->agree);
+    pd_jw_put_uint(w, "of", r->of);
     pd_jw_end_object(w);
     pd_jw_key(w, "confidence");
     if (r->confidence >= 0)
@@ -49,8 +38,7 @@ void app_result_json(struct pd_jw *w, const struct pd_job *job, const struct pd_
     pd_jw_array(w);
     for (size_t i = 0; i < r->n_steps; i++) {
         pd_jw_object(w);
-        pd_jw_key(w, "text");
-        pd_jw_str(w, r->steps[i].text);
+        pd_jw_put_str(w, "text", r->steps[i].text);
         pd_jw_key(w, "score");
         if (r->steps[i].score >= 0)
             pd_jw_double(w, r->steps[i].score);
@@ -67,29 +55,22 @@ void app_result_json(struct pd_jw *w, const struct pd_job *job, const struct pd_
     pd_jw_key(w, "usage");
     pd_jw_object(w);
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
-        pd_jw_key(w, counts[i].name);
-        pd_jw_uint(w, counts[i].n);
+        pd_jw_put_uint(w, counts[i].name, counts[i].n);
     }
     pd_jw_end_object(w);
-    pd_jw_key(w, "seed");
-    pd_jw_uint(w, job->seed);
+    pd_jw_put_uint(w, "seed", job->seed);
     if (r->correct >= 0) {
-        pd_jw_key(w, "correct");
-        pd_jw_bool(w, r->correct == 1);
+        pd_jw_put_bool(w, "correct", r->correct == 1);
     }
     if (r->verdict) {
         pd_jw_key(w, "grading");
         pd_jw_object(w);
-        pd_jw_key(w, "verdict");
-        pd_jw_strz(w, r->verdict);
-        pd_jw_key(w, "reason");
-        pd_jw_strz(w, r->reason);
+        pd_jw_put_text(w, "verdict", r->verdict);
+        pd_jw_put_text(w, "reason", r->reason);
         pd_jw_end_object(w);
     }
-    pd_jw_key(w, "digest");
-    pd_jw_strz(w, r->digest[0] != '\0' ? r->digest : NULL);
-    pd_jw_key(w, "trace");
-    pd_jw_strz(w, traced ? job->id : NULL);
+    pd_jw_put_text(w, "digest", r->digest[0] != '\0' ? r->digest : NULL);
+    pd_jw_put_text(w, "trace", traced ? job->id : NULL);
     pd_jw_key(w, "elapsed_ms");
     pd_jw_int(w, r->elapsed_ns / PD_NS_PER_MS);
 }

@@ -79,28 +79,7 @@ static int no_memory(struct pd_err *err)
     return pd_fail(err, PD_ENOMEM, "out of memory");
 }
 
-static void put_text(struct pd_jw *w, const char *key, const char *text)
-{
-    pd_jw_key(w, key);
-    pd_jw_strz(w, text);
-}
-
 /* Below 0: not known. */
-static void put_int(struct pd_jw *w, const char *key, int64_t v)
-{
-    pd_jw_key(w, key);
-    if (v < 0)
-        pd_jw_null(w);
-    else
-        pd_jw_int(w, v);
-}
-
-static void put_uint(struct pd_jw *w, const char *key, uint64_t v)
-{
-    pd_jw_key(w, key);
-    pd_jw_uint(w, v);
-}
-
 static int write_file(const char *dir, const char *name, struct pd_str text, struct pd_err *err)
 {
     char *path = pd_path_join(dir, name);
@@ -250,13 +229,14 @@ static bool by_clock(const struct recipe *re)
 static void put_measured(const struct run *r, struct pd_jw *w)
 {
     pd_jw_object(w);
-    pd_jw_key(w, "seconds");
-    pd_jw_double(w, r->seconds_before < 0
-                        ? (double)NAN
-                        : r->seconds_before + (double)(pd_clock_now_ns() - r->opened_ns) / 1e9);
-    pd_jw_key(w, "energy_j");
-    pd_jw_double(w, r->joules_before < 0 || r->energy.n == 0 ? (double)NAN
-                                                             : r->joules_before + r->energy.joules);
+    pd_jw_put_double(w, "seconds",
+                     r->seconds_before < 0
+                         ? (double)NAN
+                         : r->seconds_before + (double)(pd_clock_now_ns() - r->opened_ns) / 1e9);
+    pd_jw_put_double(w, "energy_j",
+                     r->joules_before < 0 || r->energy.n == 0
+                         ? (double)NAN
+                         : r->joules_before + r->energy.joules);
     pd_jw_end_object(w);
 }
 
@@ -277,48 +257,47 @@ static void lock_json(const struct run *r, bool running, struct pd_jw *w)
     const struct recipe *re = r->recipe;
 
     pd_jw_object(w);
-    put_uint(w, "ponder_lock", 1);
-    put_text(w, "run", r->id);
+    pd_jw_put_uint(w, "ponder_lock", 1);
+    pd_jw_put_text(w, "run", r->id);
     pd_jw_key(w, "recipe");
     pd_jw_object(w);
-    put_text(w, "name", re->name);
-    put_text(w, "sha256", re->sha256);
+    pd_jw_put_text(w, "name", re->name);
+    pd_jw_put_text(w, "sha256", re->sha256);
     pd_jw_end_object(w);
     pd_jw_key(w, "dataset");
     pd_jw_object(w);
-    put_text(w, "path", re->dataset.path);
-    put_text(w, "sha256", re->data_sha256);
-    put_uint(w, "problems", re->n_problems);
+    pd_jw_put_text(w, "path", re->dataset.path);
+    pd_jw_put_text(w, "sha256", re->data_sha256);
+    pd_jw_put_uint(w, "problems", re->n_problems);
     pd_jw_end_object(w);
     pd_jw_key(w, "models");
     pd_jw_array(w);
     for (size_t i = 0; i < r->n_models; i++) {
         pd_jw_object(w);
-        put_text(w, "role", r->models[i].role);
-        put_text(w, "name", r->models[i].name);
-        put_text(w, "sha256", r->models[i].sha256);
+        pd_jw_put_text(w, "role", r->models[i].role);
+        pd_jw_put_text(w, "name", r->models[i].name);
+        pd_jw_put_text(w, "sha256", r->models[i].sha256);
         pd_jw_key(w, "shape");
         pd_jw_object(w);
-        put_uint(w, "weights", r->models[i].weights);
-        put_uint(w, "layers", r->models[i].n_layer);
-        put_uint(w, "heads", r->models[i].n_head);
-        put_uint(w, "heads_kv", r->models[i].n_head_kv);
-        put_uint(w, "head_dim", r->models[i].head_dim);
+        pd_jw_put_uint(w, "weights", r->models[i].weights);
+        pd_jw_put_uint(w, "layers", r->models[i].n_layer);
+        pd_jw_put_uint(w, "heads", r->models[i].n_head);
+        pd_jw_put_uint(w, "heads_kv", r->models[i].n_head_kv);
+        pd_jw_put_uint(w, "head_dim", r->models[i].head_dim);
         pd_jw_end_object(w);
         pd_jw_end_object(w);
     }
     pd_jw_end_array(w);
-    put_text(w, "chat_template_sha256", r->template_sha256[0] ? r->template_sha256 : NULL);
-    put_text(w, "kv_type", re->kv_type ? re->kv_type : "f16");
+    pd_jw_put_text(w, "chat_template_sha256", r->template_sha256[0] ? r->template_sha256 : NULL);
+    pd_jw_put_text(w, "kv_type", re->kv_type ? re->kv_type : "f16");
     pd_jw_key(w, "program");
     pd_jw_object(w);
-    put_text(w, "version", PONDER_VERSION);
-    put_text(w, "kernels", eng_isa_name(r->app->eng)); /* told, not compared: the same bits */
+    pd_jw_put_text(w, "version", PONDER_VERSION);
+    pd_jw_put_text(w, "kernels", eng_isa_name(r->app->eng)); /* told, not compared: the same bits */
     pd_jw_end_object(w);
-    pd_jw_key(w, "reproducible");
-    pd_jw_bool(w, !by_clock(re));
-    put_uint(w, "jobs", r->n_jobs);
-    put_text(w, "digest", r->digest[0] && run_is_whole(r) ? r->digest : NULL);
+    pd_jw_put_bool(w, "reproducible", !by_clock(re));
+    pd_jw_put_uint(w, "jobs", r->n_jobs);
+    pd_jw_put_text(w, "digest", r->digest[0] && run_is_whole(r) ? r->digest : NULL);
     pd_jw_key(w, "measured"); /* told, not compared */
     if (running)
         pd_jw_null(w);
@@ -872,34 +851,34 @@ static void result_line(const struct recipe *re, const struct planned *j,
 
     pd_jw_init(&w, out);
     pd_jw_object(&w);
-    put_text(&w, "variant", row->variant);
-    put_text(&w, "strategy", row->strategy);
-    put_text(&w, "problem", row->problem_key);
-    put_uint(&w, "repeat", row->repeat);
-    put_text(&w, "status", row->status);
-    put_text(&w, "answer", row->answer);
-    put_text(&w, "expected", re->problems[j->problem].expect);
+    pd_jw_put_text(&w, "variant", row->variant);
+    pd_jw_put_text(&w, "strategy", row->strategy);
+    pd_jw_put_text(&w, "problem", row->problem_key);
+    pd_jw_put_uint(&w, "repeat", row->repeat);
+    pd_jw_put_text(&w, "status", row->status);
+    pd_jw_put_text(&w, "answer", row->answer);
+    pd_jw_put_text(&w, "expected", re->problems[j->problem].expect);
     pd_jw_key(&w, "correct");
     if (row->correct < 0)
         pd_jw_null(&w);
     else
         pd_jw_bool(&w, row->correct == 1);
-    put_text(&w, "stopped_by", row->stopped_by);
+    pd_jw_put_text(&w, "stopped_by", row->stopped_by);
     if (row->error)
-        put_text(&w, "error", row->error);
+        pd_jw_put_text(&w, "error", row->error);
     pd_jw_key(&w, "usage");
     pd_jw_object(&w);
-    put_uint(&w, "generated", row->generated);
-    put_uint(&w, "prefilled", row->prefilled);
-    put_uint(&w, "cached", row->cached);
-    put_uint(&w, "scored", row->scored);
-    put_uint(&w, "nodes", row->n_nodes);
-    put_uint(&w, "scorer_passes", row->n_scores);
-    put_int(&w, "sequential", row->sequential);
+    pd_jw_put_uint(&w, "generated", row->generated);
+    pd_jw_put_uint(&w, "prefilled", row->prefilled);
+    pd_jw_put_uint(&w, "cached", row->cached);
+    pd_jw_put_uint(&w, "scored", row->scored);
+    pd_jw_put_uint(&w, "nodes", row->n_nodes);
+    pd_jw_put_uint(&w, "scorer_passes", row->n_scores);
+    pd_jw_put_int(&w, "sequential", row->sequential);
     pd_jw_end_object(&w);
-    put_int(&w, "wall_ms", row->wall_ms);
-    put_text(&w, "digest", row->digest);
-    put_text(&w, "trace", row->id);
+    pd_jw_put_int(&w, "wall_ms", row->wall_ms);
+    pd_jw_put_text(&w, "digest", row->digest);
+    pd_jw_put_text(&w, "trace", row->id);
     pd_jw_end_object(&w);
     pd_buf_addc(out, '\n');
 }

@@ -359,9 +359,8 @@ static int refuse_remote(const struct reading *r, const struct pd_json *entry, c
         const struct pd_json *v = pd_json_get(entry, keys[i]);
 
         if (v)
-            return bad(r, v,
-                       "%s%s belongs to an engine of reward models, and this build has none", prefix,
-                       keys[i]);
+            return bad(r, v, "%s%s belongs to an engine of reward models, and this build has none",
+                       prefix, keys[i]);
     }
     return 0;
 }
@@ -371,10 +370,11 @@ static int check_place(const struct reading *r, const struct pd_json *entry, con
                        const struct settings_model *m)
 {
     if (m->engine && !settings_engine(r->s, m->engine))
-        return bad(r, pd_json_get(entry, "engine"), "%sengine: no engine '%.64s' in engines", prefix,
-                   m->engine);
+        return bad(r, pd_json_get(entry, "engine"), "%sengine: no engine '%.64s' in engines",
+                   prefix, m->engine);
     if (m->engine && (m->file || m->alias || m->sha256))
-        return bad(r, entry, "%.*s is served by an engine: it has an id, and no file, alias or sha256",
+        return bad(r, entry,
+                   "%.*s is served by an engine: it has an id, and no file, alias or sha256",
                    (int)strlen(prefix) - 1, prefix);
     if (!m->engine && m->id)
         return bad(r, pd_json_get(entry, "id"), "%sid: the local engine knows models by their file",
@@ -388,7 +388,7 @@ static int check_place(const struct reading *r, const struct pd_json *entry, con
 static int read_model(const struct reading *r, const struct pd_json *v, bool is_scorer)
 {
     static const char *const keys[] = {"engine", "id", "file", "alias", "sha256", NULL},
-                             *const scorer_keys[] = {"engine", "id",     "file", "alias",
+                             *const scorer_keys[] = {"engine", "id",   "file", "alias",
                                                      "sha256", "kind", NULL};
     struct settings_model m = {.name = pd_arena_dup(&r->s->arena, pd_str_of(pd_json_key(v))),
                                .is_scorer = is_scorer},
@@ -691,13 +691,13 @@ static int read_level(const struct reading *r, const struct pd_json *v, const ch
 }
 
 static const char *const engine_keys[] = {
-    "type",           "url",     "key_file",          "key_env",         "key_credential",
-    "max_inflight",   "retries", "connect_timeout_s", "stall_timeout_s", NULL};
+    "type",         "url",     "key_file",          "key_env",         "key_credential",
+    "max_inflight", "retries", "connect_timeout_s", "stall_timeout_s", NULL};
 
 static int read_engine(const struct reading *r, const struct pd_json *v)
 {
-    struct remote_config c = {.name = pd_arena_dup(&r->s->arena, pd_str_of(pd_json_key(v)))}, *grown,
-                         *to = NULL;
+    struct remote_config c = {.name = pd_arena_dup(&r->s->arena, pd_str_of(pd_json_key(v)))},
+                         *grown, *to = NULL;
     struct pd_err err;
     char prefix[KEY_MAX];
     int rc = c.name ? check_name(r, v, "engine") : no_memory(r->err);
@@ -1062,26 +1062,18 @@ int settings_apply(const struct settings_profile *p, int effort, struct pd_arena
 
 /* ---- as JSON ------------------------------------------------------------------------------- */
 
-static void put_text(struct pd_jw *w, const char *key, const char *text)
-{
-    if (text) {
-        pd_jw_key(w, key);
-        pd_jw_strz(w, text);
-    }
-}
-
 void settings_models_json(const struct settings *s, struct pd_jw *w)
 {
     pd_jw_object(w);
     for (size_t i = 0; i < s->n_models; i++) {
         pd_jw_key(w, s->models[i].name);
         pd_jw_object(w);
-        put_text(w, "kind", s->models[i].is_scorer ? "scorer" : "model");
-        put_text(w, "engine", s->models[i].engine ? s->models[i].engine : ENGINE);
-        put_text(w, "id", s->models[i].id);
-        put_text(w, "file", s->models[i].file);
-        put_text(w, "alias", s->models[i].alias);
-        put_text(w, "sha256", s->models[i].sha256);
+        pd_jw_put_given(w, "kind", s->models[i].is_scorer ? "scorer" : "model");
+        pd_jw_put_given(w, "engine", s->models[i].engine ? s->models[i].engine : ENGINE);
+        pd_jw_put_given(w, "id", s->models[i].id);
+        pd_jw_put_given(w, "file", s->models[i].file);
+        pd_jw_put_given(w, "alias", s->models[i].alias);
+        pd_jw_put_given(w, "sha256", s->models[i].sha256);
         pd_jw_end_object(w);
     }
     pd_jw_end_object(w);
@@ -1090,8 +1082,7 @@ void settings_models_json(const struct settings *s, struct pd_jw *w)
 static void put_count(struct pd_jw *w, const char *key, uint64_t n)
 {
     if (n) {
-        pd_jw_key(w, key);
-        pd_jw_uint(w, n);
+        pd_jw_put_uint(w, key, n);
     }
 }
 
@@ -1101,12 +1092,11 @@ static void put_budget(struct pd_jw *w, const char *key, const struct settings_b
     pd_jw_object(w);
     put_count(w, "tokens", b->tokens);
     if (b->seconds > 0) {
-        pd_jw_key(w, "seconds");
-        pd_jw_double(w, b->seconds);
+        pd_jw_put_double(w, "seconds", b->seconds);
     }
     put_count(w, "nodes", b->nodes);
     put_count(w, "samples", b->samples);
-    put_text(w, "wrap_up", b->wrap_up);
+    pd_jw_put_given(w, "wrap_up", b->wrap_up);
     pd_jw_end_object(w);
 }
 
@@ -1118,14 +1108,14 @@ void settings_profiles_json(const struct settings *s, struct pd_jw *w)
 
         pd_jw_key(w, p->name);
         pd_jw_object(w);
-        put_text(w, "strategy", p->strategy);
+        pd_jw_put_given(w, "strategy", p->strategy);
         pd_jw_key(w, "options");
         pd_jw_array(w);
         for (size_t k = 0; k < p->options.n; k++)
             pd_jw_strz(w, p->options.items[k]);
         pd_jw_end_array(w);
-        put_text(w, "scorer", p->scorer);
-        put_text(w, "draft", p->draft);
+        pd_jw_put_given(w, "scorer", p->scorer);
+        pd_jw_put_given(w, "draft", p->draft);
         put_budget(w, "budget", &p->budget);
         if (p->has_efforts) {
             pd_jw_key(w, "effort");

@@ -45,10 +45,8 @@ void app_steering_json(const struct app_steering *s, const char *sha256, struct 
     char name[sizeof STORED + PD_SHA256_HEX];
 
     snprintf(name, sizeof name, STORED "%s", sha256);
-    pd_jw_key(w, "steer");
-    pd_jw_strz(w, name);
-    pd_jw_key(w, "steer_gamma");
-    pd_jw_double(w, s->steer_gamma);
+    pd_jw_put_text(w, "steer", name);
+    pd_jw_put_double(w, "steer_gamma", s->steer_gamma);
 }
 
 int app_steering_load(const char *path, const char *sha256, double gamma, const struct eng_model *m,

@@ -724,3 +724,45 @@ void pd_jw_value(struct pd_jw *w, const struct pd_json *v) /* depth ≤ DEPTH_MA
         pd_jw_null(w);
     }
 }
+
+void pd_jw_put_text(struct pd_jw *w, const char *key, const char *z)
+{
+    pd_jw_key(w, key);
+    pd_jw_strz(w, z);
+}
+
+void pd_jw_put_given(struct pd_jw *w, const char *key, const char *z)
+{
+    if (z)
+        pd_jw_put_text(w, key, z);
+}
+
+void pd_jw_put_str(struct pd_jw *w, const char *key, struct pd_str s)
+{
+    pd_jw_key(w, key);
+    pd_jw_str(w, s);
+}
+
+void pd_jw_put_int(struct pd_jw *w, const char *key, int64_t v)
+{
+    pd_jw_key(w, key);
+    pd_jw_int(w, v);
+}
+
+void pd_jw_put_uint(struct pd_jw *w, const char *key, uint64_t v)
+{
+    pd_jw_key(w, key);
+    pd_jw_uint(w, v);
+}
+
+void pd_jw_put_double(struct pd_jw *w, const char *key, double v)
+{
+    pd_jw_key(w, key);
+    pd_jw_double(w, v);
+}
+
+void pd_jw_put_bool(struct pd_jw *w, const char *key, bool v)
+{
+    pd_jw_key(w, key);
+    pd_jw_bool(w, v);
+}

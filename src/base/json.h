@@ -61,4 +61,13 @@ void pd_jw_null(struct pd_jw *w);
 void pd_jw_raw(struct pd_jw *w, struct pd_str json);        /* a value that is already JSON */
 void pd_jw_value(struct pd_jw *w, const struct pd_json *v); /* a value that was read; NULL → null */
 
+/* A member of an object: its key and its value. */
+void pd_jw_put_text(struct pd_jw *w, const char *key, const char *z);  /* NULL → null */
+void pd_jw_put_given(struct pd_jw *w, const char *key, const char *z); /* NULL → no member */
+void pd_jw_put_str(struct pd_jw *w, const char *key, struct pd_str s);
+void pd_jw_put_int(struct pd_jw *w, const char *key, int64_t v);
+void pd_jw_put_uint(struct pd_jw *w, const char *key, uint64_t v);
+void pd_jw_put_double(struct pd_jw *w, const char *key, double v);
+void pd_jw_put_bool(struct pd_jw *w, const char *key, bool v);
+
 #endif

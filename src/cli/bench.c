@@ -468,18 +468,6 @@ static void put_series(struct pd_jw *w, const char *key, const struct series *s)
     pd_jw_end_array(w);
 }
 
-static void put_uint(struct pd_jw *w, const char *key, uint64_t v)
-{
-    pd_jw_key(w, key);
-    pd_jw_uint(w, v);
-}
-
-static void put_text(struct pd_jw *w, const char *key, const char *v)
-{
-    pd_jw_key(w, key);
-    pd_jw_strz(w, v);
-}
-
 static void points_json(struct pd_jw *w, const struct bench *b)
 {
     pd_jw_key(w, "points");
@@ -488,19 +476,16 @@ static void points_json(struct pd_jw *w, const struct bench *b)
         const struct point *p = &b->points[i];
 
         pd_jw_object(w);
-        put_text(w, "what", what(p));
-        put_uint(w, "branches", p->n_branches);
-        put_uint(w, "prompt", p->prompt ? p->prompt->n_tokens : 0);
-        put_uint(w, "tokens", p->n_tokens);
+        pd_jw_put_text(w, "what", what(p));
+        pd_jw_put_uint(w, "branches", p->n_branches);
+        pd_jw_put_uint(w, "prompt", p->prompt ? p->prompt->n_tokens : 0);
+        pd_jw_put_uint(w, "tokens", p->n_tokens);
         put_series(w, "tokens_s", &p->tokens_s);
-        pd_jw_key(w, "median_tokens_s");
-        pd_jw_double(w, spread(&p->tokens_s).median);
-        pd_jw_key(w, "roofline_tokens_s");
-        pd_jw_double(w, p->roofline);
-        put_text(w, "limit", p->limit);
-        pd_jw_key(w, "share");
-        pd_jw_double(w, spread(&p->tokens_s).median / p->roofline);
-        put_uint(w, "kv_bytes", p->kv_bytes);
+        pd_jw_put_double(w, "median_tokens_s", spread(&p->tokens_s).median);
+        pd_jw_put_double(w, "roofline_tokens_s", p->roofline);
+        pd_jw_put_text(w, "limit", p->limit);
+        pd_jw_put_double(w, "share", spread(&p->tokens_s).median / p->roofline);
+        pd_jw_put_uint(w, "kv_bytes", p->kv_bytes);
         pd_jw_end_object(w);
     }
     pd_jw_end_array(w);
@@ -519,32 +504,32 @@ static int show_json(const struct bench *b, struct pd_err *err)
     pd_hex(m->sha256, sizeof(m->sha256), hex);
     pd_jw_init(&w, &out);
     pd_jw_object(&w);
-    put_text(&w, "version", PONDER_VERSION);
-    put_text(&w, "date", date);
-    put_uint(&w, "rounds", b->n_rounds);
+    pd_jw_put_text(&w, "version", PONDER_VERSION);
+    pd_jw_put_text(&w, "date", date);
+    pd_jw_put_uint(&w, "rounds", b->n_rounds);
     pd_jw_key(&w, "machine");
     pd_jw_object(&w);
-    put_text(&w, "cpu", cpu);
-    put_uint(&w, "threads", eng_n_threads(b->eng));
-    put_text(&w, "isa", eng_isa_name(b->eng));
-    put_text(&w, "kv_type", eng_kv_type_name(b->eng));
+    pd_jw_put_text(&w, "cpu", cpu);
+    pd_jw_put_uint(&w, "threads", eng_n_threads(b->eng));
+    pd_jw_put_text(&w, "isa", eng_isa_name(b->eng));
+    pd_jw_put_text(&w, "kv_type", eng_kv_type_name(b->eng));
     put_series(&w, "read_bytes_s", &b->read_bytes_s);
     put_series(&w, "i8_ops_s", &b->i8_ops_s);
     put_series(&w, "f32_ops_s", &b->f32_ops_s);
     pd_jw_end_object(&w);
     pd_jw_key(&w, "model");
     pd_jw_object(&w);
-    put_text(&w, "name", m->name);
-    put_text(&w, "path", m->path);
-    put_text(&w, "arch", m->arch);
-    put_text(&w, "file_type", m->file_type);
-    put_text(&w, "sha256", hex);
-    put_uint(&w, "params", m->n_params);
-    put_uint(&w, "bytes", m->file_bytes);
+    pd_jw_put_text(&w, "name", m->name);
+    pd_jw_put_text(&w, "path", m->path);
+    pd_jw_put_text(&w, "arch", m->arch);
+    pd_jw_put_text(&w, "file_type", m->file_type);
+    pd_jw_put_text(&w, "sha256", hex);
+    pd_jw_put_uint(&w, "params", m->n_params);
+    pd_jw_put_uint(&w, "bytes", m->file_bytes);
     pd_jw_end_object(&w);
     put_series(&w, "load_s", &b->load_s);
-    put_uint(&w, "load_peak_bytes", b->load_peak_bytes);
-    put_uint(&w, "resident_bytes", b->resident_bytes);
+    pd_jw_put_uint(&w, "load_peak_bytes", b->load_peak_bytes);
+    pd_jw_put_uint(&w, "resident_bytes", b->resident_bytes);
     put_series(&w, "fork_ns", &b->fork_ns);
     points_json(&w, b);
     pd_jw_end_object(&w);

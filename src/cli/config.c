@@ -75,8 +75,7 @@ static int show_json(const struct settings *s, struct pd_err *err)
         pd_jw_object(&w);
         pd_jw_key(&w, "value");
         settings_value_json(s, row, &w);
-        pd_jw_key(&w, "origin");
-        pd_jw_strz(&w, s->origins[row - settings_rows]);
+        pd_jw_put_text(&w, "origin", s->origins[row - settings_rows]);
         pd_jw_end_object(&w);
     }
     pd_jw_end_object(&w);

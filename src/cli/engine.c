@@ -25,12 +25,9 @@ static int list(const struct cli *cli, struct pd_err *err)
         if (!cli->json)
             printf("%-16s %-14s %s\n", e->name, e->dialect, e->url);
         pd_jw_object(&w);
-        pd_jw_key(&w, "name");
-        pd_jw_strz(&w, e->name);
-        pd_jw_key(&w, "dialect");
-        pd_jw_strz(&w, e->dialect);
-        pd_jw_key(&w, "url");
-        pd_jw_strz(&w, e->url);
+        pd_jw_put_text(&w, "name", e->name);
+        pd_jw_put_text(&w, "dialect", e->dialect);
+        pd_jw_put_text(&w, "url", e->url);
         pd_jw_end_object(&w);
     }
     pd_jw_end_array(&w);

@@ -67,16 +67,14 @@ static void put_error(struct bridge *b, const struct pd_json *id, const char *me
         return;
     pd_jw_init(&w, &text);
     pd_jw_object(&w);
-    pd_jw_key(&w, "jsonrpc");
-    pd_jw_strz(&w, "2.0");
+    pd_jw_put_text(&w, "jsonrpc", "2.0");
     pd_jw_key(&w, "id");
     pd_jw_value(&w, id);
     pd_jw_key(&w, "error");
     pd_jw_object(&w);
     pd_jw_key(&w, "code");
     pd_jw_int(&w, INTERNAL);
-    pd_jw_key(&w, "message");
-    pd_jw_strz(&w, message);
+    pd_jw_put_text(&w, "message", message);
     pd_jw_end_object(&w);
     pd_jw_end_object(&w);
     e.data = pd_buf_str(&text);

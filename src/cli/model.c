@@ -26,22 +26,9 @@ static const struct cli_usage usage_text = {
     "(solve -o\nsteer=FILE) out of pairs of a short and a long one.",
 };
 
-static void put_text(struct pd_jw *w, const char *key, const char *text)
-{
-    pd_jw_key(w, key);
-    pd_jw_strz(w, text);
-}
-
-static void put_uint(struct pd_jw *w, const char *key, uint64_t value)
-{
-    pd_jw_key(w, key);
-    pd_jw_uint(w, value);
-}
-
 static void put_float(struct pd_jw *w, const char *key, float value)
 {
-    pd_jw_key(w, key);
-    pd_jw_double(w, (double)value);
+    pd_jw_put_double(w, key, (double)value);
 }
 
 /* What most models have none of, or what only a model that runs has. */
@@ -51,26 +38,26 @@ static void more_json(struct pd_jw *w, const struct eng_model_info *m)
     pd_jw_array(w);
     for (uint32_t i = 0; i < m->n_types; i++) {
         pd_jw_object(w);
-        put_text(w, "type", m->types[i].name);
-        put_uint(w, "tensors", m->types[i].n_tensors);
-        put_uint(w, "bytes", m->types[i].bytes);
+        pd_jw_put_text(w, "type", m->types[i].name);
+        pd_jw_put_uint(w, "tensors", m->types[i].n_tensors);
+        pd_jw_put_uint(w, "bytes", m->types[i].bytes);
         pd_jw_end_object(w);
     }
     pd_jw_end_array(w);
-    put_text(w, "tokenizer", m->tokenizer);
-    put_text(w, "pretokenizer", m->pretokenizer);
-    put_uint(w, "experts", m->n_expert);
-    put_uint(w, "experts_used", m->n_expert_used);
-    put_text(w, "rope", m->rope);
+    pd_jw_put_text(w, "tokenizer", m->tokenizer);
+    pd_jw_put_text(w, "pretokenizer", m->pretokenizer);
+    pd_jw_put_uint(w, "experts", m->n_expert);
+    pd_jw_put_uint(w, "experts_used", m->n_expert_used);
+    pd_jw_put_text(w, "rope", m->rope);
     put_float(w, "rope_base", m->rope_base);
     put_float(w, "rope_factor", m->rope_factor);
-    put_uint(w, "ctx_original", m->n_ctx_orig);
-    put_uint(w, "window", m->window);
+    pd_jw_put_uint(w, "ctx_original", m->n_ctx_orig);
+    pd_jw_put_uint(w, "window", m->window);
     put_float(w, "attn_softcap", m->attn_softcap);
     put_float(w, "final_softcap", m->final_softcap);
-    put_uint(w, "classes", m->n_cls);
-    put_text(w, "head", m->head);
-    put_text(w, "pooling", m->pooling);
+    pd_jw_put_uint(w, "classes", m->n_cls);
+    pd_jw_put_text(w, "head", m->head);
+    pd_jw_put_text(w, "pooling", m->pooling);
 }
 
 static void info_json(struct pd_jw *w, const char *name, const char *path,
@@ -86,13 +73,12 @@ static void info_json(struct pd_jw *w, const char *name, const char *path,
         {"ff", m->n_ff},
     };
 
-    put_text(w, "name", name);
-    put_text(w, "path", path);
-    put_text(w, "arch", m->arch);
-    put_text(w, "file_type", m->file_type);
+    pd_jw_put_text(w, "name", name);
+    pd_jw_put_text(w, "path", path);
+    pd_jw_put_text(w, "arch", m->arch);
+    pd_jw_put_text(w, "file_type", m->file_type);
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
-        pd_jw_key(w, numbers[i].key);
-        pd_jw_uint(w, numbers[i].value);
+        pd_jw_put_uint(w, numbers[i].key, numbers[i].value);
     }
 }
 
@@ -140,15 +126,14 @@ static int list_one(const struct cli *cli, const struct app_model_file *f, struc
     pd_jw_init(&w, &b);
     pd_jw_object(&w);
     if (bad) {
-        put_text(&w, "name", f->name);
-        put_text(&w, "path", f->path);
-        put_text(&w, "error", why.text);
+        pd_jw_put_text(&w, "name", f->name);
+        pd_jw_put_text(&w, "path", f->path);
+        pd_jw_put_text(&w, "error", why.text);
     } else {
         info_json(&w, f->name, f->path, &m);
     }
-    put_text(&w, "alias_of", f->alias_of);
-    pd_jw_key(&w, "added");
-    pd_jw_bool(&w, f->recorded);
+    pd_jw_put_text(&w, "alias_of", f->alias_of);
+    pd_jw_put_bool(&w, "added", f->recorded);
     pd_jw_end_object(&w);
     eng_model_info_done(&m);
     return print_json(&b, err);
@@ -178,8 +163,7 @@ static void metadata_json(struct pd_jw *w, struct pd_str kv)
         char *key = eq < 0 ? NULL : pd_str_dup(pd_str_sub(line, 0, (size_t)eq));
 
         if (key) {
-            pd_jw_key(w, key);
-            pd_jw_str(w, pd_str_sub(line, (size_t)eq + 3, line.len));
+            pd_jw_put_str(w, key, pd_str_sub(line, (size_t)eq + 3, line.len));
         }
         free(key);
         kv = pd_str_sub(kv, end < 0 ? kv.len : (size_t)end + 1, kv.len);
@@ -281,13 +265,11 @@ static int show(const struct cli *cli, const char *name, struct pd_err *err)
             pd_jw_init(&w, &b);
             pd_jw_object(&w);
             info_json(&w, m.name, path, &m);
-            put_text(&w, "sha256", hex);
+            pd_jw_put_text(&w, "sha256", hex);
             more_json(&w, &m);
-            pd_jw_key(&w, "runs");
-            pd_jw_bool(&w, runs);
-            put_text(&w, "problem", runs ? NULL : problem.text);
-            pd_jw_key(&w, "has_chat_template");
-            pd_jw_bool(&w, has_template);
+            pd_jw_put_bool(&w, "runs", runs);
+            pd_jw_put_text(&w, "problem", runs ? NULL : problem.text);
+            pd_jw_put_bool(&w, "has_chat_template", has_template);
             metadata_json(&w, pd_buf_str(&kv));
             pd_jw_end_object(&w);
             rc = print_json(&b, err);
@@ -314,9 +296,8 @@ static int show_template(const struct cli *cli, const char *name, struct pd_err 
     if (rc == 0 && cli->json) {
         pd_jw_init(&w, &b);
         pd_jw_object(&w);
-        put_text(&w, "path", path);
-        pd_jw_key(&w, "chat_template");
-        pd_jw_str(&w, pd_buf_str(&text));
+        pd_jw_put_text(&w, "path", path);
+        pd_jw_put_str(&w, "chat_template", pd_buf_str(&text));
         pd_jw_end_object(&w);
         rc = print_json(&b, err);
     } else if (rc == 0) {
@@ -376,25 +357,25 @@ static int estimate_json(const struct eng *e, const struct model *o, const char 
 
     pd_jw_init(&w, &b);
     pd_jw_object(&w);
-    put_text(&w, "path", path);
-    put_uint(&w, "threads", eng_n_threads(e));
-    put_uint(&w, "weights_bytes", m->weights_bytes);
-    put_uint(&w, "vocab_bytes", m->vocab_bytes);
-    put_uint(&w, "work_bytes", m->work_bytes);
-    put_uint(&w, "program_bytes", o->program_bytes);
-    put_text(&w, "kv_type", eng_kv_type_name(e));
-    put_uint(&w, "kv_token_bytes", m->kv_token_bytes);
-    put_uint(&w, "ctx", o->ctx);
-    put_uint(&w, "prompt_shared", o->prompt_shared);
+    pd_jw_put_text(&w, "path", path);
+    pd_jw_put_uint(&w, "threads", eng_n_threads(e));
+    pd_jw_put_uint(&w, "weights_bytes", m->weights_bytes);
+    pd_jw_put_uint(&w, "vocab_bytes", m->vocab_bytes);
+    pd_jw_put_uint(&w, "work_bytes", m->work_bytes);
+    pd_jw_put_uint(&w, "program_bytes", o->program_bytes);
+    pd_jw_put_text(&w, "kv_type", eng_kv_type_name(e));
+    pd_jw_put_uint(&w, "kv_token_bytes", m->kv_token_bytes);
+    pd_jw_put_uint(&w, "ctx", o->ctx);
+    pd_jw_put_uint(&w, "prompt_shared", o->prompt_shared);
     pd_jw_key(&w, "estimates");
     pd_jw_array(&w);
     for (size_t i = 0; i < o->branches.n; i++) {
         uint64_t kv = eng_memory_kv(m, o->ctx, o->branches.v[i], o->prompt_shared);
 
         pd_jw_object(&w);
-        put_uint(&w, "branches", o->branches.v[i]);
-        put_uint(&w, "kv_bytes", kv);
-        put_uint(&w, "total_bytes", fixed_bytes(o, m) + kv);
+        pd_jw_put_uint(&w, "branches", o->branches.v[i]);
+        pd_jw_put_uint(&w, "kv_bytes", kv);
+        pd_jw_put_uint(&w, "total_bytes", fixed_bytes(o, m) + kv);
         pd_jw_end_object(&w);
     }
     pd_jw_end_array(&w);
@@ -481,9 +462,9 @@ static int add(const struct cli *cli, const struct model *o, const char *file, s
         pd_jw_init(&w, &b);
         pd_jw_object(&w);
         info_json(&w, r.name, r.path, &m);
-        put_text(&w, "sha256", r.sha256);
-        put_text(&w, "source", r.source);
-        put_text(&w, "template_problem", problem.code ? problem.text : NULL);
+        pd_jw_put_text(&w, "sha256", r.sha256);
+        pd_jw_put_text(&w, "source", r.source);
+        pd_jw_put_text(&w, "template_problem", problem.code ? problem.text : NULL);
         pd_jw_end_object(&w);
         rc = print_json(&b, err);
     } else if (rc == 0) {
@@ -519,12 +500,11 @@ static int verify_one(const struct cli *cli, const char *name, struct pd_err *er
     if (cli->json) {
         pd_jw_init(&w, &b);
         pd_jw_object(&w);
-        put_text(&w, "name", name);
-        put_text(&w, "path", r.path);
-        pd_jw_key(&w, "ok");
-        pd_jw_bool(&w, same);
-        put_text(&w, "sha256", now);
-        put_text(&w, "recorded", r.sha256);
+        pd_jw_put_text(&w, "name", name);
+        pd_jw_put_text(&w, "path", r.path);
+        pd_jw_put_bool(&w, "ok", same);
+        pd_jw_put_text(&w, "sha256", now);
+        pd_jw_put_text(&w, "recorded", r.sha256);
         pd_jw_end_object(&w);
         rc = print_json(&b, err);
     } else {
@@ -573,8 +553,8 @@ static int alias(const struct cli *cli, const char *name, const char *target, st
     if (rc == 0 && cli->json) {
         pd_jw_init(&w, &b);
         pd_jw_object(&w);
-        put_text(&w, "name", name);
-        put_text(&w, "path", path);
+        pd_jw_put_text(&w, "name", name);
+        pd_jw_put_text(&w, "path", path);
         pd_jw_end_object(&w);
         rc = print_json(&b, err);
     }
@@ -592,7 +572,7 @@ static int remove_one(const struct cli *cli, const char *name, struct pd_err *er
         return rc;
     pd_jw_init(&w, &b);
     pd_jw_object(&w);
-    put_text(&w, "removed", name);
+    pd_jw_put_text(&w, "removed", name);
     pd_jw_end_object(&w);
     return print_json(&b, err);
 }
@@ -623,22 +603,16 @@ static int print_fit(const struct cli *cli, const struct model *o, const struct 
     }
     pd_jw_init(&w, &b);
     pd_jw_object(&w);
-    put_text(&w, "file", o->out);
-    put_uint(&w, "layer", o->layer);
-    put_uint(&w, "pairs", r->n_pairs);
-    pd_jw_key(&w, "flipped");
-    pd_jw_bool(&w, r->flipped);
-    pd_jw_key(&w, "norm");
-    pd_jw_double(&w, r->norm);
-    pd_jw_key(&w, "gamma");
-    pd_jw_double(&w, r->gamma);
-    pd_jw_key(&w, "kl");
-    pd_jw_double(&w, r->kl);
-    put_uint(&w, "checked", r->n_checked);
-    pd_jw_key(&w, "plain_tokens");
-    pd_jw_double(&w, r->plain_tokens);
-    pd_jw_key(&w, "steered_tokens");
-    pd_jw_double(&w, r->steered_tokens);
+    pd_jw_put_text(&w, "file", o->out);
+    pd_jw_put_uint(&w, "layer", o->layer);
+    pd_jw_put_uint(&w, "pairs", r->n_pairs);
+    pd_jw_put_bool(&w, "flipped", r->flipped);
+    pd_jw_put_double(&w, "norm", r->norm);
+    pd_jw_put_double(&w, "gamma", r->gamma);
+    pd_jw_put_double(&w, "kl", r->kl);
+    pd_jw_put_uint(&w, "checked", r->n_checked);
+    pd_jw_put_double(&w, "plain_tokens", r->plain_tokens);
+    pd_jw_put_double(&w, "steered_tokens", r->steered_tokens);
     pd_jw_end_object(&w);
     return print_json(&b, err);
 }

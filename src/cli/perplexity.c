@@ -106,15 +106,11 @@ static int show(const struct cli *cli, const struct eng *e, const struct eng_mod
     }
     pd_jw_init(&w, &b);
     pd_jw_object(&w);
-    pd_jw_key(&w, "path");
-    pd_jw_str(&w, pd_str_of(m->path));
-    pd_jw_key(&w, "file_type");
-    pd_jw_str(&w, pd_str_of(m->file_type));
-    pd_jw_key(&w, "kv_type");
-    pd_jw_str(&w, pd_str_of(eng_kv_type_name(e)));
+    pd_jw_put_str(&w, "path", pd_str_of(m->path));
+    pd_jw_put_str(&w, "file_type", pd_str_of(m->file_type));
+    pd_jw_put_str(&w, "kv_type", pd_str_of(eng_kv_type_name(e)));
     for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++) {
-        pd_jw_key(&w, numbers[i].key);
-        pd_jw_double(&w, numbers[i].value);
+        pd_jw_put_double(&w, numbers[i].key, numbers[i].value);
     }
     pd_jw_end_object(&w);
     if (pd_buf_rc(&b) < 0)

@@ -33,19 +33,10 @@ char *cli_job_path(const char *id, const char *more)
 
 /* ---- asking ---------------------------------------------------------------------------------- */
 
-static void text_member(struct pd_jw *w, const char *key, const char *text)
-{
-    if (text) {
-        pd_jw_key(w, key);
-        pd_jw_strz(w, text);
-    }
-}
-
 static void count_member(struct pd_jw *w, const char *key, uint64_t n)
 {
     if (n) {
-        pd_jw_key(w, key);
-        pd_jw_uint(w, n);
+        pd_jw_put_uint(w, key, n);
     }
 }
 
@@ -55,13 +46,13 @@ static void put_messages(struct pd_jw *w, const struct app_request *r)
     pd_jw_array(w);
     if (r->system) {
         pd_jw_object(w);
-        text_member(w, "role", "system");
-        text_member(w, "content", r->system);
+        pd_jw_put_given(w, "role", "system");
+        pd_jw_put_given(w, "content", r->system);
         pd_jw_end_object(w);
     }
     pd_jw_object(w);
-    text_member(w, "role", "user");
-    text_member(w, "content", r->question);
+    pd_jw_put_given(w, "role", "user");
+    pd_jw_put_given(w, "content", r->question);
     pd_jw_end_object(w);
     pd_jw_end_array(w);
 }
@@ -80,7 +71,7 @@ static int put_options(struct pd_jw *w, const struct app_request *r, struct pd_e
                            r->options[i]);
         if (!key)
             return cli_no_memory(err);
-        text_member(w, key, eq + 1);
+        pd_jw_put_given(w, key, eq + 1);
         free(key);
     }
     pd_jw_end_object(w);
@@ -95,35 +86,33 @@ int cli_request_body(const struct app_request *r, int64_t priority, struct pd_bu
 
     pd_jw_init(&w, out);
     pd_jw_object(&w);
-    text_member(&w, "model", r->model);
+    pd_jw_put_given(&w, "model", r->model);
     put_messages(&w, r);
     app_form_json(r->form, &w);
     pd_jw_key(&w, "ponder");
     pd_jw_object(&w);
-    text_member(&w, "strategy", r->strategy);
+    pd_jw_put_given(&w, "strategy", r->strategy);
     rc = put_options(&w, r, err);
     if (rc < 0)
         return rc;
-    text_member(&w, "scorer", r->scorer);
-    text_member(&w, "draft", r->draft);
-    text_member(&w, "kv_type", r->kv_type);
-    text_member(&w, "chat_template", r->chat_template);
-    text_member(&w, "expect", r->expect);
+    pd_jw_put_given(&w, "scorer", r->scorer);
+    pd_jw_put_given(&w, "draft", r->draft);
+    pd_jw_put_given(&w, "kv_type", r->kv_type);
+    pd_jw_put_given(&w, "chat_template", r->chat_template);
+    pd_jw_put_given(&w, "expect", r->expect);
     if (r->grade != PD_GRADE_EXACT)
-        text_member(&w, "grade", pd_grade_name(r->grade));
+        pd_jw_put_given(&w, "grade", pd_grade_name(r->grade));
     pd_jw_key(&w, "budget");
     pd_jw_object(&w);
     count_member(&w, "tokens", r->budget.tokens);
     count_member(&w, "nodes", r->budget.nodes);
     count_member(&w, "samples", r->budget_samples);
     if (r->budget.seconds > 0) {
-        pd_jw_key(&w, "seconds");
-        pd_jw_double(&w, r->budget.seconds);
+        pd_jw_put_double(&w, "seconds", r->budget.seconds);
     }
-    text_member(&w, "wrap_up", r->budget.wrap_up);
+    pd_jw_put_given(&w, "wrap_up", r->budget.wrap_up);
     pd_jw_end_object(&w);
-    pd_jw_key(&w, "seed");
-    pd_jw_uint(&w, r->seed);
+    pd_jw_put_uint(&w, "seed", r->seed);
     count_member(&w, "repeat", r->repeat);
     if (priority) {
         pd_jw_key(&w, "priority");

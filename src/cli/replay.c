@@ -37,10 +37,8 @@ static int print(const struct cli *cli, const struct replay *o, const struct pd_
     pd_jw_init(&w, &b);
     pd_jw_object(&w);
     app_result_json(&w, job, r, true);
-    pd_jw_key(&w, "engine");
-    pd_jw_strz(&w, o->live ? "live" : "recorded");
-    pd_jw_key(&w, "identical");
-    pd_jw_bool(&w, identical);
+    pd_jw_put_text(&w, "engine", o->live ? "live" : "recorded");
+    pd_jw_put_bool(&w, "identical", identical);
     pd_jw_end_object(&w);
     if (pd_buf_rc(&b) < 0)
         rc = cli_no_memory(err);

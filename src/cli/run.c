@@ -133,25 +133,17 @@ static int print_plan(const struct cli *cli, const struct recipe *re, const stru
     pd_jw_array(&w);
     for (size_t i = 0; i < p->n_rows; i++) {
         pd_jw_object(&w);
-        pd_jw_key(&w, "variant");
-        pd_jw_strz(&w, p->rows[i].variant->name);
-        pd_jw_key(&w, "jobs");
-        pd_jw_uint(&w, p->rows[i].n_jobs);
-        pd_jw_key(&w, "tokens");
-        pd_jw_double(&w, p->rows[i].tokens);
+        pd_jw_put_text(&w, "variant", p->rows[i].variant->name);
+        pd_jw_put_uint(&w, "jobs", p->rows[i].n_jobs);
+        pd_jw_put_double(&w, "tokens", p->rows[i].tokens);
         pd_jw_end_object(&w);
     }
     pd_jw_end_array(&w);
-    pd_jw_key(&w, "jobs");
-    pd_jw_uint(&w, jobs);
-    pd_jw_key(&w, "tokens");
-    pd_jw_double(&w, tokens);
-    pd_jw_key(&w, "tokens_per_s");
-    pd_jw_double(&w, p->tokens_per_s);
-    pd_jw_key(&w, "model_bytes");
-    pd_jw_uint(&w, p->fixed_bytes);
-    pd_jw_key(&w, "kv_bytes");
-    pd_jw_uint(&w, p->kv_bytes);
+    pd_jw_put_uint(&w, "jobs", jobs);
+    pd_jw_put_double(&w, "tokens", tokens);
+    pd_jw_put_double(&w, "tokens_per_s", p->tokens_per_s);
+    pd_jw_put_uint(&w, "model_bytes", p->fixed_bytes);
+    pd_jw_put_uint(&w, "kv_bytes", p->kv_bytes);
     pd_jw_end_object(&w);
     if (pd_buf_rc(&b) < 0)
         rc = cli_no_memory(err);
@@ -179,24 +171,15 @@ static int print_end(const struct cli *cli, const struct run_options *o, const s
     }
     pd_jw_init(&w, &b);
     pd_jw_object(&w);
-    pd_jw_key(&w, "run");
-    pd_jw_strz(&w, run_id(r));
-    pd_jw_key(&w, "name");
-    pd_jw_strz(&w, run_recipe(r)->name);
-    pd_jw_key(&w, "jobs");
-    pd_jw_uint(&w, p.n_jobs);
-    pd_jw_key(&w, "done");
-    pd_jw_uint(&w, p.n_done);
-    pd_jw_key(&w, "found");
-    pd_jw_uint(&w, p.n_found);
-    pd_jw_key(&w, "failed");
-    pd_jw_uint(&w, p.n_failed);
-    pd_jw_key(&w, "right");
-    pd_jw_uint(&w, p.n_right);
-    pd_jw_key(&w, "whole");
-    pd_jw_bool(&w, run_is_whole(r));
-    pd_jw_key(&w, "digest");
-    pd_jw_strz(&w, run_digest(r));
+    pd_jw_put_text(&w, "run", run_id(r));
+    pd_jw_put_text(&w, "name", run_recipe(r)->name);
+    pd_jw_put_uint(&w, "jobs", p.n_jobs);
+    pd_jw_put_uint(&w, "done", p.n_done);
+    pd_jw_put_uint(&w, "found", p.n_found);
+    pd_jw_put_uint(&w, "failed", p.n_failed);
+    pd_jw_put_uint(&w, "right", p.n_right);
+    pd_jw_put_bool(&w, "whole", run_is_whole(r));
+    pd_jw_put_text(&w, "digest", run_digest(r));
     pd_jw_end_object(&w);
     if (pd_buf_rc(&b) < 0)
         rc = cli_no_memory(err);

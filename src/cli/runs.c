@@ -18,18 +18,6 @@ static const struct cli_usage usage_text = {
     "Experiments that were run: a run by its id, a prefix of it, or its folder.",
 };
 
-static void put_text(struct pd_jw *w, const char *key, const char *text)
-{
-    pd_jw_key(w, key);
-    pd_jw_strz(w, text);
-}
-
-static void put_uint(struct pd_jw *w, const char *key, uint64_t v)
-{
-    pd_jw_key(w, key);
-    pd_jw_uint(w, v);
-}
-
 static int print_json(struct pd_buf *b, struct pd_err *err)
 {
     int rc = pd_buf_rc(b) < 0 ? cli_no_memory(err) : 0;
@@ -46,15 +34,15 @@ static void put_run(struct pd_jw *w, const struct store_run *r)
     char when[PD_RFC3339_SIZE];
 
     pd_clock_rfc3339(r->created_ms, when);
-    put_text(w, "id", r->id);
-    put_text(w, "name", r->name);
-    put_text(w, "status", r->status);
-    put_text(w, "created", when);
-    put_text(w, "host", r->host);
-    put_uint(w, "seed", r->seed);
-    put_uint(w, "jobs", r->n_jobs);
-    put_uint(w, "done", r->n_done);
-    put_uint(w, "failed", r->n_failed);
+    pd_jw_put_text(w, "id", r->id);
+    pd_jw_put_text(w, "name", r->name);
+    pd_jw_put_text(w, "status", r->status);
+    pd_jw_put_text(w, "created", when);
+    pd_jw_put_text(w, "host", r->host);
+    pd_jw_put_uint(w, "seed", r->seed);
+    pd_jw_put_uint(w, "jobs", r->n_jobs);
+    pd_jw_put_uint(w, "done", r->n_done);
+    pd_jw_put_uint(w, "failed", r->n_failed);
 }
 
 static int list(const struct cli *cli, struct store *s, const struct runs *o, struct pd_err *err)
@@ -134,10 +122,10 @@ static int show(const struct cli *cli, struct store *s, const struct store_run *
         for (size_t i = 0; i < jobs->n; i++)
             if (strcmp(jobs->jobs[i].status, "failed") == 0) {
                 pd_jw_object(&w);
-                put_text(&w, "job", jobs->jobs[i].id);
-                put_text(&w, "variant", jobs->jobs[i].variant);
-                put_text(&w, "problem", jobs->jobs[i].problem_key);
-                put_text(&w, "error", jobs->jobs[i].error);
+                pd_jw_put_text(&w, "job", jobs->jobs[i].id);
+                pd_jw_put_text(&w, "variant", jobs->jobs[i].variant);
+                pd_jw_put_text(&w, "problem", jobs->jobs[i].problem_key);
+                pd_jw_put_text(&w, "error", jobs->jobs[i].error);
                 pd_jw_end_object(&w);
             }
         pd_jw_end_array(&w);
@@ -292,7 +280,7 @@ static int diff_json(const struct report *r, struct store_run_jobs *const jobs[2
         if (!o)
             continue;
         pd_jw_object(&w);
-        put_text(&w, "variant", v->name);
+        pd_jw_put_text(&w, "variant", v->name);
         pd_jw_key(&w, "accuracy");
         pd_jw_array(&w);
         pd_jw_double(&w, v->accuracy);
@@ -303,9 +291,9 @@ static int diff_json(const struct report *r, struct store_run_jobs *const jobs[2
         pd_jw_double(&w, v->tokens);
         pd_jw_double(&w, o->tokens);
         pd_jw_end_array(&w);
-        put_uint(&w, "jobs", g.n);
-        put_uint(&w, "same", g.n_same);
-        put_text(&w, "first_difference", g.a ? g.a->problem_key : NULL);
+        pd_jw_put_uint(&w, "jobs", g.n);
+        pd_jw_put_uint(&w, "same", g.n_same);
+        pd_jw_put_text(&w, "first_difference", g.a ? g.a->problem_key : NULL);
         pd_jw_end_object(&w);
     }
     pd_jw_end_array(&w);

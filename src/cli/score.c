@@ -66,14 +66,7 @@ static int print_json(struct pd_buf *b, struct pd_err *err)
 
 static void put_number(struct pd_jw *w, const char *key, double v)
 {
-    pd_jw_key(w, key);
-    pd_jw_double(w, v); /* NaN: null */
-}
-
-static void put_count(struct pd_jw *w, const char *key, uint64_t n)
-{
-    pd_jw_key(w, key);
-    pd_jw_uint(w, n);
+    pd_jw_put_double(w, key, v); /* NaN: null */
 }
 
 /* ---- one solution -----------------------------------------------------------------------------
@@ -119,16 +112,13 @@ static int print_steps(const struct cli *cli, const char *scorer, struct pd_str 
     }
     pd_jw_init(&w, &b);
     pd_jw_object(&w);
-    pd_jw_key(&w, "scorer");
-    pd_jw_strz(&w, scorer);
-    pd_jw_key(&w, "kind");
-    pd_jw_strz(&w, s->kind);
+    pd_jw_put_text(&w, "scorer", scorer);
+    pd_jw_put_text(&w, "kind", s->kind);
     pd_jw_key(&w, "steps");
     pd_jw_array(&w);
     for (size_t i = 0; i < n_steps; i++) {
         pd_jw_object(&w);
-        pd_jw_key(&w, "text");
-        pd_jw_str(&w, steps[i]);
+        pd_jw_put_str(&w, "text", steps[i]);
         put_number(&w, "score", each ? s->steps[i] : (double)NAN);
         pd_jw_end_object(&w);
     }
@@ -138,7 +128,7 @@ static int print_steps(const struct cli *cli, const char *scorer, struct pd_str 
     for (int k = 0; k < 4; k++)
         put_number(&w, aggregates[k], pd_aggregate(s->steps, s->n_steps, (enum search_aggregate)k));
     pd_jw_end_object(&w);
-    put_count(&w, "scored_tokens", r->usage.scored);
+    pd_jw_put_uint(&w, "scored_tokens", r->usage.scored);
     pd_jw_end_object(&w);
     return print_json(&b, err);
 }
@@ -227,11 +217,10 @@ static int report_json(const char *scorer, const struct evaluate_result *r, cons
 
     pd_jw_init(&w, &b);
     pd_jw_object(&w);
-    pd_jw_key(&w, "scorer");
-    pd_jw_strz(&w, scorer);
-    put_count(&w, "lines", r->n_lines);
-    put_count(&w, "skipped", r->n_skipped);
-    put_count(&w, "steps", r->n_steps);
+    pd_jw_put_text(&w, "scorer", scorer);
+    pd_jw_put_uint(&w, "lines", r->n_lines);
+    pd_jw_put_uint(&w, "skipped", r->n_skipped);
+    pd_jw_put_uint(&w, "steps", r->n_steps);
     put_number(&w, "threshold", r->threshold);
     put_number(&w, "f1", r->f1);
     put_number(&w, "error_accuracy", r->error_accuracy);
@@ -239,23 +228,21 @@ static int report_json(const char *scorer, const struct evaluate_result *r, cons
     put_number(&w, "best_f1", r->best_f1);
     put_number(&w, "best_threshold", r->best_threshold);
     put_number(&w, "step_auc", r->step_auc);
-    pd_jw_key(&w, "aggregate");
-    pd_jw_strz(&w, aggregates[r->aggregate]);
+    pd_jw_put_text(&w, "aggregate", aggregates[r->aggregate]);
     put_number(&w, "line_auc", r->line_auc);
     put_number(&w, "within_problem_auc", r->within_auc);
-    put_count(&w, "within_problems", r->n_within);
+    pd_jw_put_uint(&w, "within_problems", r->n_within);
     put_number(&w, "true_positive_rate", r->tpr);
     put_number(&w, "false_positive_rate", r->fpr);
     put_number(&w, "ece", r->ece);
     put_number(&w, "calibrated_ece", kept ? r->calibrated_ece : (double)NAN);
-    pd_jw_key(&w, "calibration_file");
-    pd_jw_strz(&w, kept);
+    pd_jw_put_text(&w, "calibration_file", kept);
     pd_jw_key(&w, "reliability");
     pd_jw_array(&w);
     for (int k = 0; k < 10; k++) {
         pd_jw_object(&w);
         put_number(&w, "from", k / 10.0);
-        put_count(&w, "lines", r->reliability.bins[k].n);
+        pd_jw_put_uint(&w, "lines", r->reliability.bins[k].n);
         put_number(&w, "said", r->reliability.bins[k].said);
         put_number(&w, "right", r->reliability.bins[k].right);
         pd_jw_end_object(&w);

@@ -47,14 +47,10 @@ static void list_strategies(bool json)
         pd_params_help(s->params, &options);
         if (json) {
             pd_jw_object(&w);
-            pd_jw_key(&w, "name");
-            pd_jw_strz(&w, s->name);
-            pd_jw_key(&w, "summary");
-            pd_jw_strz(&w, s->summary);
-            pd_jw_key(&w, "paper");
-            pd_jw_strz(&w, s->paper);
-            pd_jw_key(&w, "options");
-            pd_jw_str(&w, pd_buf_str(&options));
+            pd_jw_put_text(&w, "name", s->name);
+            pd_jw_put_text(&w, "summary", s->summary);
+            pd_jw_put_text(&w, "paper", s->paper);
+            pd_jw_put_str(&w, "options", pd_buf_str(&options));
             pd_jw_end_object(&w);
         } else {
             printf("%s: %s%s%s\n%s\n", s->name, s->summary, s->paper ? ", " : "",

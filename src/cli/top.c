@@ -255,8 +255,7 @@ static void show_row(FILE *f, const struct row *r, size_t max_question)
 
 static void put_value(struct pd_jw *w, const char *key, double value)
 {
-    pd_jw_key(w, key);
-    pd_jw_double(w, value);
+    pd_jw_put_double(w, key, value);
 }
 
 static int show_json(const struct view *v, struct pd_err *err)

@@ -6,10 +6,10 @@
 #include "app/export.h"
 #include "base/file.h"
 
-#define LIST_DEFAULT   20
+#define LIST_DEFAULT     20
 #define IMPORT_MAX_BYTES ((size_t)4 << 30)
-#define ANSWER_CHARS   12
-#define QUESTION_CHARS 48
+#define ANSWER_CHARS     12
+#define QUESTION_CHARS   48
 
 struct trace {
     const char *data_dir, *format;
@@ -23,18 +23,6 @@ static const struct cli_usage usage_text = {
     "Lines (-:\nstandard input); a check of the database, a copy of it while others use it, and "
     "freeing what nothing\nrefers to any more.",
 };
-
-static void text_member(struct pd_jw *w, const char *key, const char *value)
-{
-    pd_jw_key(w, key);
-    pd_jw_strz(w, value);
-}
-
-static void int_member(struct pd_jw *w, const char *key, int64_t value)
-{
-    pd_jw_key(w, key);
-    pd_jw_int(w, value);
-}
 
 static int print_array(const struct pd_trace *t, struct pd_err *err)
 {
@@ -124,19 +112,19 @@ static int row_json(const struct store_job_row *r, struct pd_err *err)
 
     pd_jw_init(&w, &b);
     pd_jw_object(&w);
-    text_member(&w, "id", r->id);
-    int_member(&w, "created_ms", r->created_ms);
-    text_member(&w, "strategy", r->strategy);
-    text_member(&w, "model", r->model);
-    text_member(&w, "scorer", r->scorer);
-    int_member(&w, "seed", (int64_t)r->seed);
-    text_member(&w, "status", r->status);
-    text_member(&w, "stopped_by", r->stopped_by);
-    text_member(&w, "answer", r->answer);
-    text_member(&w, "problem", r->problem_key);
-    text_member(&w, "question", r->question);
-    int_member(&w, "nodes", (int64_t)r->n_nodes);
-    int_member(&w, "generated", (int64_t)r->generated);
+    pd_jw_put_text(&w, "id", r->id);
+    pd_jw_put_int(&w, "created_ms", r->created_ms);
+    pd_jw_put_text(&w, "strategy", r->strategy);
+    pd_jw_put_text(&w, "model", r->model);
+    pd_jw_put_text(&w, "scorer", r->scorer);
+    pd_jw_put_int(&w, "seed", (int64_t)r->seed);
+    pd_jw_put_text(&w, "status", r->status);
+    pd_jw_put_text(&w, "stopped_by", r->stopped_by);
+    pd_jw_put_text(&w, "answer", r->answer);
+    pd_jw_put_text(&w, "problem", r->problem_key);
+    pd_jw_put_text(&w, "question", r->question);
+    pd_jw_put_int(&w, "nodes", (int64_t)r->n_nodes);
+    pd_jw_put_int(&w, "generated", (int64_t)r->generated);
     pd_jw_end_object(&w);
     if (pd_buf_rc(&b) < 0)
         rc = cli_no_memory(err);
@@ -267,11 +255,9 @@ static int verify(const struct cli *cli, struct store *s, struct pd_err *err)
 
             pd_jw_init(&w, &b);
             pd_jw_object(&w);
-            pd_jw_key(&w, "ok");
-            pd_jw_bool(&w, rc == 0);
-            text_member(&w, "database", store_path(s));
-            pd_jw_key(&w, "report");
-            pd_jw_str(&w, pd_buf_str(&report));
+            pd_jw_put_bool(&w, "ok", rc == 0);
+            pd_jw_put_text(&w, "database", store_path(s));
+            pd_jw_put_str(&w, "report", pd_buf_str(&report));
             pd_jw_end_object(&w);
             cli_print_json(&b);
             pd_buf_done(&b);

@@ -139,10 +139,8 @@ void cli_message(const struct cli *cli, const char *level, const char *text)
 
         pd_jw_init(&w, &b);
         pd_jw_object(&w);
-        pd_jw_key(&w, "level");
-        pd_jw_strz(&w, level);
-        pd_jw_key(&w, "message");
-        pd_jw_strz(&w, text);
+        pd_jw_put_text(&w, "level", level);
+        pd_jw_put_text(&w, "message", text);
         pd_jw_end_object(&w);
         if (pd_buf_rc(&b) == 0)
             fprintf(stderr, "%s\n", b.data);

@@ -54,12 +54,9 @@ struct node *tally_winner(struct tally *t)
         if (g->weight > best->weight)
             best = g;
         pd_jw_object(w);
-        pd_jw_key(w, "answer");
-        pd_jw_strz(w, g->key);
-        pd_jw_key(w, "weight");
-        pd_jw_double(w, g->weight);
-        pd_jw_key(w, "node");
-        pd_jw_uint(w, g->best->id);
+        pd_jw_put_text(w, "answer", g->key);
+        pd_jw_put_double(w, "weight", g->weight);
+        pd_jw_put_uint(w, "node", g->best->id);
         pd_jw_end_object(w);
     }
     pd_jw_end_array(w);

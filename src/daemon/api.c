@@ -38,36 +38,18 @@ static const char *id_of(const struct http_request *r)
     return seen ? seen->id : "";
 }
 
-void api_put_text(struct pd_jw *w, const char *key, const char *text)
-{
-    pd_jw_key(w, key);
-    pd_jw_strz(w, text);
-}
-
-void api_put_str(struct pd_jw *w, const char *key, struct pd_str text)
-{
-    pd_jw_key(w, key);
-    pd_jw_str(w, text);
-}
-
-void api_put_count(struct pd_jw *w, const char *key, uint64_t n)
-{
-    pd_jw_key(w, key);
-    pd_jw_uint(w, n);
-}
-
 void api_error_json(struct pd_jw *w, const char *message, const char *type, const char *code,
                     const char *param, const char *request_id)
 {
     pd_jw_object(w);
     pd_jw_key(w, "error");
     pd_jw_object(w);
-    api_put_text(w, "message", message);
-    api_put_text(w, "type", type);
-    api_put_text(w, "param", param);
-    api_put_text(w, "code", code);
+    pd_jw_put_text(w, "message", message);
+    pd_jw_put_text(w, "type", type);
+    pd_jw_put_text(w, "param", param);
+    pd_jw_put_text(w, "code", code);
     pd_jw_end_object(w);
-    api_put_text(w, "request_id", request_id);
+    pd_jw_put_text(w, "request_id", request_id);
     pd_jw_end_object(w);
 }
 

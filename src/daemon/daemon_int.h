@@ -102,10 +102,6 @@ void api_draining(struct http_request *r);  /* 503: the daemon ends */
 void api_busy(struct http_request *r);      /* 503: too much waits for the worker threads */
 void api_queue_full(struct http_request *r, unsigned retry_s, const char *message); /* 429 */
 void api_no_job(struct http_request *r, const char *id);                            /* 404 */
-/* A member of an open object; text NULL: null. */
-void api_put_text(struct pd_jw *w, const char *key, const char *text);
-void api_put_str(struct pd_jw *w, const char *key, struct pd_str text);
-void api_put_count(struct pd_jw *w, const char *key, uint64_t n);
 /* Replies with b (or 500 when it could not hold its text), and empties it. */
 void api_json(struct http_request *r, unsigned status, struct pd_buf *b);
 /* What request_parse found wrong. */

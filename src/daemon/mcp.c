@@ -69,8 +69,7 @@ static void begin(struct pd_jw *w, struct pd_buf *b, const char *id)
 {
     pd_jw_init(w, b);
     pd_jw_object(w);
-    pd_jw_key(w, "jsonrpc");
-    pd_jw_strz(w, "2.0");
+    pd_jw_put_text(w, "jsonrpc", "2.0");
     if (id) {
         pd_jw_key(w, "id");
         pd_jw_raw(w, pd_str_of(id));
@@ -86,8 +85,7 @@ static void put_error(struct pd_buf *b, const char *id, int code, const char *me
     pd_jw_object(&w);
     pd_jw_key(&w, "code");
     pd_jw_int(&w, code);
-    pd_jw_key(&w, "message");
-    pd_jw_strz(&w, message);
+    pd_jw_put_text(&w, "message", message);
     pd_jw_end_object(&w);
     pd_jw_end_object(&w);
 }
@@ -164,8 +162,7 @@ static void end_with_result(struct mcp_wire *c, const struct pd_buf *structured,
     pd_jw_key(&w, "content");
     pd_jw_array(&w);
     pd_jw_object(&w);
-    pd_jw_key(&w, "type");
-    pd_jw_strz(&w, "text");
+    pd_jw_put_text(&w, "type", "text");
     pd_jw_key(&w, "text");
     if (text)
         pd_jw_strz(&w, text);
@@ -177,8 +174,7 @@ static void end_with_result(struct mcp_wire *c, const struct pd_buf *structured,
         pd_jw_key(&w, "structuredContent");
         pd_jw_raw(&w, pd_buf_str(structured));
     }
-    pd_jw_key(&w, "isError");
-    pd_jw_bool(&w, is_error);
+    pd_jw_put_bool(&w, "isError", is_error);
     pd_jw_end_object(&w);
     pd_jw_end_object(&w);
     if (pd_buf_rc(&b) < 0) {
@@ -220,20 +216,16 @@ void mcp_progress(struct mcp_call *call, uint64_t progress, uint64_t total, cons
     if (!c->r || !c->streaming || !c->token || call->cancelled)
         return;
     begin(&w, &b, NULL);
-    pd_jw_key(&w, "method");
-    pd_jw_strz(&w, "notifications/progress");
+    pd_jw_put_text(&w, "method", "notifications/progress");
     pd_jw_key(&w, "params");
     pd_jw_object(&w);
     pd_jw_key(&w, "progressToken");
     pd_jw_raw(&w, pd_str_of(c->token));
-    pd_jw_key(&w, "progress");
-    pd_jw_uint(&w, progress);
+    pd_jw_put_uint(&w, "progress", progress);
     if (total > 0) {
-        pd_jw_key(&w, "total");
-        pd_jw_uint(&w, total);
+        pd_jw_put_uint(&w, "total", total);
     }
-    pd_jw_key(&w, "message");
-    pd_jw_strz(&w, message);
+    pd_jw_put_text(&w, "message", message);
     pd_jw_end_object(&w);
     pd_jw_end_object(&w);
     send_event(c, &b); /* a client that does not read will miss it, and its answer too */
@@ -256,22 +248,19 @@ static void on_late(struct ev_loop *loop, ev_timer *w, int events)
 
 static void put_server(struct pd_jw *w, const char *version)
 {
-    pd_jw_key(w, "protocolVersion");
-    pd_jw_strz(w, version);
+    pd_jw_put_text(w, "protocolVersion", version);
     pd_jw_key(w, "capabilities");
     pd_jw_raw(w, PD_STR("{\"tools\":{\"listChanged\":false}}"));
     pd_jw_key(w, "serverInfo");
     pd_jw_object(w);
-    pd_jw_key(w, "name");
-    pd_jw_strz(w, "ponder");
-    pd_jw_key(w, "title");
-    pd_jw_strz(w, "ponder");
-    pd_jw_key(w, "version");
-    pd_jw_strz(w, PONDER_VERSION);
+    pd_jw_put_text(w, "name", "ponder");
+    pd_jw_put_text(w, "title", "ponder");
+    pd_jw_put_text(w, "version", PONDER_VERSION);
     pd_jw_end_object(w);
-    pd_jw_key(w, "instructions");
-    pd_jw_strz(w, "solve answers one hard question by search over many lines of thought of a small "
-                  "local model. For long work use submit_job, then job_status and job_result.");
+    pd_jw_put_text(
+        w, "instructions",
+        "solve answers one hard question by search over many lines of thought of a small "
+        "local model. For long work use submit_job, then job_status and job_result.");
 }
 
 static struct mcp_session *find_session(struct mcp *m, const char *id)
@@ -346,12 +335,9 @@ static void list_tools(struct http_request *r, const char *id)
     pd_jw_array(&w);
     for (const struct mcp_tool *t = mcp_tools; t->name; t++) {
         pd_jw_object(&w);
-        pd_jw_key(&w, "name");
-        pd_jw_strz(&w, t->name);
-        pd_jw_key(&w, "title");
-        pd_jw_strz(&w, t->title);
-        pd_jw_key(&w, "description");
-        pd_jw_strz(&w, t->description);
+        pd_jw_put_text(&w, "name", t->name);
+        pd_jw_put_text(&w, "title", t->title);
+        pd_jw_put_text(&w, "description", t->description);
         pd_jw_key(&w, "inputSchema");
         pd_jw_raw(&w, pd_str_of(t->input));
         pd_jw_key(&w, "outputSchema");

@@ -106,8 +106,8 @@ static void on_stored(struct daemon *d, void *arg)
 
         pd_jw_init(&w, &b);
         pd_jw_object(&w);
-        api_put_text(&w, "job", s->id);
-        api_put_text(&w, "status", "queued");
+        pd_jw_put_text(&w, "job", s->id);
+        pd_jw_put_text(&w, "status", "queued");
         pd_jw_end_object(&w);
         mcp_done(s->call, &b, NULL);
         s->call = NULL;
@@ -164,12 +164,12 @@ static void q_ended(void *user, const struct queue_end *end)
                  end->err && end->err->text[0] ? end->err->text : "the job was deleted");
     pd_jw_init(&w, &s->result);
     pd_jw_object(&w);
-    api_put_text(&w, "job", end->id);
+    pd_jw_put_text(&w, "job", end->id);
     if (r) {
         app_result_json(&w, end->job, r, true);
     } else {
-        api_put_text(&w, "status", end->status);
-        api_put_text(&w, "answer", NULL);
+        pd_jw_put_text(&w, "status", end->status);
+        pd_jw_put_text(&w, "answer", NULL);
     }
     pd_jw_end_object(&w);
     daemon_post(s->d, on_over, s);
@@ -230,7 +230,7 @@ static int write_body(const struct pd_json *args, struct pd_buf *b)
     pd_jw_key(&w, "messages");
     pd_jw_array(&w);
     pd_jw_object(&w);
-    api_put_text(&w, "role", "user");
+    pd_jw_put_text(&w, "role", "user");
     pd_jw_key(&w, "content");
     pd_jw_value(&w, pd_json_get(args, "question"));
     pd_jw_end_object(&w);
@@ -353,15 +353,15 @@ static struct reading *new_reading(struct mcp_call *c,
 
 static void put_row(struct pd_jw *w, const struct store_job_row *row)
 {
-    api_put_text(w, "job", row->id);
-    api_put_text(w, "status", row->status);
-    api_put_text(w, "stopped_by", row->stopped_by);
-    api_put_text(w, "answer", row->answer);
-    api_put_text(w, "error", row->error);
-    api_put_text(w, "strategy", row->strategy);
-    api_put_text(w, "model", row->model);
-    api_put_count(w, "nodes", row->n_nodes);
-    api_put_count(w, "generated_tokens", row->generated);
+    pd_jw_put_text(w, "job", row->id);
+    pd_jw_put_text(w, "status", row->status);
+    pd_jw_put_text(w, "stopped_by", row->stopped_by);
+    pd_jw_put_text(w, "answer", row->answer);
+    pd_jw_put_text(w, "error", row->error);
+    pd_jw_put_text(w, "strategy", row->strategy);
+    pd_jw_put_text(w, "model", row->model);
+    pd_jw_put_uint(w, "nodes", row->n_nodes);
+    pd_jw_put_uint(w, "generated_tokens", row->generated);
 }
 
 static int read_status(struct api_question *q, struct pd_jw *w, struct pd_err *err)
@@ -389,7 +389,7 @@ static int read_result(struct api_question *q, struct pd_jw *w, struct pd_err *e
     int rc;
 
     pd_jw_object(w);
-    api_put_text(w, "job", r->r.id);
+    pd_jw_put_text(w, "job", r->r.id);
     rc = result_put(&r->r, w, err);
     pd_jw_end_object(w);
     return rc;
@@ -406,10 +406,10 @@ static int read_tree(struct api_question *q, struct pd_jw *w, struct pd_err *err
     if (rc < 0)
         return rc;
     pd_jw_object(w);
-    api_put_text(w, "job", t->job.id);
-    api_put_text(w, "strategy", t->job.strategy);
-    api_put_text(w, "answer", t->job.answer);
-    api_put_count(w, "nodes_total", t->n_nodes);
+    pd_jw_put_text(w, "job", t->job.id);
+    pd_jw_put_text(w, "strategy", t->job.strategy);
+    pd_jw_put_text(w, "answer", t->job.answer);
+    pd_jw_put_uint(w, "nodes_total", t->n_nodes);
     pd_jw_key(w, "nodes");
     pd_jw_array(w);
     pd_buf_printf(&r->text, "%s made %zu nodes, answer: %s\n", t->job.strategy, t->n_nodes,
@@ -421,16 +421,16 @@ static int read_tree(struct api_question *q, struct pd_jw *w, struct pd_err *err
 
         shown.len = pd_utf8_complete(shown);
         pd_jw_object(w);
-        api_put_count(w, "node", n->id);
-        api_put_count(w, "parent", n->parent);
-        api_put_text(w, "status", n->status);
-        api_put_text(w, "why_pruned", n->prune_reason);
+        pd_jw_put_uint(w, "node", n->id);
+        pd_jw_put_uint(w, "parent", n->parent);
+        pd_jw_put_text(w, "status", n->status);
+        pd_jw_put_text(w, "why_pruned", n->prune_reason);
         pd_jw_key(w, "score");
         if (score)
             pd_jw_double(w, score->value);
         else
             pd_jw_null(w);
-        api_put_str(w, "text", shown);
+        pd_jw_put_str(w, "text", shown);
         pd_jw_end_object(w);
         pd_buf_printf(&r->text, "n%u <- n%u %s", n->id, n->parent, n->status);
         if (score)
@@ -459,12 +459,12 @@ static int read_models(struct api_question *q, struct pd_jw *w, struct pd_err *e
     pd_jw_array(w);
     for (size_t i = 0; i < n; i++) {
         pd_jw_object(w);
-        api_put_text(w, "name", files[i].name);
-        api_put_text(w, "alias_of", files[i].alias_of);
+        pd_jw_put_text(w, "name", files[i].name);
+        pd_jw_put_text(w, "alias_of", files[i].alias_of);
         pd_jw_end_object(w);
     }
     pd_jw_end_array(w);
-    api_put_text(w, "default", app_default_model);
+    pd_jw_put_text(w, "default", app_default_model);
     pd_jw_end_object(w);
     app_list_models_free(files, n);
     return 0;
@@ -558,8 +558,8 @@ static void on_told(struct daemon *d, void *arg)
     (void)d;
     pd_jw_init(&w, &b);
     pd_jw_object(&w);
-    api_put_text(&w, "job", t->id);
-    api_put_text(&w, "status", t->status);
+    pd_jw_put_text(&w, "job", t->id);
+    pd_jw_put_text(&w, "status", t->status);
     pd_jw_end_object(&w);
     if (t->rc < 0)
         mcp_failed(t->call, t->err.text);

@@ -291,10 +291,8 @@ static void put_token(struct pd_jw *w, const struct eng_tokenizer *t, int32_t id
     struct pd_buf b = PD_BUF_INIT(65536);
 
     (void)eng_detokenize(t, &id, 1, true, &b, NULL);
-    pd_jw_key(w, "token");
-    pd_jw_str(w, pd_buf_str(&b));
-    pd_jw_key(w, "logprob");
-    pd_jw_double(w, (double)logprob);
+    pd_jw_put_str(w, "token", pd_buf_str(&b));
+    pd_jw_put_double(w, "logprob", (double)logprob);
     pd_jw_key(w, "bytes");
     pd_jw_array(w);
     for (size_t i = 0; i < b.len; i++)
@@ -369,25 +367,20 @@ size_t openai_line_tokens(const struct pd_result *r, const struct openai_choice 
     return n;
 }
 
-static void put_count(struct pd_jw *w, const char *key, uint64_t n)
-{
-    pd_jw_key(w, key);
-    pd_jw_uint(w, n);
-}
-
 void openai_put_usage(struct pd_jw *w, const struct openai_usage *u)
 {
     pd_jw_object(w);
-    put_count(w, "prompt_tokens", u->prompt);
-    put_count(w, "completion_tokens", u->generated);
-    put_count(w, "total_tokens", u->prompt + u->generated);
+    pd_jw_put_uint(w, "prompt_tokens", u->prompt);
+    pd_jw_put_uint(w, "completion_tokens", u->generated);
+    pd_jw_put_uint(w, "total_tokens", u->prompt + u->generated);
     pd_jw_key(w, "prompt_tokens_details");
     pd_jw_object(w);
-    put_count(w, "cached_tokens", u->cached);
+    pd_jw_put_uint(w, "cached_tokens", u->cached);
     pd_jw_end_object(w);
     pd_jw_key(w, "completion_tokens_details");
     pd_jw_object(w);
-    put_count(w, "reasoning_tokens", u->generated > u->content ? u->generated - u->content : 0);
+    pd_jw_put_uint(w, "reasoning_tokens",
+                   u->generated > u->content ? u->generated - u->content : 0);
     pd_jw_end_object(w);
     pd_jw_end_object(w);
 }
@@ -399,23 +392,19 @@ void openai_put_job(struct pd_jw *w, const struct pd_job *job, const struct pd_r
 
     pd_jw_key(w, "ponder");
     pd_jw_object(w);
-    pd_jw_key(w, "job");
-    pd_jw_strz(w, job->id);
-    pd_jw_key(w, "strategy");
-    pd_jw_strz(w, job->strategy->name);
-    put_count(w, "samples", n_lines);
-    put_count(w, "nodes", r->trace.n_nodes ? r->trace.n_nodes - 1 : 0);
-    pd_jw_key(w, "stopped_by");
-    pd_jw_strz(w, r->stopped_by);
-    put_count(w, "generated_tokens", r->usage.generated);
-    put_count(w, "discarded_tokens", r->usage.discarded);
-    put_count(w, "prefilled_tokens", r->usage.prefilled);
-    put_count(w, "scored_tokens", r->usage.scored);
-    put_count(w, "engine_calls", r->trace.n_calls);
-    put_count(w, "elapsed_ms", (uint64_t)(r->elapsed_ns / PD_NS_PER_MS));
-    put_count(w, "seed", job->seed);
-    pd_jw_key(w, "reproducible");
-    pd_jw_bool(w, true);
+    pd_jw_put_text(w, "job", job->id);
+    pd_jw_put_text(w, "strategy", job->strategy->name);
+    pd_jw_put_uint(w, "samples", n_lines);
+    pd_jw_put_uint(w, "nodes", r->trace.n_nodes ? r->trace.n_nodes - 1 : 0);
+    pd_jw_put_text(w, "stopped_by", r->stopped_by);
+    pd_jw_put_uint(w, "generated_tokens", r->usage.generated);
+    pd_jw_put_uint(w, "discarded_tokens", r->usage.discarded);
+    pd_jw_put_uint(w, "prefilled_tokens", r->usage.prefilled);
+    pd_jw_put_uint(w, "scored_tokens", r->usage.scored);
+    pd_jw_put_uint(w, "engine_calls", r->trace.n_calls);
+    pd_jw_put_uint(w, "elapsed_ms", (uint64_t)(r->elapsed_ns / PD_NS_PER_MS));
+    pd_jw_put_uint(w, "seed", job->seed);
+    pd_jw_put_bool(w, "reproducible", true);
     pd_jw_key(w, "warnings");
     pd_jw_array(w);
     if (unknown) {

@@ -19,12 +19,12 @@ static void put_engine(struct daemon *d, struct pd_jw *w)
     if (engine)
         eng_stats(engine, &s);
     pd_jw_object(w);
-    api_put_text(w, "name", ENGINE);
-    api_put_text(w, "type", "gguf");
+    pd_jw_put_text(w, "name", ENGINE);
+    pd_jw_put_text(w, "type", "gguf");
     pd_jw_key(w, "up"); /* opened by the first job or load */
     pd_jw_bool(w, engine != NULL);
-    api_put_text(w, "isa", engine ? eng_isa_name(engine) : NULL);
-    api_put_text(w, "kv_type", engine ? eng_kv_type_name(engine) : NULL);
+    pd_jw_put_text(w, "isa", engine ? eng_isa_name(engine) : NULL);
+    pd_jw_put_text(w, "kv_type", engine ? eng_kv_type_name(engine) : NULL);
     pd_jw_key(w, "threads");
     if (engine)
         pd_jw_uint(w, eng_n_threads(engine));
@@ -35,8 +35,8 @@ static void put_engine(struct daemon *d, struct pd_jw *w)
         pd_jw_uint(w, d->c->settings->memory);
     else
         pd_jw_null(w);
-    api_put_count(w, "kv_bytes", s.kv_page_bytes_used);
-    api_put_count(w, "kv_bytes_max", engine ? s.kv_bytes_max : 0);
+    pd_jw_put_uint(w, "kv_bytes", s.kv_page_bytes_used);
+    pd_jw_put_uint(w, "kv_bytes_max", engine ? s.kv_bytes_max : 0);
     pd_jw_key(w, "models");
     app_loaded_json(d->app, w);
     pd_jw_end_object(w);
@@ -45,9 +45,9 @@ static void put_engine(struct daemon *d, struct pd_jw *w)
 /* Members of an open object. Where its key is nobody is told. */
 static void put_elsewhere(const struct remote_config *c, struct pd_jw *w)
 {
-    api_put_text(w, "name", c->name);
-    api_put_text(w, "type", c->dialect);
-    api_put_text(w, "url", c->url);
+    pd_jw_put_text(w, "name", c->name);
+    pd_jw_put_text(w, "type", c->dialect);
+    pd_jw_put_text(w, "url", c->url);
 }
 
 static void engines(struct daemon *d, struct http_request *r, const struct route_args *args)
@@ -58,7 +58,7 @@ static void engines(struct daemon *d, struct http_request *r, const struct route
     (void)args;
     pd_jw_init(&w, &b);
     pd_jw_object(&w);
-    api_put_text(&w, "object", "list");
+    pd_jw_put_text(&w, "object", "list");
     pd_jw_key(&w, "data");
     pd_jw_array(&w);
     put_engine(d, &w);
@@ -178,10 +178,9 @@ static void put_moved(struct asking *a, bool loaded)
 
     pd_jw_init(&w, &a->reply);
     pd_jw_object(&w);
-    api_put_text(&w, "id", a->name);
-    api_put_text(&w, "object", "model");
-    pd_jw_key(&w, "loaded");
-    pd_jw_bool(&w, loaded);
+    pd_jw_put_text(&w, "id", a->name);
+    pd_jw_put_text(&w, "object", "model");
+    pd_jw_put_bool(&w, "loaded", loaded);
     pd_jw_end_object(&w);
 }
 
@@ -246,10 +245,10 @@ static void read_props(struct daemon *d, void *arg)
 
         pd_jw_init(&w, &a->reply);
         pd_jw_object(&w);
-        api_put_text(&w, "model_alias", a->name);
-        api_put_text(&w, "model_path", path);
-        api_put_count(&w, "total_slots", (uint64_t)d->c->settings->max_jobs);
-        api_put_text(&w, "build_info", "ponder-" PONDER_VERSION);
+        pd_jw_put_text(&w, "model_alias", a->name);
+        pd_jw_put_text(&w, "model_path", path);
+        pd_jw_put_uint(&w, "total_slots", (uint64_t)d->c->settings->max_jobs);
+        pd_jw_put_text(&w, "build_info", "ponder-" PONDER_VERSION);
         pd_jw_key(&w, "chat_template");
         if (chats)
             pd_jw_str(&w, pd_buf_str(&template));
@@ -257,7 +256,7 @@ static void read_props(struct daemon *d, void *arg)
             pd_jw_null(&w);
         pd_jw_key(&w, "default_generation_settings");
         pd_jw_object(&w);
-        api_put_count(&w, "n_ctx", info.n_ctx);
+        pd_jw_put_uint(&w, "n_ctx", info.n_ctx);
         pd_jw_end_object(&w);
         pd_jw_end_object(&w);
         eng_model_info_done(&info);

@@ -121,8 +121,8 @@ static void put_budget(struct pd_jw *w, const struct store_job_row *row)
     if (pd_json_parse(pd_str_of(row->budget), &b, NULL) < 0)
         return;
     if (pd_json_int(pd_json_get(b, "tokens"), &tokens) && tokens > 0)
-        api_put_count(w, "tokens_left",
-                      (uint64_t)tokens > row->generated ? (uint64_t)tokens - row->generated : 0);
+        pd_jw_put_uint(w, "tokens_left",
+                       (uint64_t)tokens > row->generated ? (uint64_t)tokens - row->generated : 0);
     pd_json_free(b);
 }
 
@@ -139,41 +139,40 @@ static void put_progress(struct pd_jw *w, const struct asking *a, const char *id
         return;
     }
     pd_jw_object(w);
-    api_put_count(w, "live", a->running[i].live);
-    api_put_count(w, "steps", a->running[i].steps);
-    api_put_count(w, "tokens", a->running[i].tokens);
+    pd_jw_put_uint(w, "live", a->running[i].live);
+    pd_jw_put_uint(w, "steps", a->running[i].steps);
+    pd_jw_put_uint(w, "tokens", a->running[i].tokens);
     pd_jw_key(w, "best");
     if (a->running[i].best > 0)
         pd_jw_double(w, a->running[i].best);
     else
         pd_jw_null(w);
-    pd_jw_key(w, "scoring");
-    pd_jw_bool(w, a->running[i].scoring);
+    pd_jw_put_bool(w, "scoring", a->running[i].scoring);
     pd_jw_end_object(w);
 }
 
 static void put_job(struct pd_jw *w, const struct asking *a, const struct store_job_row *row)
 {
     pd_jw_object(w);
-    api_put_text(w, "id", row->id);
-    api_put_text(w, "object", "job");
-    api_put_text(w, "status", row->status);
-    api_put_text(w, "stopped_by", row->stopped_by);
-    api_put_text(w, "question", row->question);
-    api_put_text(w, "answer", row->answer);
-    api_put_text(w, "error", row->error);
-    api_put_text(w, "strategy", row->strategy);
-    api_put_text(w, "model", row->model);
-    api_put_text(w, "scorer", row->scorer);
-    api_put_count(w, "seed", row->seed);
+    pd_jw_put_text(w, "id", row->id);
+    pd_jw_put_text(w, "object", "job");
+    pd_jw_put_text(w, "status", row->status);
+    pd_jw_put_text(w, "stopped_by", row->stopped_by);
+    pd_jw_put_text(w, "question", row->question);
+    pd_jw_put_text(w, "answer", row->answer);
+    pd_jw_put_text(w, "error", row->error);
+    pd_jw_put_text(w, "strategy", row->strategy);
+    pd_jw_put_text(w, "model", row->model);
+    pd_jw_put_text(w, "scorer", row->scorer);
+    pd_jw_put_uint(w, "seed", row->seed);
     put_budget(w, row);
-    api_put_count(w, "nodes", row->n_nodes);
-    api_put_count(w, "generated_tokens", row->generated);
+    pd_jw_put_uint(w, "nodes", row->n_nodes);
+    pd_jw_put_uint(w, "generated_tokens", row->generated);
     put_progress(w, a, row->id);
     put_time(w, "created_ms", row->created_ms);
     put_time(w, "started_ms", row->started_ms);
     put_time(w, "finished_ms", row->finished_ms);
-    api_put_text(w, "digest", row->digest);
+    pd_jw_put_text(w, "digest", row->digest);
     pd_jw_end_object(w);
 }
 
@@ -208,17 +207,16 @@ static int read_list(struct api_question *q, struct pd_jw *w, struct pd_err *err
         return rc;
     shown = n < a->list.limit ? n : n - 1;
     pd_jw_object(w);
-    api_put_text(w, "object", "list");
+    pd_jw_put_text(w, "object", "list");
     pd_jw_key(w, "data");
     pd_jw_array(w);
     for (size_t i = 0; i < shown; i++)
         put_job(w, a, &rows[i]);
     pd_jw_end_array(w);
-    pd_jw_key(w, "has_more");
-    pd_jw_bool(w, n > shown);
+    pd_jw_put_bool(w, "has_more", n > shown);
     if (n > shown)
         store_cursor(&rows[shown - 1], cursor);
-    api_put_text(w, "next_cursor", n > shown ? cursor : NULL);
+    pd_jw_put_text(w, "next_cursor", n > shown ? cursor : NULL);
     pd_jw_end_object(w);
     store_job_list_free(rows, n);
     return 0;
@@ -255,24 +253,24 @@ static int read_calls(struct api_question *q, struct pd_jw *w, struct pd_err *er
     if (rc < 0)
         return rc;
     pd_jw_object(w);
-    api_put_text(w, "object", "list");
+    pd_jw_put_text(w, "object", "list");
     pd_jw_key(w, "data");
     pd_jw_array(w);
     for (size_t i = 0; i < t->n_calls; i++) {
         const struct pd_call_rec *c = &t->calls[i];
 
         pd_jw_object(w);
-        api_put_count(w, "seq", i);
-        api_put_text(w, "engine", c->engine);
-        api_put_text(w, "op", c->op);
-        api_put_text(w, "model", c->model);
-        api_put_text(w, "outcome", c->outcome);
-        api_put_count(w, "prompt_tokens", c->prompt_tokens);
-        api_put_count(w, "cached_tokens", c->cached_tokens);
-        api_put_count(w, "generated_tokens", c->generated_tokens);
+        pd_jw_put_uint(w, "seq", i);
+        pd_jw_put_text(w, "engine", c->engine);
+        pd_jw_put_text(w, "op", c->op);
+        pd_jw_put_text(w, "model", c->model);
+        pd_jw_put_text(w, "outcome", c->outcome);
+        pd_jw_put_uint(w, "prompt_tokens", c->prompt_tokens);
+        pd_jw_put_uint(w, "cached_tokens", c->cached_tokens);
+        pd_jw_put_uint(w, "generated_tokens", c->generated_tokens);
         put_time(w, "started_ms", c->started_ms);
         put_time(w, "ended_ms", c->ended_ms);
-        api_put_text(w, "error", c->error);
+        pd_jw_put_text(w, "error", c->error);
         pd_jw_end_object(w);
     }
     pd_jw_end_array(w);
@@ -283,23 +281,21 @@ static int read_calls(struct api_question *q, struct pd_jw *w, struct pd_err *er
 
 static void put_node(struct pd_jw *w, const struct pd_trace *t, const struct pd_node_rec *n)
 {
-    api_put_count(w, "node", n->id);
+    pd_jw_put_uint(w, "node", n->id);
     pd_jw_key(w, "parent");
     if (n->parent == n->id)
         pd_jw_null(w);
     else
         pd_jw_uint(w, n->parent);
-    api_put_count(w, "depth", n->depth);
-    api_put_text(w, "status", n->status);
-    api_put_text(w, "prune_reason", n->prune_reason);
-    api_put_text(w, "finish", n->finish);
-    api_put_text(w, "stop", n->stop);
-    api_put_count(w, "tokens", n->n_tokens);
-    pd_jw_key(w, "logprob");
-    pd_jw_double(w, n->logprob);
+    pd_jw_put_uint(w, "depth", n->depth);
+    pd_jw_put_text(w, "status", n->status);
+    pd_jw_put_text(w, "prune_reason", n->prune_reason);
+    pd_jw_put_text(w, "finish", n->finish);
+    pd_jw_put_text(w, "stop", n->stop);
+    pd_jw_put_uint(w, "tokens", n->n_tokens);
+    pd_jw_put_double(w, "logprob", n->logprob);
     put_scores(w, t, n->id);
-    pd_jw_key(w, "text");
-    pd_jw_str(w, n->text);
+    pd_jw_put_str(w, "text", n->text);
 }
 
 struct children { /* of each node, in order: lists through next */
@@ -362,15 +358,15 @@ static int read_tree(struct api_question *q, struct pd_jw *w, struct pd_err *err
     if (rc < 0)
         return rc;
     pd_jw_object(w);
-    api_put_text(w, "id", t->job.id);
-    api_put_text(w, "object", "job.tree");
-    api_put_text(w, "status", t->job.status);
+    pd_jw_put_text(w, "id", t->job.id);
+    pd_jw_put_text(w, "object", "job.tree");
+    pd_jw_put_text(w, "status", t->job.status);
     pd_jw_key(w, "answer_node");
     if (t->job.answer_node >= 0)
         pd_jw_int(w, t->job.answer_node);
     else
         pd_jw_null(w);
-    api_put_count(w, "nodes_total", t->n_nodes);
+    pd_jw_put_uint(w, "nodes_total", t->n_nodes);
     if (a->flat) {
         pd_jw_key(w, "nodes");
         pd_jw_array(w);

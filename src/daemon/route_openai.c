@@ -182,12 +182,12 @@ static void fail_stream(struct completion *c)
 
 static void put_head(const struct completion *c, struct pd_jw *w, const char *object)
 {
-    api_put_text(w, "id", c->id);
-    api_put_text(w, "object", object);
+    pd_jw_put_text(w, "id", c->id);
+    pd_jw_put_text(w, "object", object);
     pd_jw_key(w, "created");
     pd_jw_int(w, c->created);
-    api_put_text(w, "model", c->model);
-    api_put_text(w, "system_fingerprint", "ponder-" PONDER_VERSION);
+    pd_jw_put_text(w, "model", c->model);
+    pd_jw_put_text(w, "system_fingerprint", "ponder-" PONDER_VERSION);
 }
 
 static void reply(struct completion *c)
@@ -254,7 +254,7 @@ static void open_choice(struct completion *c, struct pd_jw *w, size_t index)
 {
     open_chunk(c, w);
     pd_jw_object(w);
-    api_put_count(w, "index", index);
+    pd_jw_put_uint(w, "index", index);
     if (c->chat) {
         pd_jw_key(w, "delta");
         pd_jw_object(w);
@@ -317,8 +317,8 @@ static void put_old_logprobs(struct pd_jw *w, const struct openai_tokens *t, siz
                 (void)eng_detokenize(t[i].tokenizer, &t[i].top_ids[k * t[i].n_top + m], 1, true,
                                      &piece, NULL);
                 pd_buf_addc(&piece, '\0');
-                pd_jw_key(w, pd_buf_str(&piece).ptr);
-                pd_jw_double(w, (double)t[i].top_logprobs[k * t[i].n_top + m]);
+                pd_jw_put_double(w, pd_buf_str(&piece).ptr,
+                                 (double)t[i].top_logprobs[k * t[i].n_top + m]);
             }
             pd_jw_end_object(w);
         }
@@ -355,16 +355,16 @@ static void put_logprobs(const struct completion *c, struct pd_jw *w, const stru
     for (size_t i = 0; i < n; i++)
         openai_put_tokens(w, &t[i]);
     pd_jw_end_array(w);
-    api_put_text(w, "refusal", NULL);
+    pd_jw_put_text(w, "refusal", NULL);
     pd_jw_end_object(w);
 }
 
 static void put_reasoning(const struct completion *c, struct pd_jw *w, struct pd_str s)
 {
     if (c->reasoning_field == REASONING_BOTH || c->reasoning_field == REASONING_CONTENT)
-        api_put_str(w, "reasoning_content", s);
+        pd_jw_put_str(w, "reasoning_content", s);
     if (c->reasoning_field == REASONING_BOTH || c->reasoning_field == REASONING_PLAIN)
-        api_put_str(w, "reasoning", s);
+        pd_jw_put_str(w, "reasoning", s);
 }
 
 /* With the lock held: more text of choice `index`. */
@@ -378,10 +378,10 @@ static void put_delta(struct part *p, size_t index, bool reasoning, struct pd_st
     if (reasoning)
         put_reasoning(c, &w, text);
     else
-        api_put_str(&w, c->chat ? "content" : "text", text);
+        pd_jw_put_str(&w, c->chat ? "content" : "text", text);
     end_text(c, &w);
     put_logprobs(c, &w, tokens, n_tokens, &p->n_bytes);
-    api_put_text(&w, "finish_reason", NULL);
+    pd_jw_put_text(&w, "finish_reason", NULL);
     end_choice(&w);
     close_chunk(c, &w);
 }
@@ -391,11 +391,11 @@ static void put_role(struct completion *c, size_t index)
     struct pd_jw w;
 
     open_choice(c, &w, index);
-    api_put_text(&w, "role", "assistant");
-    api_put_text(&w, "content", "");
+    pd_jw_put_text(&w, "role", "assistant");
+    pd_jw_put_text(&w, "content", "");
     end_text(c, &w);
-    api_put_text(&w, "logprobs", NULL);
-    api_put_text(&w, "finish_reason", NULL);
+    pd_jw_put_text(&w, "logprobs", NULL);
+    pd_jw_put_text(&w, "finish_reason", NULL);
     end_choice(&w);
     close_chunk(c, &w);
 }
@@ -442,10 +442,9 @@ static void put_event(struct completion *c, const char *type, uint32_t node, con
     pd_jw_end_array(&w);
     pd_jw_key(&w, "ponder");
     pd_jw_object(&w);
-    api_put_text(&w, "type", type);
-    api_put_count(&w, "node", node);
-    pd_jw_key(&w, key);
-    pd_jw_double(&w, value);
+    pd_jw_put_text(&w, "type", type);
+    pd_jw_put_uint(&w, "node", node);
+    pd_jw_put_double(&w, key, value);
     pd_jw_end_object(&w);
     close_chunk(c, &w);
 }
@@ -554,12 +553,12 @@ static void put_calls(struct part *p, struct pd_jw *w, const struct shown *s, si
             pd_jw_key(w, "index");
             pd_jw_int(w, i);
         }
-        api_put_text(w, "id", id);
-        api_put_text(w, "type", "function");
+        pd_jw_put_text(w, "id", id);
+        pd_jw_put_text(w, "type", "function");
         pd_jw_key(w, "function");
         pd_jw_object(w);
-        api_put_text(w, "name", s->calls[i].name);
-        api_put_text(w, "arguments", s->calls[i].arguments);
+        pd_jw_put_text(w, "name", s->calls[i].name);
+        pd_jw_put_text(w, "arguments", s->calls[i].arguments);
         pd_jw_end_object(w);
         pd_jw_end_object(w);
     }
@@ -578,8 +577,8 @@ static void put_choice_end(struct pd_jw *w, const struct openai_choice *choice)
     else
         pd_jw_null(w);
     snprintf(node, sizeof node, "n%" PRIu32, choice->node);
-    api_put_text(w, "node", node);
-    api_put_count(w, "votes", choice->votes);
+    pd_jw_put_text(w, "node", node);
+    pd_jw_put_uint(w, "votes", choice->votes);
     pd_jw_end_object(w);
 }
 
@@ -590,11 +589,11 @@ static void put_choice(struct part *p, struct pd_jw *w, const struct openai_choi
     size_t at = 0;
 
     pd_jw_object(w);
-    api_put_count(w, "index", index);
+    pd_jw_put_uint(w, "index", index);
     if (p->c->chat) {
         pd_jw_key(w, "message");
         pd_jw_object(w);
-        api_put_text(w, "role", "assistant");
+        pd_jw_put_text(w, "role", "assistant");
         pd_jw_key(w, "content");
         if (s->n_calls > 0 && !s->content.len)
             pd_jw_null(w);
@@ -606,10 +605,10 @@ static void put_choice(struct part *p, struct pd_jw *w, const struct openai_choi
             put_calls(p, w, s, index, false);
         pd_jw_end_object(w);
     } else {
-        api_put_str(w, "text", s->content);
+        pd_jw_put_str(w, "text", s->content);
     }
     put_logprobs(p->c, w, t, n, &at);
-    api_put_text(w, "finish_reason", s->finish);
+    pd_jw_put_text(w, "finish_reason", s->finish);
     put_choice_end(w, choice);
     pd_jw_end_object(w);
 }
@@ -623,12 +622,12 @@ static void put_finish(struct part *p, const struct openai_choice *choice, const
 
     open_choice(c, &w, index);
     if (!c->chat)
-        api_put_text(&w, "text", "");
+        pd_jw_put_text(&w, "text", "");
     else if (s->n_calls > 0)
         put_calls(p, &w, s, index, true);
     end_text(c, &w);
-    api_put_text(&w, "logprobs", NULL);
-    api_put_text(&w, "finish_reason", s->finish);
+    pd_jw_put_text(&w, "logprobs", NULL);
+    pd_jw_put_text(&w, "finish_reason", s->finish);
     put_choice_end(&w, choice);
     end_choice(&w);
     pd_buf_adds(&c->out, pd_buf_str(&c->job));

@@ -30,8 +30,7 @@ static void version(struct daemon *d, struct http_request *r, const struct route
     (void)args;
     pd_jw_init(&w, &b);
     pd_jw_object(&w);
-    pd_jw_key(&w, "version");
-    pd_jw_strz(&w, PONDER_VERSION);
+    pd_jw_put_text(&w, "version", PONDER_VERSION);
     pd_jw_key(&w, "started");
     pd_clock_rfc3339(d->started_ms, since);
     pd_jw_strz(&w, since);

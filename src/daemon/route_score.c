@@ -80,10 +80,8 @@ static void put_usage(struct pd_jw *w, const struct pd_result *r)
 {
     pd_jw_key(w, "usage");
     pd_jw_object(w);
-    pd_jw_key(w, "prompt_tokens");
-    pd_jw_uint(w, r->usage.scored);
-    pd_jw_key(w, "total_tokens");
-    pd_jw_uint(w, r->usage.scored);
+    pd_jw_put_uint(w, "prompt_tokens", r->usage.scored);
+    pd_jw_put_uint(w, "total_tokens", r->usage.scored);
     pd_jw_end_object(w);
 }
 
@@ -118,8 +116,7 @@ static void put_score(const struct scoring *s, struct pd_jw *w, const struct pd_
     pd_jw_object(w);
     for (size_t k = 0; k < 4; k++)
         if (s->wants[k]) {
-            pd_jw_key(w, aggregates[k]);
-            pd_jw_double(w, aggregate(score, k));
+            pd_jw_put_double(w, aggregates[k], aggregate(score, k));
         }
     pd_jw_end_object(w);
 }
@@ -130,7 +127,7 @@ static void put_scores(const struct scoring *s, struct pd_jw *w, const struct pd
     pd_jw_array(w);
     for (size_t i = 0; i < s->n; i++) {
         pd_jw_object(w);
-        api_put_count(w, "index", i);
+        pd_jw_put_uint(w, "index", i);
         put_score(s, w, &r->trace.scores[i]);
         pd_jw_end_object(w);
     }
@@ -161,14 +158,11 @@ static void put_ranks(struct scoring *s, struct pd_jw *w, const struct pd_result
         size_t index = order[i]->node_id - 1;
 
         pd_jw_object(w);
-        pd_jw_key(w, "index");
-        pd_jw_uint(w, index);
-        pd_jw_key(w, "relevance_score");
-        pd_jw_double(w, order[i]->value);
+        pd_jw_put_uint(w, "index", index);
+        pd_jw_put_double(w, "relevance_score", order[i]->value);
         pd_jw_key(w, "document");
         pd_jw_object(w);
-        pd_jw_key(w, "text");
-        pd_jw_strz(w, s->texts[index]);
+        pd_jw_put_text(w, "text", s->texts[index]);
         pd_jw_end_object(w);
         pd_jw_end_object(w);
     }
@@ -187,8 +181,8 @@ static void reply(struct scoring *s, const struct pd_result *r)
     }
     pd_jw_init(&w, &b);
     pd_jw_object(&w);
-    api_put_text(&w, "object", "list");
-    api_put_text(&w, "model", s->model);
+    pd_jw_put_text(&w, "object", "list");
+    pd_jw_put_text(&w, "model", s->model);
     if (s->rerank)
         put_ranks(s, &w, r);
     else
@@ -210,9 +204,9 @@ static void answer_call(struct scoring *s, const struct pd_result *r)
     }
     pd_jw_init(&w, &b);
     pd_jw_object(&w);
-    api_put_text(&w, "scorer", s->model);
+    pd_jw_put_text(&w, "scorer", s->model);
     put_score(s, &w, &r->trace.scores[0]);
-    api_put_count(&w, "scored_tokens", r->usage.scored);
+    pd_jw_put_uint(&w, "scored_tokens", r->usage.scored);
     pd_jw_end_object(&w);
     mcp_done(s->call, &b, NULL);
 }

@@ -61,28 +61,26 @@ static bool put_model(struct app *app, struct pd_jw *w, const struct app_model_f
     loaded = real && app_is_loaded(app, real, sha256);
 
     pd_jw_object(w);
-    api_put_text(w, "id", id);
-    api_put_text(w, "object", "model");
+    pd_jw_put_text(w, "id", id);
+    pd_jw_put_text(w, "object", "model");
     pd_jw_key(w, "created");
     pd_jw_int(w, 0);
-    api_put_text(w, "owned_by", "ponder");
+    pd_jw_put_text(w, "owned_by", "ponder");
     pd_jw_key(w, "ponder");
     pd_jw_object(w);
-    api_put_text(w, "kind", strchr(id, '@') ? "profile" : "model");
-    api_put_text(w, "engine", "local");
-    api_put_text(w, "sha256", loaded || app_recorded_sha256(f->path, sha256) ? sha256 : NULL);
-    pd_jw_key(w, "loaded");
-    pd_jw_bool(w, loaded);
-    api_put_text(w, "alias_of", f->alias_of);
-    api_put_text(w, "arch", rc == 0 ? info.arch : NULL);
-    api_put_text(w, "file_type", rc == 0 ? info.file_type : NULL);
+    pd_jw_put_text(w, "kind", strchr(id, '@') ? "profile" : "model");
+    pd_jw_put_text(w, "engine", "local");
+    pd_jw_put_text(w, "sha256", loaded || app_recorded_sha256(f->path, sha256) ? sha256 : NULL);
+    pd_jw_put_bool(w, "loaded", loaded);
+    pd_jw_put_text(w, "alias_of", f->alias_of);
+    pd_jw_put_text(w, "arch", rc == 0 ? info.arch : NULL);
+    pd_jw_put_text(w, "file_type", rc == 0 ? info.file_type : NULL);
     pd_jw_key(w, "ctx");
     if (rc == 0)
         pd_jw_uint(w, info.n_ctx);
     else
         pd_jw_null(w);
-    pd_jw_key(w, "chat");
-    pd_jw_bool(w, chats);
+    pd_jw_put_bool(w, "chat", chats);
     pd_jw_end_object(w);
     pd_jw_end_object(w);
     pd_buf_done(&template);
@@ -119,7 +117,7 @@ static int list_models(struct api_question *q, struct pd_jw *w, struct pd_err *e
         return rc;
     }
     pd_jw_object(w);
-    api_put_text(w, "object", "list");
+    pd_jw_put_text(w, "object", "list");
     pd_jw_key(w, "data");
     pd_jw_array(w);
     for (size_t i = 0; i < n; i++)
@@ -231,8 +229,8 @@ static int run_tokenize(struct api_question *q, struct pd_jw *w, struct pd_err *
         rc = tokens_of(a->body, of.t, &ids, &n, err);
     if (rc == 0) {
         pd_jw_object(w);
-        api_put_count(w, "count", n);
-        api_put_count(w, "max_model_len", of.n_ctx);
+        pd_jw_put_uint(w, "count", n);
+        pd_jw_put_uint(w, "max_model_len", of.n_ctx);
         pd_jw_key(w, "tokens");
         pd_jw_array(w);
         for (size_t i = 0; i < n; i++) {
@@ -275,8 +273,8 @@ static int run_detokenize(struct api_question *q, struct pd_jw *w, struct pd_err
     }
     if (rc == 0) {
         pd_jw_object(w);
-        api_put_str(w, "content", pd_buf_str(&text));
-        api_put_str(w, "prompt", pd_buf_str(&text)); /* as another family of servers calls it */
+        pd_jw_put_str(w, "content", pd_buf_str(&text));
+        pd_jw_put_str(w, "prompt", pd_buf_str(&text)); /* as another family of servers calls it */
         pd_jw_end_object(w);
     }
     pd_buf_done(&text);
@@ -302,7 +300,7 @@ static int run_template(struct api_question *q, struct pd_jw *w, struct pd_err *
         rc = eng_chat_text(of.t, NULL, c, &text, err);
     if (rc == 0) {
         pd_jw_object(w);
-        api_put_str(w, "prompt", pd_buf_str(&text));
+        pd_jw_put_str(w, "prompt", pd_buf_str(&text));
         pd_jw_end_object(w);
     }
     pd_arena_done(&arena);

@@ -4,31 +4,7 @@
 
 #include "remote/remote_int.h"
 
-/* ---- requests --------------------------------------------------------------------------------- */
-
-void put_text(struct pd_jw *w, const char *key, const char *text)
-{
-    pd_jw_key(w, key);
-    pd_jw_strz(w, text);
-}
-
-void put_number(struct pd_jw *w, const char *key, double v)
-{
-    pd_jw_key(w, key);
-    pd_jw_double(w, v);
-}
-
-void put_int(struct pd_jw *w, const char *key, int64_t v)
-{
-    pd_jw_key(w, key);
-    pd_jw_int(w, v);
-}
-
-void put_bool(struct pd_jw *w, const char *key, bool v)
-{
-    pd_jw_key(w, key);
-    pd_jw_bool(w, v);
-}
+/* ---- requests ------------------------------------------------------------------------------- */
 
 void put_ids(struct pd_jw *w, const char *key, const int32_t *ids, size_t n)
 {
@@ -60,12 +36,12 @@ void put_bias(struct pd_jw *w, const struct pd_sampling *s)
     pd_jw_object(w);
     for (size_t i = 0; i < s->n_bias; i++) {
         snprintf(id, sizeof id, "%d", (int)s->bias[i].token);
-        put_number(w, id, (double)s->bias[i].bias);
+        pd_jw_put_double(w, id, (double)s->bias[i].bias);
     }
     pd_jw_end_object(w);
 }
 
-/* ---- answers ---------------------------------------------------------------------------------- */
+/* ---- answers -------------------------------------------------------------------------------- */
 
 int answer_nonsense(struct answer *a, const char *what)
 {
@@ -97,16 +73,23 @@ bool answer_id(const struct pd_json *v, int32_t *out)
 
 static bool passes(const char *code)
 {
-    static const char *const again[] = {
-        "408",           "425",
-        "429",           "500",
-        "502",           "503",
-        "504",           "529",
-        "server_error",  "InternalServerError",
-        "internal",      "unavailable_error",
-        "api_error",     "overloaded_error",
-        "timeout_error", "rate_limit_exceeded",
-        "rate_limit_error"};
+    static const char *const again[] = {"408",
+                                        "425",
+                                        "429",
+                                        "500",
+                                        "502",
+                                        "503",
+                                        "504",
+                                        "529",
+                                        "server_error",
+                                        "InternalServerError",
+                                        "internal",
+                                        "unavailable_error",
+                                        "api_error",
+                                        "overloaded_error",
+                                        "timeout_error",
+                                        "rate_limit_exceeded",
+                                        "rate_limit_error"};
 
     for (size_t i = 0; i < sizeof again / sizeof *again; i++)
         if (strcmp(again[i], code) == 0)
@@ -140,9 +123,10 @@ int answer_error(struct answer *a, const struct pd_json *v)
 
 int top_lacks(const struct remote_engine *e, size_t n_top, int32_t label, struct pd_err *err)
 {
-    return pd_fail(err, PD_EREMOTE,
-                   "engine '%s' tells the likeliest %zu next tokens, and token %d is not among them",
-                   e->config.name, n_top, (int)label);
+    return pd_fail(
+        err, PD_EREMOTE,
+        "engine '%s' tells the likeliest %zu next tokens, and token %d is not among them",
+        e->config.name, n_top, (int)label);
 }
 
 static void count(const struct pd_json *v, uint64_t *out)

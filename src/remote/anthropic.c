@@ -1,5 +1,5 @@
-/* Anthropic's POST /v1/messages, in messages and texts. No ids, log-probabilities or seeds are told or
- * taken: whole answers can be drawn and compared, as by openai.c. What the system is told stands
+/* Anthropic's POST /v1/messages, in messages and texts. No ids, log-probabilities or seeds are told
+ * or taken: whole answers can be drawn and compared, as by openai.c. What the system is told stands
  * beside the messages there, and thinking is not shown. */
 #include <stdlib.h>
 
@@ -36,8 +36,7 @@ static void put_messages(struct pd_jw *w, const struct pd_json *messages)
     }
     pd_jw_end_array(w);
     if (system.len) {
-        pd_jw_key(w, "system");
-        pd_jw_str(w, pd_buf_str(&system));
+        pd_jw_put_str(w, "system", pd_buf_str(&system));
     }
     if (pd_buf_rc(&system) < 0)
         w->out->rc = pd_buf_rc(&system);
@@ -50,18 +49,18 @@ static void put_ask(const struct remote_engine *e, const struct ask *a, struct p
     struct remote_engine *words = (struct remote_engine *)(uintptr_t)e; /* whose lock is taken */
     struct pd_json *messages = NULL;
 
-    put_text(w, "model", e->model);
+    pd_jw_put_text(w, "model", e->model);
     if (remote_detokenize(words, a->ids, 1, &text, NULL) == 0 &&
         pd_json_parse(pd_buf_str(&text), &messages, NULL) == 0)
         put_messages(w, messages);
     pd_json_free(messages);
     pd_buf_done(&text);
-    put_int(w, "max_tokens", a->max_tokens);
-    put_number(w, "temperature", a->sampling->temperature);
+    pd_jw_put_int(w, "max_tokens", a->max_tokens);
+    pd_jw_put_double(w, "temperature", a->sampling->temperature);
     if (a->sampling->top_p < 1) /* newer models take one of the two */
-        put_number(w, "top_p", a->sampling->top_p);
+        pd_jw_put_double(w, "top_p", a->sampling->top_p);
     put_stops(w, "stop_sequences", a->stops);
-    put_bool(w, "stream", true);
+    pd_jw_put_bool(w, "stream", true);
 }
 
 static void count(const struct pd_json *v, uint64_t *out)

@@ -16,11 +16,12 @@ struct remote_pool {
     struct remote_engine *engines;
 };
 
-static const struct dialect *const dialects[] = {&dialect_vllm, &dialect_sglang,
+static const struct dialect *const dialects[] = {&dialect_vllm,         &dialect_sglang,
                                                  &dialect_llama_server, &dialect_openai,
-                                                 &dialect_anthropic, NULL};
+                                                 &dialect_anthropic,    NULL};
 
-/* ---- descriptions ------------------------------------------------------------------------------ */
+/* ---- descriptions ------------------------------------------------------------------------------
+ */
 
 static const struct dialect *find_dialect(const char *name)
 {
@@ -163,7 +164,8 @@ int remote_parse(const char *text, struct pd_arena *a, struct remote_config *out
     return 1;
 }
 
-/* ---- engines ----------------------------------------------------------------------------------- */
+/* ---- engines -----------------------------------------------------------------------------------
+ */
 
 int remote_pool_new(struct remote_pool **out, struct pd_err *err)
 {
@@ -273,10 +275,10 @@ static int connect_host(struct remote_engine *e, struct pd_err *err)
     int rc = read_key(c, &key, err);
 
     trimmed = pd_str_trim(pd_buf_str(&key));
-    if (rc == 0 && ((same(c->name, c->url) ? asprintf(&name, "engine %s", c->url)
-                                           : asprintf(&name, "engine '%s' (%s)", c->name, c->url)) <
-                        0 ||
-                    (trimmed.len && !(text = pd_str_dup(trimmed)))))
+    if (rc == 0 &&
+        ((same(c->name, c->url) ? asprintf(&name, "engine %s", c->url)
+                                : asprintf(&name, "engine '%s' (%s)", c->name, c->url)) < 0 ||
+         (trimmed.len && !(text = pd_str_dup(trimmed)))))
         rc = pd_fail(err, PD_ENOMEM, "out of memory");
     h.name = name;
     h.key = text;
@@ -297,8 +299,8 @@ static int engine_new(struct remote_pool *p, const struct remote_config *c,
                       struct remote_engine **list, struct pd_err *err)
 {
     struct remote_engine *e = calloc(1, sizeof *e);
-    const char **texts[] = {&e->config.name,     &e->config.dialect, &e->config.url,
-                            &e->config.model,    &e->config.key_env, &e->config.key_file,
+    const char **texts[] = {&e->config.name,          &e->config.dialect, &e->config.url,
+                            &e->config.model,         &e->config.key_env, &e->config.key_file,
                             &e->config.key_credential};
     int rc = 0;
 
@@ -428,13 +430,13 @@ const char *remote_engine_model(const struct remote_engine *e)
 
 void remote_engine_json(const struct remote_engine *e, struct pd_jw *w)
 {
-    put_text(w, "dialect", e->dialect->name);
-    put_text(w, "model", e->model);
+    pd_jw_put_text(w, "dialect", e->dialect->name);
+    pd_jw_put_text(w, "model", e->model);
     if (e->n_ctx != REMOTE_CTX_MAX)
-        put_int(w, "context", e->n_ctx);
-    put_bool(w, "token_ids", !e->dialect->chats);
-    put_bool(w, "steps", !e->dialect->chats);
-    put_bool(w, "readings", e->dialect->n_top_max > 0);
-    put_bool(w, "seeds", !e->dialect->no_seeds);
-    put_bool(w, "chat_template", e->dialect->chats || e->dialect->chat_path);
+        pd_jw_put_int(w, "context", e->n_ctx);
+    pd_jw_put_bool(w, "token_ids", !e->dialect->chats);
+    pd_jw_put_bool(w, "steps", !e->dialect->chats);
+    pd_jw_put_bool(w, "readings", e->dialect->n_top_max > 0);
+    pd_jw_put_bool(w, "seeds", !e->dialect->no_seeds);
+    pd_jw_put_bool(w, "chat_template", e->dialect->chats || e->dialect->chat_path);
 }

@@ -57,16 +57,16 @@ static void put_ask(const struct remote_engine *e, const struct ask *a, struct p
     const struct pd_sampling *s = a->sampling;
 
     put_ids(w, "prompt", a->ids, a->n_ids);
-    put_int(w, e->by_openai ? "max_tokens" : "n_predict", a->max_tokens);
-    put_int(w, "seed", (int64_t)(a->key >> 33)); /* 31 bits: all ones would mean any */
-    put_number(w, "temperature", s->temperature);
-    put_int(w, "top_k", s->top_k);
-    put_number(w, "top_p", s->top_p);
-    put_number(w, "min_p", s->min_p);
-    put_number(w, "typical_p", 1);
-    put_number(w, "repeat_penalty", 1);
-    put_number(w, "presence_penalty", 0);
-    put_number(w, "frequency_penalty", 0);
+    pd_jw_put_int(w, e->by_openai ? "max_tokens" : "n_predict", a->max_tokens);
+    pd_jw_put_int(w, "seed", (int64_t)(a->key >> 33)); /* 31 bits: all ones would mean any */
+    pd_jw_put_double(w, "temperature", s->temperature);
+    pd_jw_put_int(w, "top_k", s->top_k);
+    pd_jw_put_double(w, "top_p", s->top_p);
+    pd_jw_put_double(w, "min_p", s->min_p);
+    pd_jw_put_double(w, "typical_p", 1);
+    pd_jw_put_double(w, "repeat_penalty", 1);
+    pd_jw_put_double(w, "presence_penalty", 0);
+    pd_jw_put_double(w, "frequency_penalty", 0);
     put_stops(w, "samplers", samplers);
     if (s->n_bias) {
         pd_jw_key(w, "logit_bias");
@@ -80,14 +80,14 @@ static void put_ask(const struct remote_engine *e, const struct ask *a, struct p
         pd_jw_end_array(w);
     }
     put_stops(w, "stop", a->stops);
-    put_int(w, e->by_openai ? "logprobs" : "n_probs", a->n_top ? a->n_top : 1);
-    put_bool(w, "cache_prompt", true);
-    put_bool(w, "return_tokens", true);
-    put_bool(w, "stream", !a->n_top);
+    pd_jw_put_int(w, e->by_openai ? "logprobs" : "n_probs", a->n_top ? a->n_top : 1);
+    pd_jw_put_bool(w, "cache_prompt", true);
+    pd_jw_put_bool(w, "return_tokens", true);
+    pd_jw_put_bool(w, "stream", !a->n_top);
     if (e->by_openai && !a->n_top) {
         pd_jw_key(w, "stream_options");
         pd_jw_object(w);
-        put_bool(w, "include_usage", true);
+        pd_jw_put_bool(w, "include_usage", true);
         pd_jw_end_object(w);
     }
 }
@@ -157,9 +157,9 @@ static int take_top(const struct remote_engine *e, const struct pd_json *v, cons
                     uint32_t n_labels, float *out, struct pd_err *err)
 {
     const struct pd_json *choice = pd_json_at(pd_json_get(v, "choices"), 0);
-    const struct pd_json *list =
-        e->by_openai ? pd_json_get(pd_json_get(choice, "logprobs"), "content")
-                     : pd_json_get(v, "completion_probabilities");
+    const struct pd_json *list = e->by_openai
+                                     ? pd_json_get(pd_json_get(choice, "logprobs"), "content")
+                                     : pd_json_get(v, "completion_probabilities");
     const struct pd_json *top = pd_json_get(pd_json_at(list, 0), "top_logprobs");
 
     for (uint32_t k = 0; k < n_labels; k++) {

@@ -1,6 +1,6 @@
 /* OpenAI and what follows it: POST /v1/chat/completions, in messages and texts. No ids are told, so
- * the pieces of text that come are tokens of their own: whole answers can be drawn and compared, but
- * a line of thought cannot be gone on with. */
+ * the pieces of text that come are tokens of their own: whole answers can be drawn and compared,
+ * but a line of thought cannot be gone on with. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -20,22 +20,23 @@ static void put_ask(const struct remote_engine *e, const struct ask *a, struct p
     struct pd_buf messages = PD_BUF_INIT(REMOTE_REQUEST_MAX);
     struct remote_engine *words = (struct remote_engine *)(uintptr_t)e; /* whose lock is taken */
 
-    put_text(w, "model", e->model);
+    pd_jw_put_text(w, "model", e->model);
     pd_jw_key(w, "messages");
     if (remote_detokenize(words, a->ids, 1, &messages, NULL) == 0)
         pd_jw_raw(w, pd_buf_str(&messages));
     pd_buf_done(&messages);
-    put_int(w, atomic_load(&e->new_name) ? "max_completion_tokens" : "max_tokens", a->max_tokens);
-    put_int(w, "n", 1);
-    put_int(w, "seed", (int64_t)(a->key >> 11));
-    put_number(w, "temperature", s->temperature);
-    put_number(w, "top_p", s->top_p);
-    put_bool(w, "logprobs", true);
+    pd_jw_put_int(w, atomic_load(&e->new_name) ? "max_completion_tokens" : "max_tokens",
+                  a->max_tokens);
+    pd_jw_put_int(w, "n", 1);
+    pd_jw_put_int(w, "seed", (int64_t)(a->key >> 11));
+    pd_jw_put_double(w, "temperature", s->temperature);
+    pd_jw_put_double(w, "top_p", s->top_p);
+    pd_jw_put_bool(w, "logprobs", true);
     put_stops(w, "stop", a->stops);
-    put_bool(w, "stream", true);
+    pd_jw_put_bool(w, "stream", true);
     pd_jw_key(w, "stream_options");
     pd_jw_object(w);
-    put_bool(w, "include_usage", true);
+    pd_jw_put_bool(w, "include_usage", true);
     pd_jw_end_object(w);
 }
 

@@ -31,12 +31,12 @@ struct remote_engine {
     struct net_host *host;
     pthread_mutex_t probe_lock; /* one probe at a time; guards the members up to the next lock */
     atomic_bool probed;         /* anyone's */
-    char *model; /* its name for the model */
+    char *model;                /* its name for the model */
     uint32_t n_ctx;
-    int32_t eos;    /* REMOTE_NO_TOKEN: not known; answers tell */
+    int32_t eos;          /* REMOTE_NO_TOKEN: not known; answers tell */
     bool by_openai;       /* llama-server: ids come by its OpenAI route only */
     atomic_bool new_name; /* openai: max_tokens is called max_completion_tokens */
-    int32_t anchor; /* a token before which others are spelled as they are inside a text */
+    int32_t anchor;       /* a token before which others are spelled as they are inside a text */
     char *anchor_text;
     pthread_mutex_t lock;  /* guards pieces, a hash table by id */
     struct piece **pieces; /* NULL: free */
@@ -78,17 +78,18 @@ struct answer {
 
 struct dialect {
     const char *name;
-    bool chats;         /* speaks in messages and texts, not in tokens */
+    bool chats; /* speaks in messages and texts, not in tokens */
     bool no_seeds;
     const char *key_header, *header; /* as net_host_config has them */
-    uint32_t n_top_max; /* 0: cannot read */
+    uint32_t n_top_max;              /* 0: cannot read */
     const char *generate_path;
     const char *chat_path, *tokenize_path, *detokenize_path; /* NULL: it has none */
     int (*probe)(struct remote_engine *e, struct pd_err *err);
     void (*put_ask)(const struct remote_engine *e, const struct ask *a, struct pd_jw *w);
     /* One event's data, or a whole body. Negative: a->err says why. */
     int (*take)(struct answer *a, const struct pd_json *v);
-    /* For a reading: the log-probability of each label behind the ids. PD_EREMOTE: one is missing. */
+    /* For a reading: the log-probability of each label behind the ids. PD_EREMOTE: one is missing.
+     */
     int (*take_top)(const struct remote_engine *e, const struct pd_json *v, const int32_t *labels,
                     uint32_t n_labels, float *out, struct pd_err *err);
 };
@@ -96,7 +97,8 @@ struct dialect {
 extern const struct dialect dialect_vllm, dialect_sglang, dialect_llama_server, dialect_openai,
     dialect_anthropic;
 
-/* ---- answer.c: what dialects share ------------------------------------------------------------ */
+/* ---- answer.c: what dialects share ------------------------------------------------------------
+ */
 
 /* Appends a token. PD_EREMOTE: more than were asked for. */
 int answer_token(struct answer *a, int32_t id, double logprob);
@@ -111,15 +113,12 @@ int answer_choice(struct answer *a, const struct pd_json *v);
 int top_lacks(const struct remote_engine *e, size_t n_top, int32_t label, struct pd_err *err);
 bool answer_id(const struct pd_json *v, int32_t *out);
 /* Members of an open object. */
-void put_text(struct pd_jw *w, const char *key, const char *text);
-void put_number(struct pd_jw *w, const char *key, double v);
-void put_int(struct pd_jw *w, const char *key, int64_t v);
-void put_bool(struct pd_jw *w, const char *key, bool v);
 void put_ids(struct pd_jw *w, const char *key, const int32_t *ids, size_t n);
 void put_stops(struct pd_jw *w, const char *key, const char *const *stops);
 void put_bias(struct pd_jw *w, const struct pd_sampling *s); /* as OpenAI has it */
 
-/* ---- engine.c --------------------------------------------------------------------------------- */
+/* ---- engine.c ---------------------------------------------------------------------------------
+ */
 
 /* A request that is waited for; body NULL: GET. The answer's JSON is in *out, to be freed. */
 int remote_ask(struct remote_engine *e, const char *path, const struct pd_buf *body,
@@ -127,7 +126,8 @@ int remote_ask(struct remote_engine *e, const char *path, const struct pd_buf *b
 /* vLLM's and OpenAI's GET /v1/models: the model's name, if none was configured, and its context. */
 int remote_list_models(struct remote_engine *e, struct pd_err *err);
 
-/* ---- tokens.c --------------------------------------------------------------------------------- */
+/* ---- tokens.c ---------------------------------------------------------------------------------
+ */
 
 /* ids are appended as core/generator.h says. special: control tokens are found in the text; begins:
  * it is a whole text, not what goes on behind one. */

@@ -24,23 +24,23 @@ static void put_ask(const struct remote_engine *e, const struct ask *a, struct p
     put_ids(w, "input_ids", a->ids, a->n_ids);
     pd_jw_key(w, "sampling_params");
     pd_jw_object(w);
-    put_int(w, "max_new_tokens", a->max_tokens);
-    put_number(w, "temperature", s->temperature);
-    put_number(w, "top_p", s->top_p);
-    put_int(w, "top_k", s->top_k ? s->top_k : -1);
-    put_number(w, "min_p", s->min_p);
-    put_number(w, "repetition_penalty", 1);
-    put_number(w, "presence_penalty", 0);
-    put_number(w, "frequency_penalty", 0);
+    pd_jw_put_int(w, "max_new_tokens", a->max_tokens);
+    pd_jw_put_double(w, "temperature", s->temperature);
+    pd_jw_put_double(w, "top_p", s->top_p);
+    pd_jw_put_int(w, "top_k", s->top_k ? s->top_k : -1);
+    pd_jw_put_double(w, "min_p", s->min_p);
+    pd_jw_put_double(w, "repetition_penalty", 1);
+    pd_jw_put_double(w, "presence_penalty", 0);
+    pd_jw_put_double(w, "frequency_penalty", 0);
     put_bias(w, s);
     put_stops(w, "stop", a->stops);
-    put_bool(w, "no_stop_trim", true);
-    put_bool(w, "skip_special_tokens", false);
+    pd_jw_put_bool(w, "no_stop_trim", true);
+    pd_jw_put_bool(w, "skip_special_tokens", false);
     pd_jw_end_object(w);
-    put_bool(w, "return_logprob", true);
-    put_int(w, "logprob_start_len", -1);
-    put_int(w, "top_logprobs_num", a->n_top);
-    put_bool(w, "stream", !a->n_top);
+    pd_jw_put_bool(w, "return_logprob", true);
+    pd_jw_put_int(w, "logprob_start_len", -1);
+    pd_jw_put_int(w, "top_logprobs_num", a->n_top);
+    pd_jw_put_bool(w, "stream", !a->n_top);
 }
 
 static int take_finish(struct answer *a, const struct pd_json *finish)
@@ -105,9 +105,9 @@ static int take(struct answer *a, const struct pd_json *v)
     if (rc < 0)
         return rc;
     if (!meta)
-        return answer_nonsense(
-            a, pd_json_is_array(v) ? "one choice was asked for, and there are more"
-                                   : "it has no meta_info");
+        return answer_nonsense(a, pd_json_is_array(v)
+                                      ? "one choice was asked for, and there are more"
+                                      : "it has no meta_info");
     if (a->end != ANSWER_OPEN)
         return answer_nonsense(a, "it goes on behind its end");
     a->counted = true;
@@ -118,8 +118,8 @@ static int take(struct answer *a, const struct pd_json *v)
     if (!pd_json_int(pd_json_get(meta, "completion_tokens"), &total) || total < 0)
         return answer_nonsense(a, "it does not count its tokens");
     a->n_generated = (uint64_t)total;
-    rc = take_tokens(a, pd_json_get(v, "output_ids"),
-                     pd_json_get(meta, "output_token_logprobs"), (size_t)total);
+    rc = take_tokens(a, pd_json_get(v, "output_ids"), pd_json_get(meta, "output_token_logprobs"),
+                     (size_t)total);
     return rc < 0 ? rc : take_finish(a, pd_json_get(meta, "finish_reason"));
 }
 

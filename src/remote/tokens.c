@@ -9,7 +9,8 @@
 #define REPLACEMENT "\xef\xbf\xbd" /* U+FFFD: what a part of a character is shown as */
 #define ASK_AT_ONCE 256
 
-/* ---- the table of pieces; with the lock held --------------------------------------------------- */
+/* ---- the table of pieces; with the lock held ---------------------------------------------------
+ */
 
 static struct piece **slot_of(const struct remote_engine *e, int32_t id)
 {
@@ -92,7 +93,8 @@ int32_t remote_intern(struct remote_engine *e, struct pd_str text)
     return ok ? id : REMOTE_NO_TOKEN;
 }
 
-/* ---- asking ------------------------------------------------------------------------------------ */
+/* ---- asking ------------------------------------------------------------------------------------
+ */
 
 static void put_detokenize(const struct remote_engine *e, const int32_t *ids, size_t n,
                            struct pd_buf *out)
@@ -101,7 +103,7 @@ static void put_detokenize(const struct remote_engine *e, const int32_t *ids, si
 
     pd_jw_init(&w, out);
     pd_jw_object(&w);
-    put_text(&w, "model", e->model);
+    pd_jw_put_text(&w, "model", e->model);
     put_ids(&w, "tokens", ids, n);
     pd_jw_end_object(&w);
 }
@@ -126,7 +128,8 @@ static int spell(struct remote_engine *e, const int32_t *const *ids, const size_
                  char **out, struct pd_err *err)
 {
     struct net_call *calls = calloc(count, sizeof *calls);
-    struct pd_buf *bodies = calloc(count, sizeof *bodies), *replies = calloc(count, sizeof *replies);
+    struct pd_buf *bodies = calloc(count, sizeof *bodies),
+                  *replies = calloc(count, sizeof *replies);
     bool anchored = e->anchor != REMOTE_NO_TOKEN;
     int rc = calls && bodies && replies ? 0 : pd_fail(err, PD_ENOMEM, "out of memory");
 
@@ -367,15 +370,13 @@ int remote_tokenize(struct remote_engine *e, struct pd_str text, bool special, b
     pd_jw_init(&w, &body);
     pd_jw_object(&w);
     if (e->dialect == &dialect_llama_server) {
-        pd_jw_key(&w, "content");
-        pd_jw_str(&w, text);
-        put_bool(&w, "add_special", begins);
-        put_bool(&w, "parse_special", special);
+        pd_jw_put_str(&w, "content", text);
+        pd_jw_put_bool(&w, "add_special", begins);
+        pd_jw_put_bool(&w, "parse_special", special);
     } else {
-        put_text(&w, "model", e->model);
-        pd_jw_key(&w, "prompt");
-        pd_jw_str(&w, text);
-        put_bool(&w, "add_special_tokens", begins);
+        pd_jw_put_text(&w, "model", e->model);
+        pd_jw_put_str(&w, "prompt", text);
+        pd_jw_put_bool(&w, "add_special_tokens", begins);
     }
     pd_jw_end_object(&w);
     return ask_tokens(e, e->dialect->tokenize_path, &body, io_ids, io_n, err);
@@ -384,22 +385,22 @@ int remote_tokenize(struct remote_engine *e, struct pd_str text, bool special, b
 static void put_message(struct pd_jw *w, const struct pd_message *m)
 {
     pd_jw_object(w);
-    put_text(w, "role", m->role);
+    pd_jw_put_text(w, "role", m->role);
     pd_jw_key(w, "content");
     if (m->content.ptr)
         pd_jw_str(w, m->content);
     else
         pd_jw_null(w);
     if (m->reasoning)
-        put_text(w, "reasoning_content", m->reasoning);
+        pd_jw_put_text(w, "reasoning_content", m->reasoning);
     if (m->tool_calls) {
         pd_jw_key(w, "tool_calls");
         pd_jw_raw(w, pd_str_of(m->tool_calls));
     }
     if (m->tool_call_id)
-        put_text(w, "tool_call_id", m->tool_call_id);
+        pd_jw_put_text(w, "tool_call_id", m->tool_call_id);
     if (m->name)
-        put_text(w, "name", m->name);
+        pd_jw_put_text(w, "name", m->name);
     pd_jw_end_object(w);
 }
 
@@ -417,11 +418,11 @@ static void put_chat(const struct remote_engine *e, const struct pd_chat *c, str
 
     pd_jw_init(&w, out);
     pd_jw_object(&w);
-    put_text(&w, "model", e->model);
+    pd_jw_put_text(&w, "model", e->model);
     pd_jw_key(&w, "messages");
     put_messages(&w, c);
-    put_bool(&w, "add_generation_prompt", !c->continue_last);
-    put_bool(&w, "continue_final_message", c->continue_last);
+    pd_jw_put_bool(&w, "add_generation_prompt", !c->continue_last);
+    pd_jw_put_bool(&w, "continue_final_message", c->continue_last);
     if (c->tools) {
         pd_jw_key(&w, "tools");
         pd_jw_raw(&w, pd_str_of(c->tools));

@@ -13,32 +13,32 @@ static void put_ask(const struct remote_engine *e, const struct ask *a, struct p
 {
     const struct pd_sampling *s = a->sampling;
 
-    put_text(w, "model", e->model);
+    pd_jw_put_text(w, "model", e->model);
     put_ids(w, "prompt", a->ids, a->n_ids);
-    put_int(w, "max_tokens", a->max_tokens);
-    put_int(w, "n", 1);
-    put_int(w, "seed", (int64_t)a->key); /* all of it: it reads integers of 64 bits */
-    put_number(w, "temperature", s->temperature);
-    put_number(w, "top_p", s->top_p);
-    put_int(w, "top_k", s->top_k);
-    put_number(w, "min_p", s->min_p);
-    put_number(w, "repetition_penalty", 1);
-    put_number(w, "presence_penalty", 0);
-    put_number(w, "frequency_penalty", 0);
+    pd_jw_put_int(w, "max_tokens", a->max_tokens);
+    pd_jw_put_int(w, "n", 1);
+    pd_jw_put_int(w, "seed", (int64_t)a->key); /* all of it: it reads integers of 64 bits */
+    pd_jw_put_double(w, "temperature", s->temperature);
+    pd_jw_put_double(w, "top_p", s->top_p);
+    pd_jw_put_int(w, "top_k", s->top_k);
+    pd_jw_put_double(w, "min_p", s->min_p);
+    pd_jw_put_double(w, "repetition_penalty", 1);
+    pd_jw_put_double(w, "presence_penalty", 0);
+    pd_jw_put_double(w, "frequency_penalty", 0);
     put_bias(w, s);
     put_stops(w, "stop", a->stops);
-    put_bool(w, "include_stop_str_in_output", true);
-    put_bool(w, "skip_special_tokens", false);
-    put_bool(w, "spaces_between_special_tokens", false);
-    put_bool(w, "add_special_tokens", false);
-    put_int(w, "logprobs", a->n_top);
-    put_bool(w, "return_token_ids", true);
-    put_bool(w, "return_tokens_as_token_ids", a->n_top > 0);
-    put_bool(w, "stream", !a->n_top);
+    pd_jw_put_bool(w, "include_stop_str_in_output", true);
+    pd_jw_put_bool(w, "skip_special_tokens", false);
+    pd_jw_put_bool(w, "spaces_between_special_tokens", false);
+    pd_jw_put_bool(w, "add_special_tokens", false);
+    pd_jw_put_int(w, "logprobs", a->n_top);
+    pd_jw_put_bool(w, "return_token_ids", true);
+    pd_jw_put_bool(w, "return_tokens_as_token_ids", a->n_top > 0);
+    pd_jw_put_bool(w, "stream", !a->n_top);
     if (!a->n_top) {
         pd_jw_key(w, "stream_options");
         pd_jw_object(w);
-        put_bool(w, "include_usage", true);
+        pd_jw_put_bool(w, "include_usage", true);
         pd_jw_end_object(w);
     }
 }
