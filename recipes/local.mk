@@ -24,6 +24,7 @@ EXTRA_DIST += \
 	recipes/baseline.py \
 	recipes/digests \
 	recipes/renew.sh \
+	recipes/scorer_cost.py \
 	recipes/step_labels.py \
 	recipes/strategies.py \
 	recipes/models/README.md \
