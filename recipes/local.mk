@@ -31,8 +31,9 @@ EXTRA_DIST += \
 	recipes/calibrate.py \
 	recipes/digests \
 	recipes/renew.sh \
-	recipes/scaling.py \
 	recipes/results/strategies.json \
+	recipes/scaling.py \
+	recipes/scorer_cost.py \
 	recipes/step_labels.py \
 	recipes/strategies.py \
 	recipes/models/README.md \

@@ -128,6 +128,7 @@ SCRIPT_TESTS = \
 	tests/cli/report.sh \
 	tests/cli/run.sh \
 	tests/cli/schema.sh \
+	tests/cli/score.sh \
 	tests/cli/verbs.sh \
 	tests/docs/agents.sh \
 	tests/docs/recipes.sh \

@@ -16,7 +16,7 @@ struct score {
 };
 
 static const struct cli_usage usage_text = {
-    "score [--problem FILE --steps FILE | --evaluate FILE] [options]",
+    "score [options]",
     "Scores the steps of a solution: the problem's text, or a bundled problem's name, and the "
     "steps "
     "with\nblank lines between them (- is standard input). Or measures a scorer on labelled "
