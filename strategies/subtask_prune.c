@@ -85,7 +85,8 @@ static int run(struct search *s, const void *params, struct pd_err *err)
         if (rc == 0 && search_open(at))
             rc = prune(s, p, at, &pruned, err);
     }
-    return rc < 0 ? rc : search_answer(s, search_finished(at) ? at : NULL, err);
+    return rc < 0 ? rc
+                  : search_answer(s, search_finished(at) && search_key(at)[0] ? at : NULL, err);
 }
 
 /* What is longer than 240 characters is for a subtask. */

@@ -201,7 +201,7 @@ else
 check_LIBRARIES += tests/fuzz/libreplay.a
 tests_fuzz_libreplay_a_SOURCES = tests/fuzz/replay.c
 LDADD += tests/fuzz/libreplay.a
-check_PROGRAMS += $(FUZZ_TESTS) tests/tools/bridge tests/tools/fake_engine tests/tools/make_model \
+check_PROGRAMS += $(FUZZ_TESTS) tests/tools/bridge tests/tools/curve tests/tools/fake_engine tests/tools/make_model \
 	tests/tools/many_nodes tests/tools/masks tests/tools/share tests/tools/speculate \
 	tests/tools/streams
 TESTS += $(FUZZ_TESTS)

@@ -6,6 +6,7 @@
 #include "app/app.h"
 #include "core/calibration.h"
 #include "core/search.h"
+#include "core/steps.h"
 
 struct evaluate_line {
     const char *problem, *text; /* text: steps with blank lines between */

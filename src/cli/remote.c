@@ -282,6 +282,8 @@ static int read_result(struct shown *s, const char *id, struct pd_err *err)
     s->r.key = text_of(q, "key");
     s->r.agree = (uint32_t)int_of(support, "agree", 0);
     s->r.of = (uint32_t)int_of(support, "of", 0);
+    if (!pd_json_number(pd_json_get(q, "confidence"), &s->r.confidence))
+        s->r.confidence = -1;
     s->r.usage = (struct pd_usage){.generated = (uint64_t)int_of(u, "generated", 0),
                                    .prefilled = (uint64_t)int_of(u, "prefilled", 0),
                                    .cached = (uint64_t)int_of(u, "cached", 0),

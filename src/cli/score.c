@@ -5,7 +5,6 @@
 #include <stdlib.h>
 
 #include "app/evaluate.h"
-#include "core/steps.h"
 
 #define THREADS_MAX 1024
 #define TEXT_MAX    ((size_t)8 << 20)

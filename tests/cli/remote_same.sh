@@ -26,6 +26,8 @@ for strategy in $(sed 's/^X(\(.*\))$/\1/' "$build/strategies/table.inc"); do
     case $strategy in
     hogwild) # attention over what others write: no HTTP interface has it
         grep -q "lines that see each other .* (dialect vllm) cannot do that" "$tmp/err" ;;
+    subtask_prune) # writes in a form of its own
+        grep -q '(dialect vllm) has no answers of a given form' "$tmp/err" ;;
     deepconf) # goes by the confidence of each token
         grep -q '(dialect vllm) has no confidences of tokens' "$tmp/err" ;;
     adaptive_restart) # reads how likely a token is that is not always a likely one

@@ -84,6 +84,9 @@ def every_strategy_has_its_form():
     names.remove("hogwild")  # its lines are written by several
     r = ponder("solve", "--grammar", path, "-s", "hogwild", ASK, ok=(2,))
     assert "written together cannot have a form" in r.stderr, r.stderr
+    names.remove("subtask_prune")
+    r = ponder("solve", "--grammar", path, "-s", "subtask_prune", ASK, ok=(2,))
+    assert "writes in a form of its own" in r.stderr, r.stderr
     more = {"compute_optimal": ["-o", "table=.5;1@1,self_consistency(samples=6),1,1;2@1,single,1,1"]}
     for name in names:
         r = json.loads(ponder("solve", "--grammar", path, "-s", name, *more.get(name, []), "--json", ASK).stdout)
