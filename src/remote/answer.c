@@ -204,15 +204,13 @@ static int take_tokens(struct answer *a, const struct pd_json *list)
     return rc;
 }
 
-int answer_choice(struct answer *a, const struct pd_json *v)
+int answer_one_choice(struct answer *a, const struct pd_json *v, const struct pd_json **out)
 {
     const struct pd_json *choices = pd_json_get(v, "choices"), *choice = pd_json_first(choices);
-    const struct pd_json *logprobs = pd_json_get(choice, "logprobs");
-    const struct pd_json *ids = pd_json_get(choice, "token_ids");
-    const char *text = pd_json_string(pd_json_get(choice, "text"));
     int64_t index;
     int rc = answer_error(a, v);
 
+    *out = NULL;
     if (rc < 0)
         return rc;
     answer_usage(a, pd_json_get(v, "usage"));
@@ -223,6 +221,21 @@ int answer_choice(struct answer *a, const struct pd_json *v)
         return answer_nonsense(a, "one choice was asked for, and there are more");
     if (a->end != ANSWER_OPEN)
         return answer_nonsense(a, "it goes on behind its end");
+    *out = choice;
+    return 0;
+}
+
+int answer_choice(struct answer *a, const struct pd_json *v)
+{
+    const struct pd_json *choice, *logprobs, *ids;
+    const char *text;
+    int rc = answer_one_choice(a, v, &choice);
+
+    if (rc < 0 || !choice)
+        return rc;
+    logprobs = pd_json_get(choice, "logprobs");
+    ids = pd_json_get(choice, "token_ids");
+    text = pd_json_string(pd_json_get(choice, "text"));
     pd_buf_addz(&a->text, text ? text : "");
     if (pd_json_is_array(ids))
         rc = take_lists(a, ids, pd_json_get(logprobs, "token_logprobs"));

@@ -71,22 +71,14 @@ static int take_delta(struct answer *a, const struct pd_json *choice)
 
 static int take(struct answer *a, const struct pd_json *v)
 {
-    const struct pd_json *choices = pd_json_get(v, "choices"), *choice = pd_json_first(choices);
-    const char *finish = pd_json_string(pd_json_get(choice, "finish_reason"));
-    int64_t index;
+    const struct pd_json *choice;
+    const char *finish;
     char what[96];
-    int rc = answer_error(a, v);
+    int rc = answer_one_choice(a, v, &choice);
 
-    if (rc < 0)
+    if (rc < 0 || !choice)
         return rc;
-    answer_usage(a, pd_json_get(v, "usage"));
-    if (!choice)
-        return pd_json_is_array(choices) ? 0 : answer_nonsense(a, "it has no choices");
-    if (pd_json_size(choices) != 1 ||
-        (pd_json_int(pd_json_get(choice, "index"), &index) && index != 0))
-        return answer_nonsense(a, "one choice was asked for, and there are more");
-    if (a->end != ANSWER_OPEN)
-        return answer_nonsense(a, "it goes on behind its end");
+    finish = pd_json_string(pd_json_get(choice, "finish_reason"));
     rc = take_delta(a, choice);
     if (rc < 0 || !finish)
         return rc;

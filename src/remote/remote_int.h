@@ -107,6 +107,9 @@ int answer_nonsense(struct answer *a, const char *what);
 /* When v has an error in one of the usual shapes: negative, a->err set. 0: it has none. */
 int answer_error(struct answer *a, const struct pd_json *v);
 void answer_usage(struct answer *a, const struct pd_json *usage); /* as OpenAI counts */
+/* What each part of OpenAI's completions and chats has in common: errors, usage, and the one
+ * choice; *out NULL: this part has none. */
+int answer_one_choice(struct answer *a, const struct pd_json *v, const struct pd_json **out);
 /* One choice of OpenAI's completions, with token ids as vLLM or llama-server tell them. */
 int answer_choice(struct answer *a, const struct pd_json *v);
 /* Of a reading: fails with what is missing. */
