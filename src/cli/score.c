@@ -289,7 +289,7 @@ int cli_score(struct cli *cli, int argc, char **argv, struct pd_err *err)
     struct cli_option table[] = {
         {"scorer", 0, CLI_TEXT, &o.scorer, "MODEL",
          "name or GGUF file (tiny-prm), [:kind=KIND,key=value,…]", 0, 0, false, false},
-        {"problem", 0, CLI_TEXT, &o.problem, "FILE|PROBLEM",
+        {"problem", 'p', CLI_TEXT, &o.problem, "FILE|PROBLEM",
          "the problem's text, or a bundled one's name", 0, 0, false, false},
         {"steps", 0, CLI_TEXT, &o.steps, "FILE", "the steps, blank lines between them", 0, 0, false,
          false},
