@@ -154,8 +154,7 @@ static int take_job(struct importing *m, const struct pd_json *j)
                             m->err);
     if (rc == 0 && n)
         rc = pd_fail(m->err, PD_EINVAL, "job %s is in the database already", r.id);
-    if (rc == 0)
-        store_job_list_free(rows, n);
+    store_job_list_free(rows, n);
     if (rc < 0)
         return rc;
     if (pd_json_bool(pd_json_get(j, "correct"), &right))
