@@ -75,11 +75,13 @@ submit() # MODEL: a job, its answer in $tmp/waits, while this goes on
         http://localhost/v1/jobs >"$tmp/waits" &
     waits=$!
 }
+connected() { grep -q "$(printf ':%04X 01' "$(cat "$tmp/$1")")" /proc/net/tcp; } # ENGINE
 post /v1/jobs "{\"model\":\"far\",$question,\"ponder\":{\"strategy\":\"self_consistency\"}}"
 id=$(field id)
 [ "$status" = 202 ] && eventually sh -c "'$ponder' -H 'unix://$socket' job show '$id' | grep -q done"
 point 'a job' $?
 submit silent
+eventually connected silent
 post /v1/chat/completions "{\"model\":\"tiny-base\",$question}" && [ "$status" = 200 ] && kill -0 "$waits"
 point 'and one here, while an engine that says nothing is waited for' $?
 kill "$silent"
@@ -91,7 +93,7 @@ point 'requests name no addresses' $?
 post /v1/jobs "{\"model\":\"gone\",$question}" && [ "$status" = 502 ] && has 'nobody answers'
 point 'a job for an engine that is not there' $?
 submit mute
-eventually grep -q "$(printf ':%04X 01' "$(cat "$tmp/mute")")" /proc/net/tcp # it is connected
+eventually connected mute
 stop_daemon
 point 'SIGTERM, while a job waits for an engine' $?
 wait "$waits"
