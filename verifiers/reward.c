@@ -341,7 +341,8 @@ static int turns_line(struct pd_scorer *s, const struct pd_candidate *c, struct 
             rc = join(s, pd_str_of(s->question), " ", c->steps[k], &m[0].content, err);
         if (rc == 0)
             rc = s->gen->ops->chat(s->gen, PD_CHAT(m, 2 * k + 1), &ids, &n, err);
-        if (rc == 0 && (n <= r->n_ids || memcmp(ids, r->ids, r->n_ids * sizeof *ids) != 0))
+        if (rc == 0 &&
+            (n <= r->n_ids || (r->n_ids && memcmp(ids, r->ids, r->n_ids * sizeof *ids) != 0)))
             rc = pd_fail(err, PD_EFORMAT,
                          "the chat template of scorer '%s' changes earlier turns when one is "
                          "added: rlhflow cannot be read with it",
